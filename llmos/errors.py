@@ -1,0 +1,186 @@
+"""Every error LLM OS raises on purpose, in one tree.
+
+LLMOSError                      exit code
+├── UsageError                  2   the input can't be used as it is
+│   ├── GoalError                   empty, binary or oversized goal
+│   ├── SettingsError               llmos.yaml, an option or an environment variable
+│   ├── TraceFormatError            a trace file that can't be read as one
+│   └── NotFoundError               an id or a name that does not exist
+├── LowBatteryError             3   the battery can't carry the estimate
+├── NotPermittedError           4   outside the workspace, or needs a confirmation nobody gave
+├── LearnerError                1   the learner was asked and did not finish
+│   └── NoLearnerError          5   no key, no login, no server
+├── NothingToFollowError        6   --mode follow and no proven trace
+├── StorageError                7   memory can't be opened, read or written
+│   └── DatabaseLockedError         another process holds it
+├── ToolError                   1   a tool call failed
+│   ├── ToolNotFoundError
+│   └── InputError                  what the goal names is missing or unreadable: no model can mend that
+├── PluginError                 -   one plugin could not be loaded (reported, the others load)
+│   └── DuplicateToolError
+├── DivergenceError             1   a replay met another world than the recorded one
+│   └── StaleTraceError             the tools changed since the trace was made
+└── WatchdogError               1   a process was stopped for its time or for repeating itself
+
+A message says what, which one, and what to do; it is the sentence the user reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "DatabaseLockedError",
+    "DivergenceError",
+    "DuplicateToolError",
+    "GoalError",
+    "InputError",
+    "LLMOSError",
+    "LearnerError",
+    "LowBatteryError",
+    "NoLearnerError",
+    "NotFoundError",
+    "NotPermittedError",
+    "NothingToFollowError",
+    "PluginError",
+    "SettingsError",
+    "StaleTraceError",
+    "StorageError",
+    "ToolError",
+    "ToolNotFoundError",
+    "TraceFormatError",
+    "UsageError",
+    "WatchdogError",
+]
+
+
+class LLMOSError(Exception):
+    """Root of the tree; `exit_code` is what a command ends with when it reaches the user."""
+
+    exit_code = 1
+
+
+class UsageError(LLMOSError):
+    """The input can't be used as it is."""
+
+    exit_code = 2
+
+
+class GoalError(UsageError):
+    """The goal is empty, binary or too long."""
+
+
+class SettingsError(UsageError):
+    """A setting, an option or an environment variable has a value that means nothing."""
+
+
+class TraceFormatError(UsageError):
+    """A trace file that can't be read as a trace; nothing of it was stored."""
+
+
+class NotFoundError(UsageError):
+    """An id or a name that does not exist in this home."""
+
+
+class LowBatteryError(LLMOSError):
+    """The battery can't carry the estimated cost.
+
+    `needed_usd` and `available_usd` are dollars.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, needed_usd: float = 0.0, available_usd: float = 0.0) -> None:
+        super().__init__(message)
+        self.needed_usd = needed_usd
+        self.available_usd = available_usd
+
+
+class NotPermittedError(LLMOSError):
+    """The call reaches outside what this run may touch, or needs a confirmation nobody gave."""
+
+    exit_code = 4
+
+
+class LearnerError(LLMOSError):
+    """The learner was asked and did not finish; `cost_usd` was charged all the same."""
+
+    def __init__(self, message: str, *, cost_usd: float = 0.0) -> None:
+        super().__init__(message)
+        self.cost_usd = cost_usd
+
+
+class NoLearnerError(LearnerError):
+    """No learner can be reached: no key, no login, or no server."""
+
+    exit_code = 5
+
+
+class NothingToFollowError(LLMOSError):
+    """Only following was allowed and no trace is proven for the goal."""
+
+    exit_code = 6
+
+
+class StorageError(LLMOSError):
+    """The memory of this home can't be opened, read or written."""
+
+    exit_code = 7
+
+
+class DatabaseLockedError(StorageError):
+    """Another process holds the database; `pid` is that process, if known."""
+
+    def __init__(self, message: str, *, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class ToolError(LLMOSError):
+    """A tool call failed; the message is what the learner sees as the tool's result."""
+
+
+class ToolNotFoundError(ToolError):
+    """No tool of that name is registered."""
+
+
+class InputError(ToolError):
+    """What the goal itself names is missing or unreadable; asking a model would not mend it."""
+
+
+class PluginError(LLMOSError):
+    """One plugin could not be loaded; `path` and `line` say where."""
+
+    def __init__(self, message: str, *, path: str = "", line: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.line = line
+
+
+class DuplicateToolError(PluginError):
+    """Two tools claim one name."""
+
+
+class DivergenceError(LLMOSError):
+    """A replay met another world than the recorded one.
+
+    `step_id` is where, `expected` and `actual` say what; `effects_done` counts the effectful
+    steps (write, external, unknown) already carried out.
+    """
+
+    def __init__(
+        self, message: str, *, step_id: str, expected: Any = None, actual: Any = None, effects_done: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.step_id = step_id
+        self.expected = expected
+        self.actual = actual
+        self.effects_done = effects_done
+
+
+class StaleTraceError(DivergenceError):
+    """The tools a trace was made with are gone or have changed; it is quarantined, not followed."""
+
+
+class WatchdogError(LLMOSError):
+    """A process was stopped for exceeding its time or for repeating itself."""

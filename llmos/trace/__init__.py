@@ -1,0 +1,1 @@
+"""The trace language: what a trace is, how goals bind to it, how runs become one. Pure: no I/O, no clock, no model."""

@@ -1,0 +1,154 @@
+"""The answer as a template over this run's outputs, or None where no output explains it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llmos.trace.lex import Token
+from llmos.trace.program import Answer, Check, CheckKind, Slot
+from llmos.trace.provenance import leaves
+from llmos.trace.run import Run
+from llmos.trace.values import Const, Expr, OutputRef, Ref, SlotRef, Transform, as_text, text_of, value_at
+
+_FORMATS = (None, ",", ".0f", ".1f", ".2f", ",.0f", ",.1f", ",.2f")
+_NEUTRAL = frozenset(
+    {"a", "all", "an", "and", "answer", "are", "as", "at", "be", "been", "by", "calculated", "complete"}
+    | {"completed", "contain", "contains", "converted", "copied", "counted", "created", "data", "done", "each"}
+    | {"file", "files", "for", "found", "from", "has", "have", "here", "i", "in", "into", "is", "it", "its"}
+    | {"line", "lines", "new", "now", "number", "of", "ok", "on", "output", "per", "renamed", "report", "result"}
+    | {"results", "row", "rows", "save", "saved", "stored", "successfully", "summary", "table", "that", "the"}
+    | {"there", "these", "this", "to", "total", "totals", "value", "values", "was", "were", "which", "with"}
+    | {"written", "wrote"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A text that this run can compute, and how."""
+
+    text: str
+    ref: Ref
+    step: int | None
+
+
+def explain_answer(
+    run: Run, ids: Sequence[str], tokens: Sequence[Token], names: Mapping[int, str], slots: Sequence[Slot]
+) -> Answer:
+    """The answer's expression with the lengths of the lists it reads by position; empty if it is the model's prose.
+
+    `ids` holds '' for steps that were dropped.
+    """
+    answer = (run.answer or "").strip()
+    if not answer:
+        return Answer()
+    sources = _sources(run, ids, tokens, names, slots)
+    exact = [source for source in sources if source.text.strip() == answer and source.step is not None]
+    if exact and _unambiguous(exact):
+        return _answer([exact[0].ref], run, ids)
+    parts = _with_holes(answer, sources)
+    if parts is None or not _is_neutral([part for part in parts if isinstance(part, str)], tokens):
+        return Answer()
+    if re.search(r"\d", " ".join(part for part in parts if isinstance(part, str))):
+        return Answer()
+    return _answer(parts, run, ids)
+
+
+def _answer(parts: Sequence[str | Ref], run: Run, ids: Sequence[str]) -> Answer:
+    checks: dict[str, Check] = {}
+    for ref in parts:
+        if isinstance(ref, OutputRef):
+            for depth in (d for d, part in enumerate(ref.path) if isinstance(part, int)):
+                listed = value_at(run.steps[list(ids).index(ref.step)].output, ref.path[:depth])
+                expected = {"step": ref.step, "path": list(ref.path[:depth]), "length": len(listed)}
+                checks.setdefault(str(expected), Check(kind=CheckKind.LENGTH, expected=expected))
+    only = parts[0] if len(parts) == 1 else None
+    expr: Expr = text_of(tuple(parts)) if only is None else Const(value=only) if isinstance(only, str) else only
+    return Answer(expr=expr, name="result", checks=tuple(checks.values()))
+
+
+def _sources(
+    run: Run, ids: Sequence[str], tokens: Sequence[Token], names: Mapping[int, str], slots: Sequence[Slot]
+) -> list[_Source]:
+    sources = [
+        _Source(text=tokens[position].value, ref=SlotRef(name=name), step=None)
+        for position, name in names.items()
+        if any(slot.name == name for slot in slots)
+    ]
+    for index, (step_id, step) in enumerate(zip(ids, run.steps, strict=True)):
+        if not step_id:
+            continue
+        for path, leaf in leaves(step.output):
+            if leaf is None or isinstance(leaf, bool):
+                continue
+            for text, transforms in _renderings(leaf):
+                ref = OutputRef(step=step_id, path=path, transforms=transforms)
+                sources.append(_Source(text=text, ref=ref, step=index))
+    return sorted((s for s in sources if s.text.strip()), key=lambda s: -len(s.text))
+
+
+def _renderings(leaf: str | float) -> list[tuple[str, tuple[Transform, ...]]]:
+    if isinstance(leaf, str):
+        return [(leaf, ()), (leaf.strip(), (Transform(name="strip"),))] if leaf != leaf.strip() else [(leaf, ())]
+    seen: dict[str, tuple[Transform, ...]] = {}
+    for spec in _FORMATS:
+        text = as_text(leaf) if spec is None else format(leaf, spec)
+        if spec is None or abs(float(text.replace(",", "")) - leaf) < 0.005 or "." in text:
+            seen.setdefault(text, () if spec is None else (Transform(name="format", args=(spec,)),))
+    return list(seen.items())
+
+
+def _with_holes(answer: str, sources: Sequence[_Source]) -> list[str | Ref] | None:
+    """The answer with every explained piece replaced; None where one piece has two different explanations."""
+    parts: list[str | Ref] = [answer]
+    by_text: dict[str, list[_Source]] = {}
+    for source in sources:
+        by_text.setdefault(source.text, []).append(source)
+    for text, rivals in by_text.items():
+        pieces: list[str | Ref] = []
+        for part in parts:
+            if isinstance(part, str) and text in part:
+                split = _split(part, text, rivals)
+                if split is None:
+                    return None
+                pieces += split
+            else:
+                pieces.append(part)
+        parts = pieces
+    return parts
+
+
+def _split(part: str, text: str, rivals: Sequence[_Source]) -> list[str | Ref] | None:
+    pieces: list[str | Ref] = []
+    start = 0
+    left = r"(?<![\w.,])" if text[:1].isalnum() else ""
+    right = r"(?!\w|[.,]\d)" if text[-1:].isalnum() else ""
+    for found in re.finditer(left + re.escape(text) + right, part):
+        if len(text) < 3 and text.isalpha():
+            continue
+        chosen = _choose(rivals)
+        if chosen is None:
+            return None
+        pieces += [part[start : found.start()], chosen.ref]
+        start = found.end()
+    return [piece for piece in [*pieces, part[start:]] if piece != ""]
+
+
+def _choose(rivals: Sequence[_Source]) -> _Source | None:
+    """The one explanation of a piece: a slot, else the only output; None if several outputs fit."""
+    slots = [source for source in rivals if source.step is None]
+    if slots:
+        return slots[0] if len(slots) == 1 else None
+    return rivals[0] if _unambiguous(rivals) else None
+
+
+def _unambiguous(rivals: Sequence[_Source]) -> bool:
+    return len(rivals) == 1 or len({(s.step, s.ref) for s in rivals}) == 1
+
+
+def _is_neutral(texts: Sequence[str], tokens: Sequence[Token]) -> bool:
+    """Whether the words around the holes claim nothing of their own."""
+    goal_words = {token.text.casefold() for token in tokens}
+    words = re.findall(r"\w+", " ".join(texts).casefold())
+    return all(word in _NEUTRAL or word in goal_words for word in words)

@@ -1,0 +1,354 @@
+"""Trace <-> YAML and JSON: one versioned shape, checked whole before anything is believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from llmos.errors import TraceFormatError
+from llmos.trace.lex import Place, template_parts
+from llmos.trace.program import (
+    FORMAT_VERSION,
+    Answer,
+    Check,
+    CheckKind,
+    Effect,
+    Provenance,
+    Slot,
+    SlotType,
+    Status,
+    Step,
+    Trace,
+)
+from llmos.trace.values import Expr, OutputRef, SlotRef, parse, references, unparse
+
+S = TypeVar("S", bound=StrEnum)
+_MAX_YAML_CHARS = 2_000_000
+
+
+def to_data(trace: Trace) -> dict[str, Any]:
+    """A trace as plain JSON data in reading order; defaults are left out."""
+    data: dict[str, Any] = {"format": FORMAT_VERSION, "id": trace.id, "version": trace.version}
+    if trace.description:
+        data["description"] = trace.description
+    data["goals"] = list(trace.goals)
+    if trace.slots:
+        data["slots"] = {slot.name: _slot_data(slot) for slot in trace.slots}
+    data["steps"] = [_step_data(step) for step in trace.steps]
+    if answer := _answer_data(trace.answer):
+        data["answer"] = answer
+    data["provenance"] = str(trace.provenance)
+    data["status"] = str(trace.status)
+    for key in ("reason", "run_id", "model", "cost_usd"):
+        if getattr(trace, key):
+            data[key] = getattr(trace, key)
+    if trace.created_at is not None:
+        data["created_at"] = trace.created_at.isoformat()
+    return data
+
+
+def _slot_data(slot: Slot) -> dict[str, Any]:
+    data: dict[str, Any] = {"type": str(slot.type)}
+    if slot.values:
+        data["values"] = list(slot.values)
+    if slot.suffix is not None:
+        data["suffix"] = slot.suffix
+    if slot.parent is not None:
+        data["parent"] = slot.parent
+    if slot.inline:
+        data["inline"] = True
+    if slot.default is not None:
+        data["default"] = slot.default
+    return data
+
+
+def _step_data(step: Step) -> dict[str, Any]:
+    data: dict[str, Any] = {"id": step.id, "tool": step.tool}
+    data["args"] = {name: unparse(expr) for name, expr in step.args.items()}
+    data["effect"] = str(step.effect)
+    if step.tool_version is not None:
+        data["tool_version"] = step.tool_version
+    if step.checks:
+        data["checks"] = [{str(check.kind): check.expected} for check in step.checks]
+    return data
+
+
+def _answer_data(answer: Answer) -> dict[str, Any]:
+    data: dict[str, Any] = {"value": unparse(answer.expr)} if answer.expr is not None else {}
+    if answer.name:
+        data["name"] = answer.name
+    if answer.checks:
+        data["checks"] = [{str(check.kind): check.expected} for check in answer.checks]
+    return data
+
+
+def from_data(data: Any) -> Trace:
+    """Read plain data as a trace.
+
+    Raises:
+        TraceFormatError: what is wrong, and where in the trace.
+    """
+    top = _mapping(data, "the trace")
+    version = top.get("format")
+    if version != FORMAT_VERSION:
+        raise TraceFormatError(
+            f"trace format {version!r} is not known here (this version reads {FORMAT_VERSION}); "
+            "export it again with a matching LLM OS, or update this one."
+        )
+    _only(top, _TOP_KEYS, "the trace")
+    steps = tuple(_step(step, number) for number, step in enumerate(_list(top.get("steps"), "steps"), 1))
+    slots = _mapping(top.get("slots") or {}, "slots")
+    trace = Trace(
+        id=_text(top, "id", "the trace"),
+        version=_positive(top.get("version", 1)),
+        goals=tuple(_goal(goal) for goal in _list(top.get("goals"), "goals")),
+        slots=tuple(_slot(str(name), slot) for name, slot in slots.items()),
+        steps=steps,
+        answer=_answer(top.get("answer") or {}),
+        provenance=_enum(Provenance, top.get("provenance", "imported"), "provenance"),
+        status=_enum(Status, top.get("status", "candidate"), "status"),
+        reason=str(top.get("reason", "")),
+        description=str(top.get("description", "")),
+        run_id=top.get("run_id"),
+        model=top.get("model"),
+        cost_usd=_dollars(top.get("cost_usd", 0.0)),
+        created_at=_time(top.get("created_at")),
+    )
+    validate(trace)
+    return trace
+
+
+_TOP_KEYS = {
+    *("format", "id", "version", "description", "goals", "slots", "steps", "answer", "provenance"),
+    *("status", "reason", "run_id", "model", "cost_usd", "created_at"),
+}
+
+
+def _slot(name: str, data: Any) -> Slot:
+    where = f"slot {name!r}"
+    fields = _mapping({"type": data} if isinstance(data, str) else data, where)
+    _only(fields, {"type", "values", "suffix", "parent", "inline", "default"}, where)
+    if not name.isidentifier():
+        raise TraceFormatError(f"{where}: a slot's name is letters, digits and _")
+    if name in ("steps", "env", "secret"):
+        raise TraceFormatError(f"{where}: that name is taken by references; choose another")
+    slot = Slot(
+        name=name,
+        type=_enum(SlotType, fields.get("type"), f"{where}: type"),
+        values=tuple(str(value) for value in _list(fields.get("values") or [], f"{where}: values", empty=True)),
+        suffix=_optional_text(fields.get("suffix"), f"{where}: suffix"),
+        parent=_optional_text(fields.get("parent"), f"{where}: parent"),
+        inline=fields.get("inline") is True,
+        default=_optional_text(fields.get("default"), f"{where}: default"),
+    )
+    if slot.type is SlotType.CHOICE and not slot.values:
+        raise TraceFormatError(f"{where}: a choice needs its values")
+    return slot
+
+
+def _step(data: Any, number: int) -> Step:
+    fields = _mapping(data, f"step {number}")
+    where = f"step {fields.get('id', number)!r}"
+    _only(fields, {"id", "tool", "args", "effect", "tool_version", "checks"}, where)
+    args = _mapping(fields.get("args") or {}, f"{where}: args")
+    return Step(
+        id=_text(fields, "id", where),
+        tool=_text(fields, "tool", where),
+        args={str(name): _expr(value, f"{where}: {name}") for name, value in args.items()},
+        effect=_enum(Effect, fields.get("effect", "unknown"), f"{where}: effect"),
+        tool_version=_optional_text(fields.get("tool_version"), f"{where}: tool_version"),
+        checks=tuple(_check(check, where) for check in _list(fields.get("checks") or [], where, empty=True)),
+    )
+
+
+def _check(data: Any, where: str) -> Check:
+    fields = _mapping(data, f"{where}: check")
+    if len(fields) != 1:
+        raise TraceFormatError(f"{where}: a check is one pair such as `output_type: object`")
+    kind, expected = next(iter(fields.items()))
+    return Check(kind=_enum(CheckKind, kind, f"{where}: check"), expected=expected)
+
+
+def _answer(data: Any) -> Answer:
+    if isinstance(data, str):
+        data = {"value": data}
+    fields = _mapping(data, "answer")
+    _only(fields, {"value", "name", "checks"}, "answer")
+    expr = _expr(fields["value"], "answer") if fields.get("value") is not None else None
+    checks = tuple(_check(check, "answer") for check in _list(fields.get("checks") or [], "answer: checks", empty=True))
+    return Answer(expr=expr, name=_optional_text(fields.get("name"), "answer: name"), checks=checks)
+
+
+def _expr(value: Any, where: str) -> Expr:
+    try:
+        return parse(value)
+    except TraceFormatError as error:
+        raise TraceFormatError(f"{where}: {error}") from None
+
+
+def validate(trace: Trace) -> None:
+    """Check what the types can't say: references resolve, every slot stands in a template and is consumed.
+
+    Raises:
+        TraceFormatError: the first thing that does not hold.
+    """
+    names = {slot.name for slot in trace.slots}
+    required = {slot.name for slot in trace.slots if slot.default is None}
+    for goal in trace.goals:
+        places = [part.slot for part in template_parts(goal) if isinstance(part, Place)]
+        if len(places) != len(set(places)) or not required <= set(places) <= names:
+            raise TraceFormatError(
+                f"goal template {goal!r} must name each of its slots exactly once: {sorted(names) or 'it has none'}"
+            )
+    done: set[str] = set()
+    consumed: set[str] = set()
+    for step in trace.steps:
+        for expr in step.args.values():
+            consumed |= _check_references(expr, f"step {step.id!r}", names, done)
+        if step.id in done or not step.id.replace("-", "_").isidentifier():
+            raise TraceFormatError(f"step id {step.id!r} must be unique, of letters, digits, _ and -")
+        done.add(step.id)
+    if trace.answer.expr is not None:
+        _check_references(trace.answer.expr, "answer", names, done)
+    if unused := names - consumed:
+        raise TraceFormatError(f"slot {sorted(unused)[0]!r} is used by no step, so it can't vary; write it as text")
+
+
+def _check_references(expr: Expr, where: str, slots: set[str], done: set[str]) -> set[str]:
+    used: set[str] = set()
+    for ref in references(expr):
+        if isinstance(ref, SlotRef):
+            if ref.name not in slots:
+                raise TraceFormatError(f"{where}: there is no slot {ref.name!r}")
+            used.add(ref.name)
+        if isinstance(ref, OutputRef) and ref.step not in done:
+            raise TraceFormatError(f"{where}: step {ref.step!r} is not an earlier step")
+    return used
+
+
+# --- text ------------------------------------------------------------------------------------------
+
+
+def dumps_json(trace: Trace) -> str:
+    """A trace as one line of JSON."""
+    return json.dumps(to_data(trace), ensure_ascii=False, separators=(",", ":"))
+
+
+def loads_json(text: str) -> Trace:
+    """Read JSON as a trace; TraceFormatError says what is wrong."""
+    try:
+        return from_data(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise TraceFormatError(f"not JSON: {error}") from None
+
+
+def dumps_yaml(trace: Trace) -> str:
+    """A trace as YAML for people: block strings for code, keys in reading order."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, block)
+    return yaml.dump(to_data(trace), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def loads_yaml(text: str, *, source: str = "the file") -> Trace:
+    """Read YAML as a trace.
+
+    Raises:
+        TraceFormatError: `source`, line and what is wrong; nothing half-read is returned.
+    """
+    import yaml
+
+    if len(text) > _MAX_YAML_CHARS:
+        raise TraceFormatError(f"{source}: {len(text):,} characters are too many for a trace")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=loader)):
+            raise TraceFormatError(f"{source}: YAML aliases are not allowed in a trace; write the value out")
+        data = yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}, line {mark.line + 1}" if mark is not None else source
+        raise TraceFormatError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    try:
+        return from_data(data)
+    except TraceFormatError as error:
+        raise TraceFormatError(f"{source}: {error}") from None
+
+
+# --- small readers ---------------------------------------------------------------------------------
+
+
+def _mapping(data: Any, where: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise TraceFormatError(f"{where} must be a mapping, not {type(data).__name__}")
+    return dict(data)
+
+
+def _list(data: Any, where: str, *, empty: bool = False) -> list[Any]:
+    if not isinstance(data, list) or not (data or empty):
+        raise TraceFormatError(f"{where} must be a list{'' if empty else ' with at least one entry'}")
+    return data
+
+
+def _only(data: Mapping[str, Any], allowed: set[str], where: str) -> None:
+    if unknown := sorted(str(key) for key in data if key not in allowed):
+        raise TraceFormatError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(allowed))}")
+
+
+def _text(data: Mapping[str, Any], key: str, where: str) -> str:
+    value = data.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise TraceFormatError(f"{where}: {key} must be a text")
+    return value
+
+
+def _optional_text(value: Any, where: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TraceFormatError(f"{where} must be a text, not {type(value).__name__}")
+    return value
+
+
+def _goal(goal: Any) -> str:
+    if not isinstance(goal, str) or not goal.strip():
+        raise TraceFormatError("each goal template must be a text")
+    template_parts(goal)
+    return goal
+
+
+def _enum(kind: type[S], value: Any, where: str) -> S:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(str(member) for member in kind)
+        raise TraceFormatError(f"{where} {value!r} is not known; known: {known}") from None
+
+
+def _positive(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TraceFormatError(f"version must be a whole number from 1, not {value!r}")
+    return value
+
+
+def _dollars(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
+        raise TraceFormatError(f"cost_usd must be dollars, not {value!r}")
+    return float(value)
+
+
+def _time(value: Any) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError:
+        raise TraceFormatError(f"created_at {value!r} is not an ISO 8601 time") from None

@@ -1,0 +1,276 @@
+"""Goals as tokens: typed literals (paths, numbers, quoted text …) and words, and the masks recall works with."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llmos.errors import GoalError, TraceFormatError
+from llmos.trace.program import Slot
+
+MAX_GOAL_CHARS = 20_000
+
+
+class Kind(StrEnum):
+    """What a token is; the literal kinds carry the names of the slot types they bind to."""
+
+    QUOTED = "quoted"
+    URL = "url"
+    EMAIL = "email"
+    DATE = "date"
+    PATH = "path"
+    GLOB = "glob"
+    NUMBER = "number"
+    EXPRESSION = "expression"
+    IDENTIFIER = "identifier"
+    WORD = "word"
+    PUNCT = "punct"
+
+    @property
+    def is_literal(self) -> bool:
+        return self not in (Kind.WORD, Kind.PUNCT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """A piece of a goal: `text` as written (`goal[start:end]`), `value` without quotes."""
+
+    kind: Kind
+    text: str
+    value: str
+    start: int
+    end: int
+
+    @property
+    def key(self) -> str:
+        """What two tokens are compared by: words without case, everything else as written."""
+        return self.text.casefold() if self.kind is Kind.WORD else self.value
+
+
+NOISE = frozenset({"please", "kindly", "the"})
+_FINAL = frozenset(".!?")
+_FUNCTIONS = frozenset(
+    {"sqrt", "sin", "cos", "tan", "log", "log10", "log2", "exp", "round", "abs", "min", "max", "floor", "ceil"}
+)
+_SEGMENT = r"[\w.@+=~,-]*[\w@+=~-]"
+
+_TOKEN = re.compile(
+    r"""
+      (?P<quoted>"[^"\n]*"|“[^”\n]*”|`[^`\n]+`|(?<![\w])'[^'\n]*'(?![\w]))
+    | (?P<url>https?://[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])
+    | (?P<email>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
+    | (?P<date>(?<![\w-])\d{4}-\d{2}-\d{2}(?![\w-]))
+    | (?P<glob>(?<![\w*])(?=[\w.@+=~/-]*[*?][\w.*?/-])(?=[*?\d.]*[^\W\d]|\*+/)
+          (?:[\w.@+=~*?\[\]-]+/)*[\w.@+=~*?\[\]-]*[\w*])
+    | (?P<path>(?<![\w./~-])(?:
+          (?=[\w.@+=~,/-]*[^\W\d]|\.{0,2}/)(?:~/|\.{0,2}/)?(?:SEG/)+(?:SEG)?(?![\w/])
+        | ~?/(?:SEG)?(?![\w/])
+        | \.{1,2}/(?:SEG)(?![\w/])
+        | \.{1,2}/?(?=\s|$)
+        | \.?[\w@+=~-][\w.@+=~-]*\.[^\W\d_][A-Za-z0-9]{0,9}(?![\w/])
+      ))
+    | (?P<number>(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w))
+    | (?P<word>\w+(?:['’-]\w+|\.\d+)*)
+    | (?P<punct>\*\*|//|\S)
+    """.replace("SEG", _SEGMENT),
+    re.VERBOSE,
+)
+
+
+def check_goal(goal: str) -> str:
+    """The goal without surrounding space.
+
+    Raises:
+        GoalError: empty, longer than MAX_GOAL_CHARS, or not text.
+    """
+    if len(goal) > MAX_GOAL_CHARS:
+        raise GoalError(
+            f"the goal has {len(goal):,} characters, more than the {MAX_GOAL_CHARS:,} allowed; "
+            "put the material in a file and name the file."
+        )
+    if any(unicodedata.category(char) in ("Cc", "Cs", "Cn", "Co") and char not in "\n\r\t" for char in goal):
+        raise GoalError("the goal has bytes that are not text; state it in plain words.")
+    if not any(char.isalnum() for char in goal):
+        raise GoalError("the goal is empty; state in plain words what should be done.")
+    return unicodedata.normalize("NFC", goal.strip())
+
+
+def tokenize(goal: str) -> list[Token]:
+    """Split a goal into tokens, typed literals first; arithmetic becomes one EXPRESSION."""
+    goal = unicodedata.normalize("NFC", goal)
+    return _merge_expressions(goal, [_token(found) for found in _TOKEN.finditer(goal)])
+
+
+def _token(found: re.Match[str]) -> Token:
+    name, text = str(found.lastgroup), found.group(0)
+    kind, value = Kind(name), text
+    if kind is Kind.QUOTED:
+        value = text[1:-1]
+        kind = _quoted_kind(value)
+    elif kind is Kind.WORD and (re.search(r"[\d_]", text) or re.search(r"[a-z][A-Z]", text)):
+        kind = Kind.IDENTIFIER
+    elif kind is Kind.PATH:
+        value = text.rstrip("/") or text if text not in ("./", "../") else text.rstrip("/")
+    return Token(kind=kind, text=text, value=value, start=found.start(), end=found.end())
+
+
+def _quoted_kind(value: str) -> Kind:
+    if re.fullmatch(r"[^\n*?]*[\w)]\.[A-Za-z][A-Za-z0-9]{0,9}|[\w. -]+(/[\w. -]+)+/?", value) and "://" not in value:
+        return Kind.PATH
+    return Kind.QUOTED
+
+
+def _merge_expressions(goal: str, tokens: list[Token]) -> list[Token]:
+    merged: list[Token] = []
+    position = 0
+    while position < len(tokens):
+        length = _expression_length(tokens, position)
+        if length > 1:
+            start, end = tokens[position].start, tokens[position + length - 1].end
+            text = goal[start:end]
+            merged.append(Token(kind=Kind.EXPRESSION, text=text, value=text, start=start, end=end))
+        else:
+            merged.append(tokens[position])
+        position += max(length, 1)
+    return merged
+
+
+_OPERATORS = frozenset({"+", "-", "*", "/", "%", "^", "**", "//", "(", ")"})
+
+
+def _expression_length(tokens: Sequence[Token], start: int) -> int:
+    """How many tokens from `start` on form arithmetic with an operator and balanced parentheses (0: none)."""
+    best, depth, numbers, operators = 0, 0, 0, 0
+    for offset, token in enumerate(tokens[start:]):
+        follows = tokens[start + offset + 1].text if start + offset + 1 < len(tokens) else ""
+        if token.kind is Kind.NUMBER:
+            numbers += 1
+        elif token.text in _OPERATORS and token.kind is Kind.PUNCT:
+            depth += {"(": 1, ")": -1}.get(token.text, 0)
+            operators += 1
+        elif not (token.text == "," and depth > 0) and not (token.text in _FUNCTIONS and follows == "("):
+            break
+        if depth < 0:
+            break
+        ends_well = token.kind is Kind.NUMBER or token.text in (")", "%")
+        if depth == 0 and numbers and operators and ends_well:
+            best = offset + 1
+    return best
+
+
+def is_noise(token: Token) -> bool:
+    """Whether a token is a courtesy word that changes nothing."""
+    return token.kind is Kind.WORD and token.key in NOISE
+
+
+def without_final(tokens: Iterable[Token]) -> list[Token]:
+    """The tokens without punctuation at the end of the sentence."""
+    kept = list(tokens)
+    while kept and kept[-1].kind is Kind.PUNCT and kept[-1].text in _FINAL:
+        kept.pop()
+    return kept
+
+
+def significant(tokens: Iterable[Token]) -> list[Token]:
+    """The tokens that carry meaning: no courtesy words, no punctuation at the end."""
+    return [token for token in without_final(tokens) if not is_noise(token)]
+
+
+def normalise(goal: str) -> str:
+    """The goal as the exact look-up sees it: words without case, literals as written, one space between."""
+    return " ".join(f"{t.kind}:{t.key}" if t.kind.is_literal else t.key for t in significant(tokenize(goal)))
+
+
+def skeleton(goal: str) -> str:
+    """The goal with every typed literal masked by its kind."""
+    return " ".join(f"<{t.kind}>" if t.kind.is_literal else t.key for t in significant(tokenize(goal)))
+
+
+_NOUNS = {
+    Kind.QUOTED: "some text",
+    Kind.URL: "a web address",
+    Kind.EMAIL: "an email address",
+    Kind.DATE: "a date",
+    Kind.PATH: "a file",
+    Kind.GLOB: "files",
+    Kind.NUMBER: "a number",
+    Kind.EXPRESSION: "an expression",
+}
+
+
+def masked(goal: str) -> str:
+    """The goal as the encoder reads it: typed literals replaced by nouns."""
+    return " ".join(_NOUNS.get(t.kind, t.text) for t in significant(tokenize(goal)))
+
+
+# --- templates -------------------------------------------------------------------------------------
+
+_PLACE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A slot's place in a template."""
+
+    slot: str
+
+
+def template_parts(template: str) -> list[str | Place]:
+    """A template as literal text and slot places; `{{` and `}}` are braces."""
+    parts: list[str | Place] = []
+    literal, position = "", 0
+    for found in _PLACE.finditer(template):
+        literal += template[position : found.start()]
+        position = found.end()
+        if found.group(1):
+            parts += [literal, Place(slot=found.group(1))] if literal else [Place(slot=found.group(1))]
+            literal = ""
+        else:
+            literal += found.group(0)[0]
+    literal += template[position:]
+    if "{" in re.sub(_PLACE, "", template) or "}" in re.sub(_PLACE, "", template):
+        raise TraceFormatError(f"goal template {template!r}: write a single brace as {{{{ or }}}}, a slot as {{name}}")
+    return [*parts, literal] if literal else parts
+
+
+def escape_template(text: str) -> str:
+    """Literal text as it stands in a template."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def template_tokens(template: str) -> list[Token | Place]:
+    """A template as significant tokens and places."""
+    tokens: list[Token | Place] = []
+    for part in template_parts(template):
+        if isinstance(part, Place):
+            tokens.append(part)
+        else:
+            tokens += [t for t in tokenize(part) if not is_noise(t)]
+    while tokens and isinstance(tokens[-1], Token) and tokens[-1].kind is Kind.PUNCT and tokens[-1].text in _FINAL:
+        tokens.pop()
+    return tokens
+
+
+def template_skeleton(template: str, slots: Sequence[Slot]) -> str:
+    """The skeleton of the goals a template stands for (slots of words keep a mask no goal has)."""
+    types = {slot.name: slot.type for slot in slots}
+    return " ".join(
+        f"<{types[t.slot]}>" if isinstance(t, Place) else f"<{t.kind}>" if t.kind.is_literal else t.key
+        for t in template_tokens(template)
+    )
+
+
+def template_masked(template: str, slots: Sequence[Slot]) -> str:
+    """The template as the encoder reads it: slots and typed literals replaced by nouns."""
+    types = {slot.name: slot.type for slot in slots}
+    words: list[str] = []
+    for token in template_tokens(template):
+        if isinstance(token, Place):
+            kind = types[token.slot]
+            words.append(_NOUNS[Kind(kind)] if kind in Kind and Kind(kind) in _NOUNS else token.slot.replace("_", " "))
+        else:
+            words.append(_NOUNS.get(token.kind, token.text))
+    return " ".join(words)

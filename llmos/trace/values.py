@@ -1,0 +1,378 @@
+"""Provenance expressions: where the value of an argument comes from, and how to compute it again.
+
+In text form an expression is a JSON value whose strings may hold `${{ reference | transform(arg) }}`.
+A string that is one such hole keeps the type of its value; otherwise the holes are pasted into the text.
+References: a slot name, `steps.ID.path[0].to.value`, `env.NAME`, `secret.NAME`. `$${{` is a literal `${{`.
+An argument the model wrote itself is `{$opaque: value}`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from llmos.errors import TraceFormatError
+from llmos.trace.transforms import TRANSFORMS
+
+ValuePath: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform:
+    """One call of the closed set in `llmos.trace.transforms`."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Const:
+    """The same value at every replay."""
+
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotRef:
+    """The value a slot was bound to."""
+
+    name: str
+    transforms: tuple[Transform, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputRef:
+    """A value inside an earlier step's output of this same run."""
+
+    step: str
+    path: ValuePath = ()
+    transforms: tuple[Transform, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvRef:
+    """A value of the surroundings: today, now, cwd, user, last_result, last_result_name."""
+
+    name: str
+    transforms: tuple[Transform, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretRef:
+    """A secret, by name only; looked up at replay, never stored."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opaque:
+    """A value the model wrote itself; it stands only while everything it could depend on is unchanged."""
+
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Constant pieces and references pasted into one string."""
+
+    parts: tuple[str | SlotRef | OutputRef | EnvRef | SecretRef, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListExpr:
+    """A JSON array of expressions."""
+
+    items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A JSON object of expressions."""
+
+    fields: tuple[tuple[str, Expr], ...]
+
+
+Ref: TypeAlias = SlotRef | OutputRef | EnvRef | SecretRef
+Expr: TypeAlias = Const | SlotRef | OutputRef | EnvRef | SecretRef | Opaque | Text | ListExpr | Record
+
+
+class UnboundError(LookupError):
+    """A reference that nothing in the scope answers; the message names it."""
+
+
+def _no_secret(name: str) -> str:
+    raise UnboundError(f"secret {name!r} is not set")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What the references of one replay resolve to; `outputs` maps step ids to their outputs."""
+
+    slots: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, Any] = field(default_factory=dict)
+    secret: Callable[[str], str] = _no_secret
+
+
+def evaluate(expr: Expr, scope: Scope) -> Any:
+    """The value of an expression in a scope.
+
+    Raises:
+        UnboundError: a reference resolves to nothing, or a transform does not apply to the value.
+    """
+    match expr:
+        case Const(value=value) | Opaque(value=value):
+            return value
+        case Text(parts=parts):
+            return "".join(part if isinstance(part, str) else as_text(evaluate(part, scope)) for part in parts)
+        case ListExpr(items=items):
+            return [evaluate(item, scope) for item in items]
+        case Record(fields=fields):
+            return {key: evaluate(value, scope) for key, value in fields}
+        case SecretRef(name=name):
+            return scope.secret(name)
+        case SlotRef() | OutputRef() | EnvRef():
+            return _transformed(expr, _base_value(expr, scope))
+
+
+def _base_value(ref: SlotRef | OutputRef | EnvRef, scope: Scope) -> Any:
+    match ref:
+        case SlotRef(name=name):
+            if name not in scope.slots:
+                raise UnboundError(f"slot {name!r} is not bound")
+            return scope.slots[name]
+        case EnvRef(name=name):
+            if scope.env.get(name) is None:
+                raise UnboundError(f"env.{name} has no value here")
+            return scope.env[name]
+        case OutputRef(step=step, path=path):
+            if step not in scope.outputs:
+                raise UnboundError(f"step {step!r} has not run")
+            return value_at(scope.outputs[step], path, root=f"steps.{step}")
+
+
+def value_at(value: Any, path: ValuePath, *, root: str = "value") -> Any:
+    """Walk a path into a JSON value; UnboundError names the first missing part."""
+    here = root
+    for part in path:
+        here += f"[{part}]" if isinstance(part, int) else f".{part}"
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            raise UnboundError(f"{here} does not exist") from None
+    return value
+
+
+def _transformed(ref: SlotRef | OutputRef | EnvRef, value: Any) -> Any:
+    for transform in ref.transforms:
+        try:
+            value = TRANSFORMS[transform.name](value, *transform.args)
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            raise UnboundError(f"{transform.name} does not apply to {value!r}: {error}") from error
+    return value
+
+
+def as_text(value: Any) -> str:
+    """A value pasted into text: strings as they are, whole floats without a tail, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def references(expr: Expr) -> Iterator[Ref]:
+    """Every reference in an expression, left to right."""
+    match expr:
+        case SlotRef() | OutputRef() | EnvRef() | SecretRef():
+            yield expr
+        case Text(parts=parts):
+            yield from (part for part in parts if not isinstance(part, str))
+        case ListExpr(items=items):
+            for item in items:
+                yield from references(item)
+        case Record(fields=fields):
+            for _, item in fields:
+                yield from references(item)
+
+
+def has_opaque(expr: Expr) -> bool:
+    """Whether any leaf was written by the model itself."""
+    match expr:
+        case Opaque():
+            return True
+        case ListExpr(items=items):
+            return any(has_opaque(item) for item in items)
+        case Record(fields=fields):
+            return any(has_opaque(item) for _, item in fields)
+        case _:
+            return False
+
+
+# --- text form -------------------------------------------------------------------------------------
+
+_HOLE = re.compile(r"\$?\$\{\{(.*?)\}\}", re.DOTALL)
+_ESCAPED = "$${{"
+_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+_PATH_PART = re.compile(r"\.(" + _NAME + r')|\[(-?\d+)\]|\["((?:[^"\\]|\\.)*)"\]')
+_TRANSFORM = re.compile(r"\s*\|\s*(" + _NAME + r")\s*(?:\(((?:[^()\"]|\"(?:[^\"\\]|\\.)*\")*)\))?")
+
+
+def parse(data: Any) -> Expr:
+    """Read the text form (JSON values with `${{ }}` holes) as an expression.
+
+    Raises:
+        TraceFormatError: an unreadable hole or an unknown transform.
+    """
+    if isinstance(data, str):
+        return _parse_text(data)
+    if isinstance(data, list):
+        items = tuple(parse(item) for item in data)
+        return _folded(ListExpr(items=items), items)
+    if isinstance(data, dict):
+        if set(data) == {"$opaque"}:
+            return Opaque(value=data["$opaque"])
+        fields = tuple((str(key), parse(value)) for key, value in data.items())
+        return _folded(Record(fields=fields), tuple(value for _, value in fields))
+    return Const(value=data)
+
+
+def _folded(expr: ListExpr | Record, children: tuple[Expr, ...]) -> Expr:
+    if all(isinstance(child, Const) for child in children):
+        return Const(value=evaluate(expr, Scope()))
+    return expr
+
+
+def _parse_text(text: str) -> Expr:
+    parts: list[str | Ref] = []
+    position = 0
+    for hole in _HOLE.finditer(text):
+        if hole.group(0).startswith("$$"):
+            literal = text[position : hole.start()] + hole.group(0)[1:]
+            parts.append(literal)
+        else:
+            if hole.start() > position:
+                parts.append(text[position : hole.start()])
+            parts.append(parse_reference(hole.group(1).strip()))
+        position = hole.end()
+    if position < len(text):
+        parts.append(text[position:])
+    if len(parts) == 1 and not isinstance(parts[0], str):
+        return parts[0]
+    if all(isinstance(part, str) for part in parts):
+        return Const(value="".join(str(part) for part in parts))
+    return text_of(parts)
+
+
+def text_of(parts: list[str | Ref] | tuple[str | Ref, ...]) -> Text:
+    """A Text with neighbouring constants joined."""
+    joined: list[str | Ref] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        elif part != "":
+            joined.append(part)
+    return Text(parts=tuple(joined))
+
+
+def parse_reference(source: str) -> Ref:
+    """Read the inside of a hole: `source | stem`, `steps.read.text`, `env.today`, `secret.TOKEN`."""
+    head = re.match(_NAME, source)
+    if head is None:
+        raise TraceFormatError(
+            f"${{{{ {source} }}}} is not a reference: start with a slot name, steps., env. or secret."
+        )
+    name, position = head.group(0), head.end()
+    path: list[str | int] = []
+    while part := _PATH_PART.match(source, position):
+        key, index, quoted = part.groups()
+        path.append(int(index) if index is not None else json.loads(f'"{quoted}"') if quoted is not None else key)
+        position = part.end()
+    transforms, position = _parse_transforms(source, position)
+    if source[position:].strip():
+        raise TraceFormatError(f"${{{{ {source} }}}}: can't read {source[position:].strip()!r}")
+    return _build_reference(source, name, path, transforms)
+
+
+def _parse_transforms(source: str, position: int) -> tuple[tuple[Transform, ...], int]:
+    transforms: list[Transform] = []
+    while found := _TRANSFORM.match(source, position):
+        name, arguments = found.groups()
+        if name not in TRANSFORMS:
+            raise TraceFormatError(
+                f"${{{{ {source} }}}}: unknown transform {name!r}; known: {', '.join(sorted(TRANSFORMS))}"
+            )
+        try:
+            args = tuple(json.loads(f"[{arguments or ''}]"))
+        except json.JSONDecodeError as error:
+            raise TraceFormatError(f"${{{{ {source} }}}}: arguments of {name} must be JSON values") from error
+        transforms.append(Transform(name=name, args=args))
+        position = found.end()
+    return tuple(transforms), position
+
+
+def _build_reference(source: str, name: str, path: list[str | int], transforms: tuple[Transform, ...]) -> Ref:
+    if name == "steps" and path and isinstance(path[0], str):
+        return OutputRef(step=path[0], path=tuple(path[1:]), transforms=transforms)
+    if name == "env" and len(path) == 1 and isinstance(path[0], str):
+        return EnvRef(name=path[0], transforms=transforms)
+    if name == "secret" and len(path) == 1 and isinstance(path[0], str) and not transforms:
+        return SecretRef(name=path[0])
+    if path:
+        raise TraceFormatError(f"${{{{ {source} }}}}: a slot has no parts; did you mean steps.{name}?")
+    return SlotRef(name=name, transforms=transforms)
+
+
+def unparse(expr: Expr) -> Any:
+    """The text form of an expression; `parse` of it gives the expression back."""
+    match expr:
+        case Const(value=value):
+            return _escaped(value)
+        case Opaque(value=value):
+            return {"$opaque": value}
+        case Text(parts=parts):
+            return "".join(_escaped(part) if isinstance(part, str) else _hole(part) for part in parts)
+        case ListExpr(items=items):
+            return [unparse(item) for item in items]
+        case Record(fields=fields):
+            return {key: unparse(value) for key, value in fields}
+        case SlotRef() | OutputRef() | EnvRef() | SecretRef():
+            return _hole(expr)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"\$+\{\{", lambda found: "$" + found.group(0), value) if "}}" in value else value
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    return value
+
+
+def _hole(ref: Ref) -> str:
+    match ref:
+        case SecretRef(name=name):
+            inner = f"secret.{name}"
+        case SlotRef(name=name, transforms=transforms):
+            inner = name + _pipes(transforms)
+        case EnvRef(name=name, transforms=transforms):
+            inner = f"env.{name}" + _pipes(transforms)
+        case OutputRef(step=step, path=path, transforms=transforms):
+            inner = f"steps.{step}" + "".join(_path_part(part) for part in path) + _pipes(transforms)
+    return "${{ " + inner + " }}"
+
+
+def _path_part(part: str | int) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{part}" if re.fullmatch(_NAME, part) else f"[{json.dumps(part)}]"
+
+
+def _pipes(transforms: tuple[Transform, ...]) -> str:
+    return "".join(
+        f" | {t.name}" + (f"({', '.join(json.dumps(arg) for arg in t.args)})" if t.args else "") for t in transforms
+    )
