@@ -1,0 +1,238 @@
+"""The one place where the parts are wired: boot, execute, shut down."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from llmos.errors import SettingsError, TraceFormatError, UsageError
+from llmos.interfaces.results import Confirm, Explanation, Question, Result
+from llmos.kernel.bus import EventBus
+from llmos.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from llmos.interfaces.dispatcher import Dispatcher
+    from llmos.interfaces.learner import Learner
+    from llmos.kernel.scheduler import Scheduler
+    from llmos.kernel.token_economy import TokenEconomy
+    from llmos.memory.embeddings import Embedder
+    from llmos.memory.runs import RunStore
+    from llmos.memory.store import SemanticMemory
+    from llmos.memory.traces import TraceStore
+    from llmos.plugins.loader import PluginLoader
+    from llmos.plugins.mcp import McpTools
+    from llmos.plugins.registry import ToolRegistry
+    from llmos.trace.program import Trace
+
+__all__ = ["LLMOS", "Confirm", "Explanation", "Question", "Result"]
+
+MODES = ("auto", "follow", "learn")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LLMOS:
+    """A running LLM OS.
+
+    `budget_usd` charges a new battery and caps what this instance may spend; None leaves both to the settings.
+    `learner`, `embedder` and `clock` replace the built-in ones. After `boot` the parts are attributes.
+    """
+
+    settings: Settings
+    registry: ToolRegistry
+    plugins: PluginLoader
+    mcp: McpTools
+    economy: TokenEconomy
+    runs: RunStore
+    traces: TraceStore
+    memory: SemanticMemory
+    scheduler: Scheduler
+    dispatcher: Dispatcher
+
+    def __init__(
+        self,
+        budget_usd: float | None = None,
+        *,
+        settings: Settings | None = None,
+        learner: Learner | None = None,
+        embedder: Embedder | None = None,
+        clock: Callable[[], datetime] = _now,
+        confirm: Confirm | None = None,
+    ) -> None:
+        loaded = settings if settings is not None else load_settings(budget_usd=budget_usd)
+        self.settings = loaded if budget_usd is None else dataclasses.replace(loaded, budget_usd=budget_usd)
+        self.bus = EventBus()
+        self._learner = learner
+        self._embedder = embedder
+        self._clock = clock
+        self._confirm = confirm
+        self._stack: AsyncExitStack | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.boot()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    async def boot(self) -> None:
+        """Open memory, load tools and traces; a second call does nothing.
+
+        Raises:
+            StorageError: memory can't be opened (`DatabaseLockedError` names the process that holds it).
+            SettingsError: a setting that can't be used.
+        """
+        if self._stack is not None:
+            return
+        async with AsyncExitStack() as stack:
+            await self._open_memory(stack)
+            await self._load_tools(stack)
+            await self.traces.put_demonstrations(self._demonstrations())
+            await self._wire(stack)
+            self._stack = stack.pop_all()
+
+    async def shutdown(self) -> None:
+        """Stop what runs and close what is open, in the reverse order; may be called twice."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def execute(
+        self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None, priority: int = 10
+    ) -> Result:
+        """Carry a goal out: follow a proven trace for $0, or learn it.
+
+        `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first.
+
+        Raises:
+            LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
+        """
+        self._check(mode)
+        self.plugins.rescan()
+        asked = confirm if confirm is not None else self._confirm
+        return await self.scheduler.submit(
+            lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked), priority=priority, name=goal[:60]
+        )
+
+    async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
+        """What `execute` would do with a goal, why, and at what cost; nothing is done."""
+        self._check(mode)
+        self.plugins.rescan()
+        return await self.dispatcher.explain(goal, mode=mode)
+
+    def _check(self, mode: str) -> None:
+        if self._stack is None:
+            raise UsageError("LLMOS is not running: await boot() first.")
+        if mode not in MODES:
+            raise UsageError(f"mode {mode!r} is not known; choose one of {', '.join(MODES)}.")
+
+    # --- wiring --------------------------------------------------------------------------------------
+
+    async def _open_memory(self, stack: AsyncExitStack) -> None:
+        from llmos.kernel.token_economy import TokenEconomy
+        from llmos.memory.database import Database
+        from llmos.memory.embeddings import SentenceTransformerEmbedder
+        from llmos.memory.index import VectorIndex
+        from llmos.memory.ledger import Ledger
+        from llmos.memory.recall import Recall
+        from llmos.memory.runs import RunStore
+        from llmos.memory.store import SemanticMemory
+        from llmos.memory.traces import TraceStore
+
+        embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model)
+        database = await stack.enter_async_context(Database(self.settings.database))
+        index = VectorIndex(self.settings.memory / "traces.faiss")
+        self.traces = TraceStore(database, index, clock=self._clock)
+        self.runs = RunStore(database, clock=self._clock)
+        self.memory = SemanticMemory(database, embedder, clock=self._clock)
+        self._recall = Recall(database, self.traces, index, embedder)
+        stack.push_async_callback(self._recall.close)
+        budget_usd = self.settings.budget_usd
+        self.economy = TokenEconomy(
+            budget_usd=self.settings.initial_usd if budget_usd is None else budget_usd,
+            ledger=Ledger(database),
+            bus=self.bus,
+            clock=self._clock,
+            cap_usd=budget_usd,
+        )
+
+    async def _load_tools(self, stack: AsyncExitStack) -> None:
+        from llmos.plugins.loader import PluginLoader
+        from llmos.plugins.mcp import McpTools
+        from llmos.plugins.registry import ToolRegistry
+
+        self.registry = ToolRegistry()
+        self.plugins = PluginLoader(self.registry, self.bus, self.settings.plugin_dirs)
+        self.plugins.load()
+        self.mcp = McpTools(self.settings.mcp_servers, cache=self.settings.memory / "mcp_tools.json")
+        stack.push_async_callback(self.mcp.aclose)
+        for tool in await self.mcp.tools():
+            self.registry.register(tool)
+
+    async def _wire(self, stack: AsyncExitStack) -> None:
+        from llmos.interfaces.dispatcher import Dispatcher
+        from llmos.interfaces.surroundings import Surroundings
+        from llmos.kernel.scheduler import Scheduler
+        from llmos.kernel.watchdog import Watchdog
+
+        limits = self.settings.learner
+        learner = self._learner or self._make_learner()
+        surroundings = Surroundings(
+            settings=self.settings,
+            facts=self.memory,
+            runs=self.runs,
+            traces=self.traces,
+            economy=self.economy,
+            learner=learner,
+            now=self._clock,
+        )
+        self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
+        stack.push_async_callback(self.scheduler.close)
+        self.dispatcher = Dispatcher(
+            recall=self._recall,
+            traces=self.traces,
+            runs=self.runs,
+            registry=self.registry,
+            economy=self.economy,
+            bus=self.bus,
+            watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
+            learner=learner,
+            limits=limits,
+            surroundings=surroundings,
+        )
+
+    def _make_learner(self) -> Learner:
+        """The learner the settings name: built in, or given by a plugin."""
+        from llmos.interfaces.claude_learner import ClaudeLearner
+        from llmos.interfaces.provider_learner import ProviderLearner
+
+        factories: dict[str, Callable[..., Any]] = {"claude": ClaudeLearner, "provider": ProviderLearner}
+        factories |= self.plugins.learners
+        name = self.settings.learner.name
+        if name not in factories:
+            raise SettingsError(f"there is no learner {name!r}; choose one of {', '.join(sorted(factories))}.")
+        learner: Learner = factories[name](settings=self.settings)
+        return learner
+
+    def _demonstrations(self) -> list[Trace]:
+        """The traces shipped with the package, and those plugins offer; a plugin's broken file is reported."""
+        import llmos.shipped
+
+        shipped = llmos.shipped.load()
+        for path in self.plugins.trace_dirs:
+            try:
+                shipped += llmos.shipped.load_from(Path(path))
+            except TraceFormatError as error:
+                self.plugins.report(str(path), error)
+        return shipped
+

@@ -1,0 +1,1 @@
+"""The cortex and the doors: deciding, learning, and the ways in."""

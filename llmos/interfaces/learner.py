@@ -1,0 +1,173 @@
+"""What a learner is, and the recording session through which alone it reaches tools."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from llmos.interfaces.prompts import FINISH
+from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
+from llmos.kernel.watchdog import Watch
+from llmos.plugins.registry import ToolRegistry, ToolResult
+from llmos.plugins.tool import Tool, ToolContext
+from llmos.trace.program import Effect
+from llmos.trace.run import Finish, StepRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnTask:
+    """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most."""
+
+    run_id: str
+    goal: str
+    model: str
+    max_budget_usd: float
+    max_turns: int = 50
+    plan: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """How a learner ended: its answer, what it told `finish`, the bill and the model that sent it."""
+
+    answer: str
+    finish: Finish | None
+    cost_usd: float
+    model: str
+    turns: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thought:
+    """One bounded model call and its bill."""
+
+    text: str
+    cost_usd: float
+
+
+class LearnSession(Protocol):
+    """The recorder as a learner sees it."""
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """The tools there are, without `finish`."""
+
+    async def call(self, tool: str, args: dict[str, Any], tool_use_id: str | None = None) -> ToolResult:
+        """Call a tool and record it."""
+
+    def finish(
+        self,
+        answer: str,
+        goal_template: str | None = None,
+        slots: dict[str, Any] | None = None,
+        checks: Sequence[str] = (),
+    ) -> str:
+        """Take the model's closing words; returns what to tell it."""
+
+    def spoke(self, text: str, cost_usd: float) -> None:
+        """The model said something; `cost_usd` is the bill of this run so far."""
+
+    def bill(self, cost_usd: float) -> None:
+        """The bill of this run so far, final or not: what is known is charged, however the run ends."""
+
+
+class Learner(Protocol):
+    """Solves goals with a model and tools."""
+
+    name: str
+
+    async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
+        """Solve a goal.
+
+        Raises:
+            NoLearnerError: no key, no login, no server.
+            LearnerError: it was asked and did not finish.
+        """
+
+    async def think(self, prompt: str, *, max_tokens: int, model: str, max_budget_usd: float) -> Thought:
+        """One model call without tools; errors as in `solve`, with the cost in `LearnerError.cost_usd`."""
+
+
+@dataclass(kw_only=True)
+class Recorder:
+    """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each."""
+
+    run_id: str
+    registry: ToolRegistry
+    ctx: ToolContext
+    bus: EventBus
+    keep: Callable[[StepRecord], Awaitable[None]] | None = None
+    watch: Watch | None = None
+    finished: Finish | None = None
+    cost_usd: float = 0.0
+    asked: bool = False
+    _steps: dict[int, StepRecord] = field(default_factory=dict)
+    _started: int = 0
+
+    @property
+    def tools(self) -> list[Tool]:
+        return [tool for tool in self.registry if tool.name != FINISH]
+
+    @property
+    def steps(self) -> tuple[StepRecord, ...]:
+        """The calls so far, in order; one still running is missing."""
+        return tuple(step for _, step in sorted(self._steps.items()))
+
+    @property
+    def unfinished(self) -> int:
+        """How many calls were started and never came back."""
+        return self._started - len(self._steps)
+
+    async def call(self, tool: str, args: dict[str, Any], tool_use_id: str | None = None) -> ToolResult:
+        index, self._started = self._started, self._started + 1
+        known = self.registry.get(tool) if tool in self.registry else None
+        self.bus.publish(ToolCalled(run_id=self.run_id, tool=tool, args=args))
+        result = await self.registry.call(tool, args, self.ctx)
+        step = StepRecord(
+            index=index,
+            tool=tool,
+            args=args,
+            output=result.output,
+            is_error=result.is_error,
+            effect=known.effect if known else Effect.UNKNOWN,
+            tool_version=known.version if known else None,
+            tool_use_id=tool_use_id,
+            duration_s=result.duration_s,
+        )
+        self._steps[index] = step
+        if self.keep is not None:
+            await self.keep(step)
+        self.bus.publish(
+            ToolReturned(
+                run_id=self.run_id,
+                tool=tool,
+                is_error=result.is_error,
+                duration_s=result.duration_s,
+                output=result.output,
+            )
+        )
+        if self.watch is not None:
+            self.watch.saw_call(tool, args, result.output, is_error=result.is_error)
+        return result
+
+    def finish(
+        self,
+        answer: str,
+        goal_template: str | None = None,
+        slots: dict[str, Any] | None = None,
+        checks: Sequence[str] = (),
+    ) -> str:
+        self.finished = Finish(
+            answer=answer, goal_template=goal_template, slots=dict(slots or {}), checks=tuple(map(str, checks))
+        )
+        return "Noted. End your turn now with the answer and nothing else."
+
+    def spoke(self, text: str, cost_usd: float) -> None:
+        self.asked = True
+        self.bill(cost_usd)
+        self.bus.publish(ModelSpoke(run_id=self.run_id, text=text, cost_usd=self.cost_usd))
+
+    def bill(self, cost_usd: float) -> None:
+        self.cost_usd = max(self.cost_usd, cost_usd)

@@ -1,0 +1,51 @@
+"""What a learner is told: how to work so that plain Python can do the same again, and how to finish."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FINISH = "finish"
+
+SYSTEM = """\
+You solve one goal with the tools you are given. What you do is recorded and, from then on, replayed by plain Python \
+for other file names, numbers and dates of the same kind of goal. Work so that the replay will be right:
+
+- Pass data between tools instead of retyping it. Read a file with a tool and let the next tool take its path or the \
+earlier output; never copy what you read from a file into an argument, a query or a program.
+- Put computation into query_data (SQL) or python steps. A python step takes everything that could vary, file names \
+included, as inputs; the code itself holds no file name, no value of the goal and no value read from the data.
+- Keep file names as the goal writes them: relative, with the same folders and the same spelling.
+- Prefer few steps, and tools made for the job over programs you write. Look before you write; do not repeat a call \
+that has just failed in the same way.
+- Do only what the goal asks: no extra files, no questions back. If it can't be done, say why in the answer.
+
+When the goal is reached, check it once with a tool (read what you wrote, run what you built) and call finish:
+- answer: what the user wanted to know or what was done, made of words of the goal and values from tool outputs;
+- goal_template: the goal in its own words, with a {name} in place of each part that may vary, such as \
+"Total {column} by {group} of {source}";
+- slots: the value each {name} has in this goal, exactly as the goal writes it;
+- checks: short statements that show the goal was reached, such as "out.csv exists".\
+"""
+
+FINISH_DESCRIPTION = "Say that the goal is reached. Call this exactly once, as the last thing you do."
+
+FINISH_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "answer": {"type": "string", "description": "The answer: words of the goal and values from tool outputs."},
+        "goal_template": {"type": "string", "description": "The goal with {name} for each part that may vary."},
+        "slots": {"type": "object", "description": "The value of each {name} in this goal, as the goal writes it."},
+        "checks": {"type": "array", "items": {"type": "string"}, "description": "What shows that it was reached."},
+    },
+    "required": ["answer"],
+}
+
+
+def first_message(goal: str, plan: str | None = None) -> str:
+    """The goal, and for a guided run the steps that reached a similar one."""
+    if not plan:
+        return goal
+    return (
+        f"{goal}\n\nA similar goal was reached by the steps below. Use the same steps where they fit, in the same "
+        f"order, and change only what this goal asks to be different.\n\n{plan}"
+    )

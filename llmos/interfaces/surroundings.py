@@ -1,0 +1,139 @@
+"""What a run may see of the world: its context, the values of `env.*`, secrets, and the meter of `think`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from llmos.accounts import Reservation
+from llmos.errors import LearnerError, SettingsError
+from llmos.interfaces.learner import Learner
+from llmos.kernel.token_economy import TokenEconomy
+from llmos.memory.runs import RunStore
+from llmos.memory.store import SemanticMemory
+from llmos.memory.traces import TraceStore
+from llmos.plugins.tool import ToolContext
+from llmos.settings import Settings, plain_environment
+from llmos.trace.match import World
+from llmos.trace.program import Trace
+from llmos.trace.run import Run
+from llmos.trace.values import EnvRef, UnboundError, references
+
+_THINK_MAX_USD = 0.25
+_RECENT_RUNS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Everything a run takes from outside its goal; `now` is the injected clock."""
+
+    settings: Settings
+    facts: SemanticMemory
+    runs: RunStore
+    traces: TraceStore
+    economy: TokenEconomy
+    learner: Learner
+    now: Callable[[], datetime]
+    _thought_usd: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def world(self) -> World:
+        """What the gate may ask: whether a path exists in the workspace."""
+        ctx = self.context("")
+
+        def exists(path: str) -> bool:
+            try:
+                return ctx.resolve(path).exists()
+            except Exception:
+                return False
+
+        return World(exists=exists)
+
+    def context(self, run_id: str) -> ToolContext:
+        """What a tool may touch in this run."""
+
+        async def think(prompt: str, *, max_tokens: int, model: str | None) -> str:
+            return await self._think(run_id, prompt, max_tokens=max_tokens, model=model)
+
+        return ToolContext(
+            workspace=self.settings.workspace,
+            run_id=run_id,
+            facts=self.facts,
+            think=think,
+            denied=(self.settings.memory.resolve(),),
+            env=plain_environment(),
+        )
+
+    def spent(self, run_id: str) -> float:
+        """What `think` cost in a run that is over."""
+        return self._thought_usd.pop(run_id, 0.0)
+
+    async def _think(self, run_id: str, prompt: str, *, max_tokens: int, model: str | None) -> str:
+        name = model or self.settings.learner.model
+        reservation = await asyncio.to_thread(self._reserve, run_id, name)
+        cost_usd = 0.0
+        try:
+            thought = await self.learner.think(
+                prompt, max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
+            )
+            cost_usd = thought.cost_usd
+            return thought.text
+        except LearnerError as error:
+            cost_usd = error.cost_usd
+            raise
+        finally:
+            self._thought_usd[run_id] = self._thought_usd.get(run_id, 0.0) + cost_usd
+            await asyncio.shield(asyncio.to_thread(self.economy.settle, reservation, cost_usd, f"thought: {name}"))
+
+    def _reserve(self, run_id: str, model: str) -> Reservation:
+        self.economy.check_budget(_THINK_MAX_USD / 10)
+        most = min(_THINK_MAX_USD, self.economy.available_usd)
+        return self.economy.reserve(most, run_id, f"thinking: {model}")
+
+    def constants(self) -> dict[str, str]:
+        """The values of `env.*` that induction looks for in arguments."""
+        return {"cwd": str(self.settings.workspace), "today": self.now().astimezone().date().isoformat()}
+
+    async def env(self, trace: Trace) -> Mapping[str, Any]:
+        """The values of `env.*` for a replay; the last result is only looked up where the trace asks for it."""
+        exprs = [expr for step in trace.steps for expr in step.args.values()]
+        exprs += [trace.answer.expr] if trace.answer.expr is not None else []
+        wanted = {ref.name for expr in exprs for ref in references(expr) if isinstance(ref, EnvRef)}
+        values: dict[str, Any] = {
+            **self.constants(),
+            "now": self.now().astimezone().isoformat(timespec="seconds"),
+            "user": self.settings.environment.get("USER") or self.settings.environment.get("LOGNAME"),
+        }
+        if wanted & {"last_result", "last_result_name"}:
+            values |= await self._last_result()
+        return values
+
+    async def _last_result(self) -> dict[str, Any]:
+        """The answer of the last run whose result has a name."""
+        for run in await self.runs.list(limit=_RECENT_RUNS):
+            name = await self._result_name(run) if run.answer else None
+            if name is not None:
+                return {"last_result": run.answer, "last_result_name": name}
+        return {}
+
+    async def _result_name(self, run: Run) -> str | None:
+        if run.trace_id is None:
+            return "result"
+        try:
+            return (await self.traces.get(run.trace_id, run.trace_version)).answer.name
+        except LookupError:
+            return None
+
+    def secret(self, name: str) -> str:
+        """A secret for a replay, from the environment.
+
+        Raises:
+            UnboundError: it is not allowed or not set.
+        """
+        try:
+            return self.settings.secret(name)
+        except SettingsError as error:
+            raise UnboundError(str(error)) from None
