@@ -174,10 +174,10 @@ class LLMOS:
         self.registry = ToolRegistry()
         self.plugins = PluginLoader(self.registry, self.bus, self.settings.plugin_dirs)
         self.plugins.load()
-        self.mcp = McpTools(self.settings.mcp_servers, cache=self.settings.memory / "mcp_tools.json")
+        cache = self.settings.memory / "mcp_tools.json"
+        self.mcp = McpTools(self.settings.mcp_servers, cache=cache, cwd=self.settings.workspace)
         stack.push_async_callback(self.mcp.aclose)
-        for tool in await self.mcp.tools():
-            self.registry.register(tool)
+        await self.mcp.register(self.registry)
 
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.dispatcher import Dispatcher

@@ -1,0 +1,166 @@
+"""The learner for every other model: any provider pydantic-ai knows, or any OpenAI-compatible server.
+
+The loop is ours, request by request, because that is where money is spent: before each request the budget is asked
+what it can still carry, after each its bill is added up, whatever became of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llmos.interfaces.learner import Learned, Thought
+from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM, first_message
+from llmos.interfaces.provider_client import ModelLine, connected, estimated_tokens
+from llmos.settings import PROVIDER
+from llmos.trace.run import Finish
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+    from pydantic_ai.models import ModelRequestParameters
+
+    from llmos.interfaces.learner import LearnSession, LearnTask
+    from llmos.plugins.tool import Tool
+    from llmos.settings import Settings
+
+
+class ProviderLearner:
+    """Solves goals with the model that `provider` in llmos.yaml, or `--model provider:name`, says."""
+
+    name = PROVIDER
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
+        """Work on the goal until the model finishes, or ends in plain words.
+
+        Raises:
+            NoLearnerError: nobody can be asked: not installed, no server, no key, no price.
+            LearnerError: it was asked and did not finish; `cost_usd` says what that cost.
+        """
+        async with connected(self._settings, task.model, task.max_budget_usd) as line:
+            return await _Work(task=task, session=session, line=line).run()
+
+    async def think(self, prompt: str, *, max_tokens: int, model: str, max_budget_usd: float) -> Thought:
+        """One request without tools; errors as in `solve`."""
+        from pydantic_ai.messages import ModelRequest
+        from pydantic_ai.models import ModelRequestParameters
+
+        async with connected(self._settings, model, max_budget_usd) as line:
+            line.context_tokens = estimated_tokens(prompt)
+            request = ModelRequest.user_text_prompt(prompt)
+            response = await line.ask([request], ModelRequestParameters(), max_tokens=max_tokens)
+            if not (response.text or "").strip():
+                raise line.failed(f"{line.label} said nothing")
+            return Thought(text=response.text or "", cost_usd=line.cost_usd)
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """One goal being worked on: the conversation so far."""
+
+    task: LearnTask
+    session: LearnSession
+    line: ModelLine
+    messages: list[ModelMessage] = field(default_factory=list)
+
+    async def run(self) -> Learned:
+        parameters = self._opening()
+        for _ in range(self.task.max_turns):
+            response = await self._next(parameters)
+            if response.tool_calls:
+                finish = await self._answer_calls(response.tool_calls)
+                if finish is not None:
+                    return self._learned(finish.answer, finish)
+            elif response.finish_reason == "length":
+                raise self.line.failed(f"{self.line.label} was cut off in the middle of its answer")
+            elif (response.text or "").strip():
+                return self._learned((response.text or "").strip(), None)
+            else:
+                raise self.line.failed(f"{self.line.label} said nothing and called nothing")
+        raise self.line.failed(f"{self.line.label} did not finish within {self.task.max_turns} turns")
+
+    def _opening(self) -> ModelRequestParameters:
+        """Say the goal; what comes back are the tools, for every request."""
+        from pydantic_ai.messages import ModelRequest, UserPromptPart
+
+        prompt = first_message(self.task.goal, self.task.plan)
+        self.messages.append(ModelRequest(parts=[UserPromptPart(content=prompt)], instructions=SYSTEM))
+        parameters = _parameters(self.session.tools)
+        self.line.context_tokens = estimated_tokens(SYSTEM, prompt, parameters.function_tools)
+        return parameters
+
+    async def _next(self, parameters: ModelRequestParameters) -> ModelResponse:
+        try:
+            response = await self.line.ask(self.messages, parameters)
+        finally:
+            self.session.bill(self.line.cost_usd)
+        self.messages.append(response)
+        self.session.spoke(response.text or "", self.line.cost_usd)
+        return response
+
+    async def _answer_calls(self, calls: Sequence[ToolCallPart]) -> Finish | None:
+        """Carry out a turn's calls in their order; the accepted `finish`, if one was among them."""
+        from pydantic_ai.messages import ModelRequest, ToolReturnPart
+
+        returns = []
+        for call in calls:
+            text, is_error, finish = await self._carry_out(call)
+            if finish is not None:
+                return finish
+            self.line.context_tokens += estimated_tokens(text)
+            outcome: Any = "failed" if is_error else "success"
+            returns.append(ToolReturnPart(call.tool_name, text, tool_call_id=call.tool_call_id, outcome=outcome))
+        self.messages.append(ModelRequest(parts=returns, instructions=SYSTEM))
+        return None
+
+    async def _carry_out(self, call: ToolCallPart) -> tuple[str, bool, Finish | None]:
+        """What a call came to: the text for the model, whether it failed, and the finish if it was a fit one."""
+        try:
+            args = call.args_as_dict(raise_if_invalid=True)
+        except (ValueError, AssertionError):
+            return "the arguments are not a JSON object; call the tool again with valid JSON.", True, None
+        if call.tool_name != FINISH:
+            result = await self.session.call(call.tool_name, args, call.tool_call_id)
+            return result.text, result.is_error, None
+        finish = _finish(args)
+        if finish is None:
+            return "finish needs `answer`, a text that is not empty; call it again.", True, None
+        return self.session.finish(finish.answer, finish.goal_template, finish.slots, finish.checks), False, finish
+
+    def _learned(self, answer: str, finish: Finish | None) -> Learned:
+        line = self.line
+        note = line.price.source
+        return Learned(
+            answer=answer, finish=finish, cost_usd=line.cost_usd, model=line.label, turns=line.requests, note=note
+        )
+
+
+def _parameters(tools: Sequence[Tool]) -> ModelRequestParameters:
+    """The tools as the model sees them, `finish` last."""
+    from pydantic_ai.models import ModelRequestParameters
+    from pydantic_ai.tools import ToolDefinition
+
+    described = [(tool.name, tool.description, tool.schema) for tool in tools]
+    described.append((FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA))
+    return ModelRequestParameters(
+        function_tools=[
+            ToolDefinition(name=name, description=description, parameters_json_schema=schema, strict=False)
+            for name, description, schema in described
+        ]
+    )
+
+
+def _finish(args: Mapping[str, Any]) -> Finish | None:
+    """The arguments of `finish`, without hints of another shape than asked for; None if there is no answer."""
+    answer, template, slots, checks = (args.get(name) for name in ("answer", "goal_template", "slots", "checks"))
+    if not isinstance(answer, str) or not answer.strip():
+        return None
+    return Finish(
+        answer=answer,
+        goal_template=template if isinstance(template, str) else None,
+        slots=slots if isinstance(slots, dict) else {},
+        checks=tuple(map(str, checks)) if isinstance(checks, list) else (),
+    )

@@ -1,0 +1,352 @@
+"""What the user reads: records as text. Pure functions; nothing here writes anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmos.accounts import LedgerEntry
+    from llmos.interfaces.results import Explanation, Result
+    from llmos.plugins.tool import Tool
+    from llmos.trace.program import Step, Trace
+    from llmos.trace.run import Run
+    from llmos.trace.values import Expr, Ref
+
+ANSWER_WIDTH = 60
+VALUE_WIDTH = 100
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+# ------------------------------------------------------------------------------------------------ small things
+
+
+def plain(text: str) -> str:
+    """Text that can't steer a terminal: control and direction characters become `�`; tabs and newlines stay."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def one_line(value: Any, width: int = VALUE_WIDTH) -> str:
+    """A value on one line, cut with `…` after `width` characters; what is not text as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    flat = " ".join(plain(text[: 8 * width + 8]).split())
+    return flat if len(flat) <= width else flat[: width - 1].rstrip() + "…"
+
+
+def money(amount_usd: float) -> str:
+    """Dollars with four digits, the sign in front: `$0.4312`, `-$0.0100`."""
+    return f"{'-' if amount_usd < 0 else ''}${abs(amount_usd):,.4f}"
+
+
+def duration(seconds: float) -> str:
+    """`3 ms`, `4.2 s`, `2 min 5 s`."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "?"
+    if seconds < 0.9995:
+        return f"{max(1, round(seconds * 1000))} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def moment(at: datetime | None) -> str:
+    """A time in the user's own zone, to the second; empty for None."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at is not None else ""
+
+
+def arguments(args: Mapping[str, Any], width: int = VALUE_WIDTH) -> str:
+    """A call's arguments: `path=a.csv limit=5`."""
+    return one_line(" ".join(f"{name}={one_line(value, width)}" for name, value in args.items()), width)
+
+
+def data(value: Any) -> Any:
+    """Records as plain JSON data: dataclasses by field, enums by value, times in ISO form, paths as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shown = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+        return {name: data(getattr(value, name)) for name in shown}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [data(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return value.as_posix() if isinstance(value, Path) else str(value)
+
+
+# ------------------------------------------------------------------------------------------------------- tables
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, width: int | None = None, color: bool = False
+) -> str:
+    """Rows under their column names, numbers to the right; `width` None (no terminal) cuts nothing."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[_cell(value) for value in row] for row in rows]
+    if width is not None:
+        columns, cells = _fitted(columns, cells, width)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(columns):
+        right = bool(cells) and all(_NUMBER.fullmatch(line[index]) for line in cells)
+        grid.add_column(Text(name), justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    for line in cells:
+        grid.add_row(*(Text(cell) for cell in line))
+    console = Console(
+        width=width or 10_000, color_system="standard" if color else None, force_terminal=color, legacy_windows=False
+    )
+    with console.capture() as capture:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+
+
+def _fitted(columns: Sequence[str], cells: list[list[str]], width: int) -> tuple[list[str], list[list[str]]]:
+    """The table for a terminal: without empty columns, and with the long texts cut before anything else is."""
+    kept = [index for index in range(len(columns)) if any(line[index] for line in cells)]
+    columns, cells = [columns[index] for index in kept], [[line[index] for index in kept] for line in cells]
+    widths = [max(len(name), *(len(line[index]) for line in cells)) for index, name in enumerate(columns)]
+    long = sorted((index for index in range(len(columns)) if widths[index] > _LONG), key=lambda index: widths[index])
+    room = width - 2 * (len(columns) - 1) - sum(widths[index] for index in range(len(columns)) if index not in long)
+    for left, index in zip(range(len(long), 0, -1), long, strict=True):
+        widths[index] = min(widths[index], max(_LONG, room // left))
+        room -= widths[index]
+    return columns, [[one_line(cell, limit) for cell, limit in zip(line, widths, strict=True)] for line in cells]
+
+
+_LONG = 20
+_NUMBER = re.compile(r"[-+]?\$?[\d,]*\.?\d*%?( ms| s)?|-?")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else one_line(value, 400)
+
+
+# --------------------------------------------------------------------------------------------------- one goal
+
+
+def closing_line(result: Result) -> str:
+    """The line a run ends with: mode, answer, cost, savings, time, trace (or the run, if it failed)."""
+    failed = result.status != "done"
+    return " · ".join(
+        [
+            f"{result.mode} {result.status}" if failed else result.mode,
+            *([] if failed else [f'"{one_line(result.answer, ANSWER_WIDTH)}"']),
+            money(result.cost_usd),
+            f"saved {money(result.saved_usd)}",
+            duration(result.duration_s),
+            result.trace_id or ("no trace" if not failed else f"run {result.run_id}"),
+        ]
+    )
+
+
+def explanation(told: Explanation) -> str:
+    """What would happen to a goal, why, with which calls, at what cost; then the candidates and what spoke against."""
+    lines = [f"{told.decision}{f' {told.trace_id}' if told.trace_id else ''}: {plain(told.reason)}"]
+    if told.bindings:
+        lines += ["", "with", *(f"  {name} = {one_line(value)}" for name, value in told.bindings.items())]
+    if told.steps:
+        lines += ["", "steps"]
+        for number, step in enumerate(told.steps, 1):
+            lines.append(f"  {number} {step['tool']} {arguments(step.get('args') or {})}".rstrip())
+    lines += ["", f"cost {money(told.cost_usd)} · saves {money(told.saved_usd)}"]
+    return "\n".join(lines)
+
+
+CANDIDATE_COLUMNS = ("trace", "found by", "cosine", "refused by", "words", "goal template", "message")
+
+
+def candidate_row(candidate: Mapping[str, Any]) -> list[Any]:
+    """A row under CANDIDATE_COLUMNS."""
+    cosine, words = candidate.get("cosine"), candidate.get("words")
+    return [
+        candidate.get("trace_id"),
+        candidate.get("how"),
+        f"{cosine:.3f}" if isinstance(cosine, float | int) else "",
+        candidate.get("rule") or "",
+        ", ".join(map(str, words)) if isinstance(words, list | tuple) else words or "",
+        candidate.get("template"),
+        candidate.get("message") or "",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- traces
+
+
+def trace(shown: Trace) -> str:
+    """A trace for reading: its goals, slots, steps with where each argument comes from, and its answer."""
+    head = " · ".join([shown.label, shown.status, shown.provenance, f"effect {shown.effect}"])
+    lines = [head, *([plain(shown.description)] if shown.description else [])]
+    if shown.reason:
+        lines.append(f"reason: {one_line(shown.reason, 300)}")
+    lines += ["", "goals", *(f"  {one_line(goal, 300)}" for goal in shown.goals)]
+    if shown.slots:
+        lines += ["", "slots", *(f"  {_slot(slot)}" for slot in shown.slots)]
+    lines += ["", "steps"]
+    for number, step in enumerate(shown.steps, 1):
+        lines += _step(number, step)
+    lines += ["", "answer", f"  {_answer(shown)}"]
+    origin = _origin(shown)
+    return "\n".join([*lines, *(["", origin] if origin else [])])
+
+
+def _slot(slot: Any) -> str:
+    notes = [str(slot.type)]
+    notes += [f"one of {', '.join(slot.values)}"] if slot.values else []
+    notes += [f"ends in {slot.suffix}"] if slot.suffix is not None else []
+    notes += ["plain values only"] if slot.inline else []
+    default = getattr(slot, "default", None)
+    notes += [f"default {default!r}"] if default is not None else []
+    return f"{slot.name}: {', '.join(notes)}"
+
+
+def _step(number: int, step: Step) -> list[str]:
+    from llmos.trace.values import unparse
+
+    lines = [f"  {number} {step.id}: {step.tool} ({step.effect})"]
+    for name, expr in step.args.items():
+        value = unparse(expr)
+        shown = value.get("$opaque", value) if isinstance(value, dict) else value
+        lines.append(f"      {name} = {one_line(shown)}   [{origin_of(expr)}]")
+    lines += [f"      check {check.kind}: {one_line(_expected(check.expected))}" for check in step.checks]
+    return lines
+
+
+def _expected(value: Any) -> Any:
+    from llmos.trace import values
+
+    kinds = (values.Const, values.SlotRef, values.OutputRef, values.EnvRef, values.Text, values.ListExpr, values.Record)
+    return values.unparse(value) if isinstance(value, kinds) else data(value)
+
+
+def _answer(shown: Trace) -> str:
+    from llmos.trace.values import unparse
+
+    value = "the last step's output" if shown.answer.expr is None else one_line(unparse(shown.answer.expr), 300)
+    return value + (f"   (kept as {shown.answer.name})" if shown.answer.name else "")
+
+
+def _origin(shown: Trace) -> str:
+    parts = [f"from run {shown.run_id}"] if shown.run_id else []
+    parts += [f"by {shown.model}"] if shown.model else []
+    parts += [f"for {money(shown.cost_usd)}"] if shown.cost_usd else []
+    parts += [f"on {moment(shown.created_at)}"] if shown.created_at else []
+    return f"made {' '.join(parts)}" if parts else ""
+
+
+def origin_of(expr: Expr) -> str:
+    """Where a value comes from, in words: `slot source`, `step read: text`, `constant`, `written by the model`."""
+    from llmos.trace.values import has_opaque, references
+
+    parts = [_reference(ref) for ref in references(expr)]
+    if has_opaque(expr):
+        parts.append("written by the model")
+    return ", ".join(dict.fromkeys(parts)) or "constant"
+
+
+def _reference(ref: Ref) -> str:
+    from llmos.trace.values import EnvRef, OutputRef, SlotRef
+
+    match ref:
+        case SlotRef(name=name):
+            return f"slot {name}"
+        case OutputRef(step=step, path=path):
+            return f"step {step}" + (f": {'.'.join(map(str, path))}" if path else "")
+        case EnvRef(name=name):
+            return f"environment {name}"
+        case _:
+            return f"secret {ref.name}"
+
+
+# --------------------------------------------------------------------------------------------------------- runs
+
+
+def run(shown: Run) -> str:
+    """A run for reading: what was asked, what was done, what came out and what it cost."""
+    label = f"{shown.trace_id}@{shown.trace_version}" if shown.trace_id else "no trace"
+    lines = [
+        f"run {shown.id} · {shown.mode} {shown.status} · {money(shown.cost_usd)} · saved {money(shown.saved_usd)}"
+        f" · {duration(shown.duration_s)} · {label}",
+        f"goal: {one_line(shown.goal, 1000)}",
+    ]
+    lines += [f"started: {moment(shown.started_at)}"] if shown.started_at else []
+    lines += [f"model: {shown.model}"] if shown.model else []
+    lines += [f"reason: {one_line(shown.reason, 1000)}"] if shown.reason else []
+    lines += [f"{name} = {one_line(value)}" for name, value in shown.bindings.items()]
+    if shown.steps:
+        lines += ["", "steps"]
+    for step in shown.steps:
+        mark = "failed: " if step.is_error else ""
+        lines.append(
+            f"  {step.index + 1} {step.tool} {arguments(step.args)}".rstrip() + f" · {duration(step.duration_s)}"
+        )
+        lines.append(f"      {mark}{one_line(step.output, 200)}")
+    if shown.answer is not None:
+        lines += ["", "answer", *(f"  {line}" for line in plain(shown.answer).split("\n"))]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------- ledger and tools
+
+
+def ledger_entry(entry: LedgerEntry) -> dict[str, Any]:
+    """A ledger row as JSON data, in dollars."""
+    from llmos.accounts import to_usd
+
+    return {
+        "id": entry.id,
+        "at": entry.at.isoformat(),
+        "kind": str(entry.kind),
+        "amount_usd": to_usd(entry.amount_microusd),
+        "balance_usd": to_usd(entry.balance_microusd),
+        "saved_usd": to_usd(entry.saved_microusd),
+        "run_id": entry.run_id,
+        "operation": entry.operation,
+    }
+
+
+def tool(shown: Tool) -> dict[str, Any]:
+    """A tool as JSON data."""
+    return {
+        "name": shown.name,
+        "description": shown.description,
+        "effect": str(shown.effect),
+        "source": shown.source,
+        "version": shown.version,
+        "idempotent": shown.idempotent,
+        "schema": shown.schema,
+    }
+
+
+def signature(schema: Mapping[str, Any]) -> str:
+    """A tool's arguments: `path: string, limit?: integer`."""
+    required = set(schema.get("required", ()))
+    return ", ".join(
+        f"{name}{'' if name in required else '?'}: {_type(part)}" for name, part in schema.get("properties", {}).items()
+    )
+
+
+def _type(schema: Any) -> str:
+    if not isinstance(schema, Mapping):
+        return "any"
+    if "enum" in schema:
+        return "|".join(map(str, schema["enum"]))
+    kind = schema.get("type", "any")
+    return "|".join(map(str, kind)) if isinstance(kind, list) else str(kind)

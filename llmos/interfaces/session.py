@@ -1,0 +1,341 @@
+"""What a command works with: its options, its screen, its signals and, at first use, a booted LLMOS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+
+import click
+
+from llmos.errors import LLMOSError, StorageError
+from llmos.interfaces import render
+from llmos.settings import wants_color
+
+if TYPE_CHECKING:
+    from llmos.boot import LLMOS
+    from llmos.interfaces.progress import Progress
+    from llmos.interfaces.results import Confirm, Question
+    from llmos.plugins.loader import PluginFailure
+    from llmos.settings import Settings
+
+INTERRUPTED = 130
+READER_LEFT = 141
+"""Exit code when whoever read our output went away: 128 + SIGPIPE, as other programs have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options every command takes; None means that the settings decide."""
+
+    home: Path | None = None
+    workspace: Path | None = None
+    plugins: tuple[Path, ...] = ()
+    budget_usd: float | None = None
+    model: str | None = None
+    mode: str = "auto"
+    as_json: bool = False
+    yes: bool = False
+    verbose: int = 0
+
+    def settings(self) -> Settings:
+        """The settings these options lead to.
+
+        Raises:
+            SettingsError: see `llmos.settings.load_settings`.
+        """
+        from llmos.settings import load_settings
+
+        return load_settings(
+            home=self.home,
+            workspace=self.workspace,
+            plugins=self.plugins,
+            budget_usd=self.budget_usd,
+            model=self.model,
+        )
+
+
+class Screen:
+    """Where a command writes: what was asked for on stdout, all else on stderr.
+
+    With `as_json` stdout gets exactly one JSON object, by `data`; `show` and `answer` are silent then.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._expected: dict[str, Any] = {}
+        self._has_told = False
+        self.color = wants_color()
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; None when stdout is none."""
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None if is_terminal(sys.stdout) else None
+
+    def show(self, text: str) -> None:
+        """Text for people, on stdout."""
+        if not self.as_json:
+            self._out(text)
+
+    def table(self, columns: tuple[str, ...], rows: list[list[Any]], *, empty: str) -> None:
+        """A table on stdout, or on stderr the sentence that there is nothing to show."""
+        if self.as_json:
+            return
+        if rows:
+            self._out(render.table(columns, rows, width=self.width, color=self.color and is_terminal(sys.stdout)))
+        else:
+            self.note(empty)
+
+    def answer(self, text: str) -> None:
+        """An answer as it is; on a terminal without what could steer it."""
+        if not self.as_json:
+            self._out(render.plain(text) if is_terminal(sys.stdout) else text)
+
+    def expect(self, fields: dict[str, Any]) -> None:
+        """What the JSON object holds even if the command fails."""
+        self._expected.update(fields)
+
+    def data(self, value: dict[str, Any]) -> None:
+        """The one JSON object of `--json`; nothing without it, and nothing a second time."""
+        if self.as_json and not self._has_told:
+            self._has_told = True
+            encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
+            self._out(json.dumps(render.data({**self._expected, **value}), ensure_ascii=encoding != "utf8"))
+
+    def note(self, text: str, *, dim: bool = False) -> None:
+        """A line beside the answer, on stderr."""
+        line = render.plain(text)
+        with contextlib.suppress(OSError):  # nobody reads stderr: that must not fail a goal
+            click.echo(click.style(line, dim=True) if dim and self.color else line, err=True)
+
+    def _out(self, text: str) -> None:
+        try:
+            click.echo(text, color=None if self.color else False)
+        except BrokenPipeError:
+            raise ReaderLeftError("whoever read the output went away") from None
+        except OSError as error:
+            raise StorageError(f"standard output can't be written: {error.strerror or error}") from None
+
+
+class ReaderLeftError(BrokenPipeError):
+    """Nobody reads stdout any more; a command ends quietly."""
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is an open terminal."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+class Engine:
+    """LLMOS, booted when something first needs it and shut down at the end of the block."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.progress: Progress | None = None
+        self._system: LLMOS | None = None
+        self._told: list[PluginFailure] = []
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Engine:
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._system = self.progress = None
+        await self._stack.aclose()
+
+    async def system(self, screen: Screen) -> LLMOS:
+        """The running LLMOS; plugins that could not be loaded are told on the screen, once.
+
+        Raises:
+            LLMOSError: it can't start.
+        """
+        if self._system is None:
+            from llmos.boot import LLMOS
+            from llmos.interfaces.progress import Progress
+
+            system = LLMOS(settings=self.options.settings())
+            await self._stack.enter_async_context(system)
+            watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(sys.stderr))
+            self.progress = self._stack.enter_context(watching)
+            self._system = system
+        for failure in self._system.plugins.failures:
+            if failure not in self._told:
+                screen.note(f"llmos: {failure.message}")
+        self._told = self._system.plugins.failures
+        return self._system
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What one command works with."""
+
+    options: Options
+    screen: Screen
+    interrupts: Interrupts
+    engine: Engine
+
+    async def system(self) -> LLMOS:
+        """The running LLMOS, booted if this is its first use.
+
+        Raises:
+            LLMOSError: it can't start.
+        """
+        return await self.engine.system(self.screen)
+
+    @property
+    def confirm(self) -> Confirm | None:
+        """How questions are answered: by `--yes`, by the person at the terminal, or (None) not at all."""
+        if self.options.yes:
+            return _yes
+        asked_on = next((stream for stream in (sys.stderr, sys.stdout) if is_terminal(stream)), None)
+        if self.screen.as_json or asked_on is None or not is_terminal(sys.stdin):
+            return None
+        return lambda question: self._ask(question, asked_on)
+
+    async def _ask(self, question: Question, stream: TextIO) -> bool:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.output import create_output
+
+        progress = self.engine.progress
+        with progress.paused() if progress is not None else contextlib.nullcontext():
+            prompt: PromptSession[str] = PromptSession(output=create_output(stdout=stream))
+            try:
+                reply = await prompt.prompt_async(f"{render.plain(question.text)} [y/N] ")
+            except EOFError:
+                return False
+            except KeyboardInterrupt:
+                self.interrupts.interrupt()
+                await asyncio.sleep(3600)  # ends with the cancellation just asked for
+                return False
+        return reply.strip().lower() in ("y", "yes")
+
+
+async def _yes(question: Question) -> bool:
+    return True
+
+
+Action: TypeAlias = Callable[[Session], Awaitable[None]]
+"""What a parsed command line does."""
+
+
+async def perform(action: Action, options: Options, screen: Screen) -> None:
+    """Do one command, with the signals that stop a program cancelling it."""
+    with Interrupts.handled() as interrupts:
+        async with Engine(options) as engine:
+            await action(Session(options=options, screen=screen, interrupts=interrupts, engine=engine))
+
+
+# ------------------------------------------------------------------------------------------------------ signals
+
+
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP as the cancellation of a task.
+
+    Ctrl-C cancels the innermost task named with `stopping`, the others always the main one. Cancelling gives a run
+    the time to settle what it reserved; the third Ctrl-C in a row does not wait for that.
+    """
+
+    def __init__(self, main: asyncio.Task[Any]) -> None:
+        self._loop = main.get_loop()
+        self._main = main
+        self._current = main
+        self._pressed = 0
+
+    @classmethod
+    @contextmanager
+    def handled(cls) -> Iterator[Interrupts]:
+        """Handle the signals for the length of a block (plain handlers: prompt_toolkit puts them back after itself)."""
+        task = asyncio.current_task()
+        assert task is not None
+        interrupts = cls(task)
+        handlers = {signal.SIGINT: interrupts.interrupt, signal.SIGTERM: interrupts._terminate}
+        if hasattr(signal, "SIGHUP"):
+            handlers[signal.SIGHUP] = interrupts._terminate
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield interrupts
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def stopping(self, task: asyncio.Task[Any]) -> Iterator[None]:
+        """Let Ctrl-C cancel this task, and not the main one, for the length of a block."""
+        before, self._current, self._pressed = self._current, task, 0
+        try:
+            yield
+        finally:
+            self._current, self._pressed = before, 0
+
+    def interrupt(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
+        """What Ctrl-C does."""
+        self._pressed += 1
+        if self._pressed == 1:
+            self._loop.call_soon_threadsafe(self._current.cancel)
+        elif self._pressed == 2:
+            os.write(2, b"llmos: still settling what was begun; Ctrl-C once more leaves at once\n")
+        else:
+            os._exit(INTERRUPTED)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        for task in {self._current, self._main}:
+            self._loop.call_soon_threadsafe(task.cancel)
+
+
+# ------------------------------------------------------------------------------------------------------- errors
+
+
+def failure(error: BaseException) -> tuple[str, int]:
+    """The sentence and the exit code an error ends a command with."""
+    from llmos.interfaces.install import how_to_install, is_ours_to_install
+
+    if isinstance(error, LLMOSError):
+        return str(error) or type(error).__name__, error.exit_code
+    if isinstance(error, click.UsageError):
+        return _usage(error), 2
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | click.Abort):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and is_ours_to_install(error):
+        return how_to_install(error), 2
+    return f"unexpected {type(error).__name__}: {render.one_line(str(error), 300)} (run with -v for the traceback)", 1
+
+
+def _usage(error: click.UsageError) -> str:
+    message = render.one_line(error.format_message(), 300)
+    path = error.ctx.command_path if error.ctx is not None else "llmos"
+    if isinstance(error, click.NoSuchOption):
+        return f"{message} A goal that holds words starting with - goes after --; `{path} --help` lists the options."
+    return f"{message} See `{path} --help`."
+
+
+def report(error: BaseException, screen: Screen, *, verbose: int = 0) -> int:
+    """Tell the user what went wrong, on stderr in one sentence and with `--json` on stdout too; the exit code."""
+    sentence, exit_code = failure(error)
+    if isinstance(error, ReaderLeftError):
+        return READER_LEFT
+    if verbose and exit_code == 1 and not isinstance(error, LLMOSError):
+        import traceback
+
+        screen.note("".join(traceback.format_exception(error)).rstrip())
+    screen.note(f"llmos: {render.one_line(sentence, 2000)}")
+    result = getattr(error, "result", None)
+    if result is not None and exit_code != INTERRUPTED:
+        screen.note(render.closing_line(result), dim=True)
+        screen.expect(result.to_json())
+    status = "interrupted" if exit_code == INTERRUPTED else "failed"
+    screen.data({"status": status, "error": sentence, "exit_code": exit_code})
+    return exit_code
