@@ -1,4 +1,4 @@
-"""Typed events: frozen, past-tense records told to whoever subscribed by type. Nobody waits on a subscriber."""
+"""Tells events to whoever subscribed to their type. Nobody waits on a subscriber."""
 
 from __future__ import annotations
 
@@ -8,121 +8,49 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llmos.events import (
+    Decided,
+    Diverged,
+    Event,
+    GoalAccepted,
+    GoalQueued,
+    LearnerStarted,
+    LedgerMoved,
+    ModelSpoke,
+    PluginFailed,
+    PluginLoaded,
+    RunEnded,
+    ToolCalled,
+    ToolReturned,
+    TraceRefused,
+    TraceStored,
+    WatchdogBarked,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = [
+    "Decided",
+    "Diverged",
+    "Event",
+    "EventBus",
+    "GoalAccepted",
+    "GoalQueued",
+    "LearnerStarted",
+    "LedgerMoved",
+    "ModelSpoke",
+    "PluginFailed",
+    "PluginLoaded",
+    "RunEnded",
+    "ToolCalled",
+    "ToolReturned",
+    "TraceRefused",
+    "TraceStored",
+    "WatchdogBarked",
+]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something that happened to a run ('' for the system itself)."""
-
-    run_id: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GoalAccepted(Event):
-    goal: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class GoalQueued(Event):
-    """All slots are taken; `waiting` jobs, this one included, wait for one."""
-
-    name: str
-    priority: int
-    waiting: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decided(Event):
-    """`decision` is follow, confirm, learn or refuse; `reason` the sentence behind it."""
-
-    decision: str
-    reason: str
-    trace: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnerStarted(Event):
-    model: str
-    reserved_usd: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpoke(Event):
-    text: str
-    cost_usd: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToolCalled(Event):
-    tool: str
-    args: dict[str, Any]
-    step_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToolReturned(Event):
-    tool: str
-    is_error: bool
-    duration_s: float
-    output: Any = None
-    step_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diverged(Event):
-    step_id: str
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TraceStored(Event):
-    trace: str
-    status: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TraceRefused(Event):
-    """A finished run did not become a trace, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerMoved(Event):
-    kind: str
-    amount_usd: float
-    balance_usd: float
-    operation: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchdogBarked(Event):
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunEnded(Event):
-    mode: str
-    status: str
-    cost_usd: float
-    duration_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginLoaded(Event):
-    path: str
-    tools: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginFailed(Event):
-    path: str
-    message: str
-
 
 E_ = TypeVar("E_", bound=Event)
 Handler = Callable[[Any], None]
