@@ -1,0 +1,292 @@
+"""The one DuckDB file of a home: opened once, used from one worker thread, each call one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from llmos.errors import DatabaseLockedError, LLMOSError, StorageError
+from llmos.memory import sql
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Clock = Callable[[], datetime]
+
+INTERRUPTED_REASON = "the process ended before the run did"
+# Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+
+
+class Database:
+    """The memory's file; `async with Database(path) as db` opens and closes it.
+
+    All work is done by one thread, in the order it was asked for. A call whose waiter is cancelled is carried out
+    all the same, or not at all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: DuckDBPyConnection | None = None
+        self._worker: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        """Create the file if there is none, check its schema, and end the runs that a crash left running.
+
+        Raises:
+            DatabaseLockedError: another process holds the file.
+            StorageError: it can't be created, is damaged, or was written by a newer version.
+        """
+        if self._worker is not None:
+            return
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llmos-database")
+        try:
+            await asyncio.wrap_future(self._worker.submit(self._open))
+        except BaseException:
+            worker, self._worker = self._worker, None
+            worker.submit(self._disconnect)
+            worker.shutdown(wait=False)
+            raise
+
+    async def close(self) -> None:
+        """Finish what was asked for and let go of the file; harmless when it is not open."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            try:
+                await asyncio.shield(asyncio.wrap_future(worker.submit(self._disconnect)))
+            finally:
+                worker.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """Do `work` in one transaction: all of it is stored, durably, or nothing.
+
+        Raises:
+            StorageError: it could not be stored or read, in one sentence.
+        """
+        return await asyncio.wrap_future(self._submit(work))
+
+    def run_blocking(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """The same for callers that must not yield, such as the ledger; a few milliseconds."""
+        return self._submit(work).result()
+
+    def _submit(self, work: Callable[[DuckDBPyConnection], T]) -> Future[T]:
+        if self._worker is None:
+            raise StorageError(f"the memory {self.path} is not open.")
+        return self._worker.submit(self._transact, work)
+
+    # --- in the worker thread ----------------------------------------------------------------------
+
+    def _open(self) -> None:
+        import duckdb
+
+        self._connection = _connect(self.path)
+        try:
+            _check_schema(self._connection, self.path)
+            self._connection.execute(sql.INTERRUPT_RUNNING, [INTERRUPTED_REASON])
+        except duckdb.Error as error:
+            raise _translated(error, self.path) from error
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _transact(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        import duckdb
+
+        connection = self._connection = self._connection or _connect(self.path)
+        try:
+            connection.execute("BEGIN")
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already rolled back
+                connection.execute("ROLLBACK")
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+                self._disconnect()  # DuckDB refuses everything after these; the next call opens the file again
+            if isinstance(error, duckdb.Error):
+                raise _translated(error, self.path) from error
+            raise
+        return result
+
+
+# --- opening ---------------------------------------------------------------------------------------
+
+
+def _connect(path: Path) -> DuckDBPyConnection:
+    import duckdb
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _create(path)
+        return duckdb.connect(str(path), config=_CONFIG)
+    except (duckdb.Error, OSError) as error:
+        raise _translated(error, path) from error
+
+
+def _create(path: Path) -> None:
+    """Make the file beside its place and link it there whole, so that a crash leaves none or a complete one."""
+    import duckdb
+
+    orphan = path.with_name(f"{path.name}.wal")
+    if orphan.exists():
+        raise StorageError(f"{orphan} belongs to a database that is gone: put {path.name} back, or move the file away.")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with duckdb.connect(str(fresh), config=_CONFIG) as connection:
+            connection.execute("BEGIN")
+            connection.execute(sql.SCHEMA)
+            connection.execute(sql.SET_META, ["schema_version", str(sql.SCHEMA_VERSION)])
+            connection.execute("COMMIT")
+        _place(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+        fresh.with_name(f"{fresh.name}.wal").unlink(missing_ok=True)
+
+
+def _place(fresh: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        return  # another process was faster; its file is as good
+    except OSError:
+        fresh.rename(path)  # a file system without links
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_schema(connection: DuckDBPyConnection, path: Path) -> None:
+    import duckdb
+
+    try:
+        row = connection.execute(sql.GET_META, ["schema_version"]).fetchone()
+    except duckdb.CatalogException:
+        row = None
+    if row is None:
+        raise StorageError(f"{path} is a DuckDB database, but no memory of LLM OS: choose another --home.")
+    version = int(row[0]) if row[0].isdecimal() else 0
+    if version > sql.SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} was written by a newer LLM OS (schema {version}, this one knows {sql.SCHEMA_VERSION}): "
+            "update this one."
+        )
+    if version < sql.SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} names {row[0]!r} as its schema, which no LLM OS ever wrote: restore it from a backup."
+        )
+
+
+# --- errors ----------------------------------------------------------------------------------------
+
+_FULL = re.compile(r"no space left|file too large|disk quota|enough (disk )?space|out of disk", re.IGNORECASE)
+_READ_ONLY = re.compile(r"permission denied|read-only|operation not permitted", re.IGNORECASE)
+_DAMAGED = re.compile(r"not a valid duckdb|corrupt|checksum|deserializ|unexpected end of file", re.IGNORECASE)
+_NEWER = re.compile(r"newer|version number|storage version", re.IGNORECASE)
+_LOCKED = re.compile(r"could not set lock|conflicting lock", re.IGNORECASE)
+
+
+def _translated(error: Exception, path: Path) -> LLMOSError:
+    """The one place where DuckDB's and the system's errors become ours."""
+    text = str(error)
+    if _LOCKED.search(text):
+        return _locked(text, path)
+    if _FULL.search(text) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageError(
+            f"there is no space left for {path}: nothing of this change was stored, everything before it is safe; "
+            "make room and try again."
+        )
+    if _READ_ONLY.search(text):
+        return StorageError(
+            f"{path} can't be written: check the rights of the file and its folder, or choose another --home."
+        )
+    if _DAMAGED.search(text):
+        return StorageError(
+            f"{path} is damaged or no database: restore it from a backup, or move it away to begin anew."
+        )
+    if _NEWER.search(text):
+        return StorageError(f"{path} was written by a newer DuckDB than the one installed here: update duckdb.")
+    first_line = text.strip().partition("\n")[0]
+    return StorageError(f"{path} could not be read or written: {first_line}")
+
+
+def _locked(text: str, path: Path) -> DatabaseLockedError:
+    found = re.search(r"\(PID (\d+)\)", text)
+    if found is None:
+        return DatabaseLockedError(f"{path} is in use by another process: end it, or choose another --home.")
+    pid = int(found.group(1))
+    return DatabaseLockedError(
+        f"{path} is in use by process {pid} ({_command(pid)}): end it, or choose another --home.", pid=pid
+    )
+
+
+def _command(pid: int) -> str:
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return "its command is not known"
+    command = raw.replace(b"\0", b" ").decode(errors="replace").strip()
+    return command if len(command) <= 160 else f"{command[:159]}…"
+
+
+# --- values ----------------------------------------------------------------------------------------
+
+
+def utc_now() -> datetime:
+    """The default clock."""
+    return datetime.now(UTC)
+
+
+def to_utc(time: datetime) -> datetime:
+    """A time as it is stored: UTC without a zone; a time without a zone is taken as UTC."""
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+
+
+def from_utc(time: datetime) -> datetime:
+    """A stored time with its zone."""
+    return time.replace(tzinfo=UTC)
+
+
+def clean(text: str) -> str:
+    """Text as DuckDB takes it: what is no character (a lone surrogate) becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def digest(text: str) -> str:
+    """What long texts are looked up by."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,199 @@
+"""Which traces may be meant by a goal: by hash, by skeleton, by embedding. It finds, it never decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmos.memory import sql
+from llmos.memory.database import Database, digest
+from llmos.memory.embeddings import Embedder, Embedding
+from llmos.memory.index import VectorIndex
+from llmos.memory.traces import TraceStore, rewrite_templates
+from llmos.trace import lex
+from llmos.trace.program import Trace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from duckdb import DuckDBPyConnection
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+_RUNS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A trace that may be meant, the template that brought it up, and how near that is to the goal (-1 to 1)."""
+
+    trace: Trace
+    template: str
+    cosine: float
+
+
+class Recall:
+    """Looks goals up. The first two ways load no model and no index."""
+
+    def __init__(self, db: Database, traces: TraceStore, index: VectorIndex, embedder: Embedder) -> None:
+        self._db = db
+        self._traces = traces
+        self._index = index
+        self._embedder = embedder
+        self._syncing = asyncio.Lock()
+        self._lexicon_checked = False
+        self._last: tuple[str, Embedding] | None = None
+
+    async def exact(self, goal: str) -> list[Trace]:
+        """Traces of runs that did just this goal, or whose template without slots it is; trusted ones first."""
+        return await self._by_hash(sql.EXACT, {"hash": digest(lex.normalise(goal))})
+
+    async def skeleton(self, goal: str) -> list[Trace]:
+        """Traces with a template that has the goal's words and kinds of literals; trusted ones first."""
+        return await self._by_hash(sql.SKELETON, [digest(lex.skeleton(goal))])
+
+    async def semantic(self, goal: str, k: int = 10) -> list[Candidate]:
+        """The `k` traces nearest in meaning, each with every template that came up, nearest template first.
+
+        Raises:
+            SettingsError, StorageError: the embedding model can't be loaded.
+        """
+        await self._check_lexicon()
+        followable = await self._db.run(lambda connection: connection.execute(sql.COUNT_FOLLOWABLE).fetchone())
+        if not followable or not followable[0]:
+            return []
+        await self._sync_templates()
+        embedding = await self._embedding(lex.masked(goal))
+        return await self._nearest(embedding.vector, k)
+
+    async def embed(self, goal: str) -> Embedding:
+        """The goal's embedding; learner runs' goals are embedded too, so that their costs can be compared by it."""
+        await self._sync_runs()
+        return await self._embedding(lex.masked(goal))
+
+    async def close(self) -> None:
+        """Save the snapshot of the vectors, if it changed."""
+        await asyncio.to_thread(self._index.save)
+
+    # --- by hash -----------------------------------------------------------------------------------
+
+    async def _by_hash(self, query: str, parameters: Any) -> list[Trace]:
+        await self._check_lexicon()
+        rows = await self._db.run(lambda connection: connection.execute(query, parameters).fetchall())
+        return await self._traces.current([row[0] for row in rows])
+
+    async def _check_lexicon(self) -> None:
+        """Hashes made by another version of the lexer are made again, once, or nothing would be found by them."""
+        if not self._lexicon_checked:
+            await self._db.run(_refresh_hashes)
+            self._lexicon_checked = True
+
+    # --- by meaning --------------------------------------------------------------------------------
+
+    async def _embedding(self, text: str) -> Embedding:
+        if self._last is None or self._last[0] != text or self._last[1].model != self._embedder.model_name:
+            vectors = await asyncio.to_thread(self._embedder.encode, [text])
+            self._last = text, Embedding(model=self._embedder.model_name, vector=vectors[0])
+        return self._last[1]
+
+    async def _nearest(self, vector: NDArray[np.float32], k: int) -> list[Candidate]:
+        """Ask the index for more and more, for some of what it knows may not be followed, or is of one trace."""
+        width = 4 * k
+        while True:
+            cosines = dict(await asyncio.to_thread(self._index.search, vector, width))
+            hits = await self._hits(cosines)
+            chosen = list(dict.fromkeys(trace_id for trace_id, _, _ in hits))[:k]
+            if len(chosen) >= k or len(cosines) < width:
+                break
+            width *= 4
+        traces = {trace.id: trace for trace in await self._traces.current(chosen)}
+        return [
+            Candidate(trace=traces[trace_id], template=template, cosine=cosine)
+            for trace_id, template, cosine in hits
+            if trace_id in traces
+        ]
+
+    async def _hits(self, cosines: dict[int, float]) -> list[tuple[str, str, float]]:
+        """What may be followed of these vector ids, as (trace id, template, cosine), nearest first."""
+        query = [list(cosines)]
+        rows = await self._db.run(lambda connection: connection.execute(sql.FOLLOWABLE_TEMPLATES, query).fetchall())
+        hits = [(trace_id, template, cosines[number]) for number, trace_id, template in rows]
+        return sorted(hits, key=lambda hit: (-hit[2], hit[0], hit[1]))
+
+    async def _sync_templates(self) -> None:
+        """Embed the templates that have no vector of this model yet, and bring the index up to the database."""
+        async with self._syncing:
+            model, dim = await asyncio.to_thread(lambda: (self._embedder.model_name, self._embedder.dim))
+            pending = await self._db.run(lambda c: c.execute(sql.PENDING_TEMPLATES, [model, dim]).fetchall())
+            if pending:
+                vectors = await asyncio.to_thread(self._embedder.encode, [row[3] for row in pending])
+                await self._db.run(lambda c: _store_templates(c, model, dim, pending, vectors))
+            if pending or not self._index.holds(model, dim):
+                await self._sync_index(model, dim)
+
+    async def _sync_index(self, model: str, dim: int) -> None:
+        if not self._index.holds(model, dim):
+            await asyncio.to_thread(self._index.load, model, dim)
+        rows = await self._db.run(lambda c: c.execute(sql.TEMPLATE_VECTOR_IDS, [model, dim]).fetchall())
+        missing = await asyncio.to_thread(self._index.reconcile, [row[0] for row in rows])
+        if missing:
+            ids, vectors = await self._db.run(lambda c: _read_vectors(c, missing))
+            await asyncio.to_thread(self._index.add, ids, vectors)
+        if self._index.wants_saving:
+            await asyncio.to_thread(self._index.save)
+
+    async def _sync_runs(self) -> None:
+        async with self._syncing:
+            model, dim = await asyncio.to_thread(lambda: (self._embedder.model_name, self._embedder.dim))
+            query = [model, dim, _RUNS_AT_ONCE]
+            pending = await self._db.run(lambda c: c.execute(sql.PENDING_RUNS, query).fetchall())
+            if pending:
+                texts = [lex.masked(goal) for _, goal in pending]
+                vectors = await asyncio.to_thread(self._embedder.encode, texts)
+                owners = [(run_id, text) for (run_id, _), text in zip(pending, texts, strict=True)]
+                await self._db.run(lambda c: _store_runs(c, model, dim, owners, vectors))
+
+
+# --- in the worker thread --------------------------------------------------------------------------
+
+
+def _refresh_hashes(connection: DuckDBPyConnection) -> None:
+    fingerprint = sha256(Path(lex.__file__).read_bytes()).hexdigest()
+    known = connection.execute(sql.GET_META, ["lexicon"]).fetchone()
+    if known and known[0] == fingerprint:
+        return
+    connection.execute(sql.SET_META, ["lexicon", fingerprint])
+    if known:
+        log.info("the lexer has changed: look-up hashes are made again", extra={"action": "rehash"})
+        for run_id, goal in connection.execute(sql.RUN_GOALS).fetchall():
+            connection.execute(sql.SET_RUN_GOAL_HASH, [digest(lex.normalise(goal)), run_id])
+        rewrite_templates(connection)
+
+
+def _store_templates(
+    connection: DuckDBPyConnection, model: str, dim: int, pending: Sequence[Any], vectors: NDArray[np.float32]
+) -> None:
+    connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
+    for (trace_id, version, number, text), vector in zip(pending, vectors, strict=True):
+        row = [model, vector.tolist(), trace_id, version, number, text]
+        connection.execute(sql.INSERT_TEMPLATE_EMBEDDING, row)
+
+
+def _store_runs(
+    connection: DuckDBPyConnection, model: str, dim: int, owners: Sequence[Any], vectors: NDArray[np.float32]
+) -> None:
+    connection.execute(sql.DELETE_OTHER_MODELS, ["run", model, dim])
+    for (run_id, text), vector in zip(owners, vectors, strict=True):
+        connection.execute(sql.INSERT_RUN_EMBEDDING, [text, model, vector.tolist(), run_id])
+
+
+def _read_vectors(connection: DuckDBPyConnection, ids: list[int]) -> tuple[list[int], NDArray[np.float32]]:
+    import numpy as np
+
+    columns = connection.execute(sql.TEMPLATE_VECTORS, [ids]).fetchnumpy()
+    return [int(number) for number in columns["id"]], np.stack(list(columns["vector"])).astype(np.float32)

@@ -1,0 +1,209 @@
+"""Runs and their steps, as they happened."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from llmos.errors import NotFoundError, StorageError
+from llmos.memory import sql
+from llmos.memory.database import Clock, Database, clean, digest, from_utc, to_utc, utc_now
+from llmos.trace.lex import normalise
+from llmos.trace.program import Effect
+from llmos.trace.run import Finish, Mode, Run, RunStatus, StepRecord
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from llmos.memory.embeddings import Embedding
+
+
+class RunStore:
+    """Every execution of every goal; rows are written as things happen, so a crash leaves what was done."""
+
+    def __init__(self, db: Database, *, clock: Clock = utc_now) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def start(self, run: Run) -> None:
+        """Store a run before anything is done for it.
+
+        Raises:
+            StorageError: there is a run of this id already.
+        """
+        started = replace(run, started_at=run.started_at or self._clock())
+
+        def work(connection: DuckDBPyConnection) -> None:
+            if connection.execute(sql.RUN_EXISTS, [run.id]).fetchone():
+                raise StorageError(f"run {run.id!r} was started already; every run needs an id of its own.")
+            _insert(connection, started)
+
+        await self._db.run(work)
+
+    async def add_step(self, run_id: str, step: StepRecord) -> None:
+        """Store one tool call with its outcome; a step of the same index is left as it was stored first."""
+        row = _step_row(run_id, step)
+        await self._db.run(lambda connection: connection.execute(sql.INSERT_STEP, row) and None)
+
+    async def finish(self, run: Run) -> None:
+        """Store how a run ended, and those of its steps that are not stored yet."""
+        values = _outcome(run)
+        steps = [_step_row(run.id, step) for step in run.steps]
+
+        def work(connection: DuckDBPyConnection) -> None:
+            if not connection.execute(sql.RUN_EXISTS, [run.id]).fetchone():
+                _insert(connection, replace(run, started_at=run.started_at or self._clock()))
+            connection.execute(sql.FINISH_RUN, [*values, run.id])
+            for step in steps:
+                connection.execute(sql.INSERT_STEP, step)
+
+        await self._db.run(work)
+
+    async def get(self, run_id: str) -> Run:
+        """A run with its steps.
+
+        Raises:
+            NotFoundError: there is none of that id.
+            StorageError: its rows can't be read as a run.
+        """
+
+        def work(connection: DuckDBPyConnection) -> tuple[Any, list[Any]]:
+            row = connection.execute(sql.GET_RUN, [clean(run_id)]).fetchone()
+            return row, connection.execute(sql.GET_STEPS, [clean(run_id)]).fetchall()
+
+        row, steps = await self._db.run(work)
+        if row is None:
+            raise NotFoundError(f"there is no run {run_id!r}: `llmos runs list` shows those there are.")
+        try:
+            return replace(_run(row), steps=tuple(map(_step, steps)))
+        except (ValueError, TypeError) as error:
+            raise StorageError(f"run {run_id!r} in {self._db.path} can't be read: {error}.") from error
+
+    async def list(
+        self, limit: int = 50, status: RunStatus | None = None, mode: Mode | None = None
+    ) -> builtins.list[Run]:
+        """Runs without their steps, newest first; one that can't be read is listed as failed, with the reason."""
+        wanted = [status and str(status), status and str(status), mode and str(mode), mode and str(mode), max(0, limit)]
+        rows = await self._db.run(lambda connection: connection.execute(sql.LIST_RUNS, wanted).fetchall())
+        return [_run_or_stub(row) for row in rows]
+
+    async def last_answered(self) -> Run | None:
+        """The run that ended last with an answer, with its steps."""
+        row = await self._db.run(lambda connection: connection.execute(sql.LAST_ANSWERED).fetchone())
+        return await self.get(row[0]) if row else None
+
+    async def learner_costs(
+        self, embedding: Embedding | None = None, k: int = 20
+    ) -> builtins.list[tuple[float, float]]:
+        """What learning cost in dollars, as (cosine, cost): the `k` goals most like the embedded one.
+
+        Without an embedding, or while no goal is embedded by its model, the newest `k`, each with cosine 1.
+        """
+
+        def work(connection: DuckDBPyConnection) -> list[Any]:
+            rows: list[Any] = []
+            if embedding is not None:
+                parameters = [embedding.model, embedding.vector.tolist(), k]
+                rows = connection.execute(sql.SIMILAR_LEARNER_COSTS, parameters).fetchall()
+            return rows or connection.execute(sql.RECENT_LEARNER_COSTS, [k]).fetchall()
+
+        return [(float(cosine), float(cost)) for cosine, cost in await self._db.run(work)]
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+def _insert(connection: DuckDBPyConnection, run: Run) -> None:
+    mode, status, *rest, duration_s = _outcome(run)
+    started_at = to_utc(run.started_at) if run.started_at else None
+    row = [run.id, clean(run.goal), mode, status, *rest, started_at, duration_s]
+    connection.execute(sql.INSERT_RUN, [digest(normalise(run.goal)), *row])
+
+
+def _outcome(run: Run) -> list[Any]:
+    """The columns that change while a run goes on, in the order of RUN_COLUMNS."""
+    return [
+        str(run.mode),
+        str(run.status),
+        None if run.answer is None else clean(run.answer),
+        None if run.finish is None else _json(asdict(run.finish)),
+        run.trace_id,
+        run.trace_version,
+        _json(run.bindings),
+        run.model,
+        run.cost_usd,
+        run.saved_usd,
+        clean(run.reason),
+        run.duration_s,
+    ]
+
+
+def _step_row(run_id: str, step: StepRecord) -> list[Any]:
+    return [
+        run_id,
+        step.index,
+        step.tool,
+        _json(step.args),
+        _json(step.output),
+        step.is_error,
+        str(step.effect),
+        step.tool_version,
+        step.tool_use_id,
+        step.duration_s,
+    ]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _run(row: Sequence[Any]) -> Run:
+    (run_id, goal, mode, status, answer, finish, trace_id, trace_version, bindings, model, *rest) = row
+    cost_usd, saved_usd, reason, started_at, duration_s = rest
+    return Run(
+        id=run_id,
+        goal=goal,
+        mode=Mode(mode),
+        status=RunStatus(status),
+        answer=answer,
+        finish=None if finish is None else _finish(json.loads(finish)),
+        trace_id=trace_id,
+        trace_version=trace_version,
+        bindings=json.loads(bindings),
+        model=model,
+        cost_usd=cost_usd,
+        saved_usd=saved_usd,
+        reason=reason,
+        started_at=from_utc(started_at) if started_at else None,
+        duration_s=duration_s,
+    )
+
+
+def _finish(data: dict[str, Any]) -> Finish:
+    return Finish(**{**data, "checks": tuple(data.get("checks", ()))})
+
+
+def _run_or_stub(row: Sequence[Any]) -> Run:
+    try:
+        return _run(row)
+    except (ValueError, TypeError) as error:
+        reason = f"its record can't be read: {error}"
+        return Run(id=row[0], goal=row[1], mode=Mode.LEARNER, status=RunStatus.FAILED, reason=reason)
+
+
+def _step(row: Sequence[Any]) -> StepRecord:
+    index, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s = row
+    return StepRecord(
+        index=index,
+        tool=tool,
+        args=json.loads(args),
+        output=json.loads(output),
+        is_error=is_error,
+        effect=Effect(effect),
+        tool_version=tool_version,
+        tool_use_id=tool_use_id,
+        duration_s=duration_s,
+    )

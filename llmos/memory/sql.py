@@ -1,0 +1,328 @@
+"""All SQL of the memory, named. Times are UTC without a zone; JSON is kept as text; money is as the caller keeps it."""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+# --- schema ----------------------------------------------------------------------------------------
+# Rows that other rows are found by have a primary key or an index. The embeddings have none: they are read by
+# model in one sweep, and their ids come from a sequence.
+
+SCHEMA = """
+CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
+
+CREATE SEQUENCE run_no;
+CREATE SEQUENCE run_end_no;
+CREATE TABLE runs (
+    id VARCHAR PRIMARY KEY, no BIGINT NOT NULL, end_no BIGINT, goal VARCHAR NOT NULL, goal_hash VARCHAR NOT NULL,
+    mode VARCHAR NOT NULL, status VARCHAR NOT NULL, answer VARCHAR, finish VARCHAR, trace_id VARCHAR,
+    trace_version INTEGER, bindings VARCHAR NOT NULL, model VARCHAR, cost_usd DOUBLE NOT NULL,
+    saved_usd DOUBLE NOT NULL, reason VARCHAR NOT NULL, started_at TIMESTAMP, duration_s DOUBLE NOT NULL
+);
+CREATE INDEX runs_by_goal ON runs (goal_hash);
+CREATE TABLE steps (
+    run_id VARCHAR, idx INTEGER, tool VARCHAR NOT NULL, args VARCHAR NOT NULL, output VARCHAR NOT NULL,
+    is_error BOOLEAN NOT NULL, effect VARCHAR NOT NULL, tool_version VARCHAR, tool_use_id VARCHAR,
+    duration_s DOUBLE NOT NULL, PRIMARY KEY (run_id, idx)
+);
+
+CREATE TABLE traces (
+    id VARCHAR PRIMARY KEY, version INTEGER NOT NULL, status VARCHAR NOT NULL, reason VARCHAR NOT NULL,
+    provenance VARCHAR NOT NULL, uses BIGINT NOT NULL, successes BIGINT NOT NULL, failures BIGINT NOT NULL,
+    saved_usd DOUBLE NOT NULL, created_at TIMESTAMP NOT NULL, last_used_at TIMESTAMP
+);
+CREATE TABLE trace_versions (
+    trace_id VARCHAR, version INTEGER, body VARCHAR NOT NULL, content_hash VARCHAR NOT NULL, run_id VARCHAR,
+    created_at TIMESTAMP NOT NULL, PRIMARY KEY (trace_id, version)
+);
+CREATE INDEX trace_versions_by_run ON trace_versions (run_id);
+CREATE TABLE trace_templates (
+    trace_id VARCHAR NOT NULL, version INTEGER NOT NULL, template_no INTEGER NOT NULL, template VARCHAR NOT NULL,
+    masked VARCHAR NOT NULL, skeleton_hash VARCHAR NOT NULL, goal_hash VARCHAR
+);
+CREATE INDEX trace_templates_by_skeleton ON trace_templates (skeleton_hash);
+CREATE INDEX trace_templates_by_goal ON trace_templates (goal_hash);
+CREATE TABLE hard_negatives (
+    trace_id VARCHAR, goal_hash VARCHAR, goal VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL,
+    PRIMARY KEY (trace_id, goal_hash)
+);
+CREATE TABLE forgotten (trace_id VARCHAR PRIMARY KEY, last_version INTEGER NOT NULL, forgotten_at TIMESTAMP NOT NULL);
+
+CREATE SEQUENCE embedding_no;
+CREATE TABLE embeddings (
+    id BIGINT NOT NULL, kind VARCHAR NOT NULL, owner VARCHAR NOT NULL, version INTEGER NOT NULL,
+    template_no INTEGER NOT NULL, text VARCHAR NOT NULL, model VARCHAR NOT NULL, vector FLOAT[] NOT NULL
+);
+
+CREATE TABLE ledger (
+    id BIGINT PRIMARY KEY, moved_at TIMESTAMP NOT NULL, kind VARCHAR NOT NULL, amount_microusd BIGINT NOT NULL,
+    balance_microusd BIGINT NOT NULL, run_id VARCHAR NOT NULL, operation VARCHAR NOT NULL,
+    saved_microusd BIGINT NOT NULL, reservation_id VARCHAR
+);
+
+CREATE TABLE facts (
+    name VARCHAR PRIMARY KEY, key VARCHAR NOT NULL, value VARCHAR NOT NULL, text VARCHAR NOT NULL,
+    updated_at TIMESTAMP NOT NULL
+);
+"""
+
+GET_META = "SELECT value FROM meta WHERE key = ?"
+SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+
+# --- runs ------------------------------------------------------------------------------------------
+
+RUN_COLUMNS = (
+    "id, goal, mode, status, answer, finish, trace_id, trace_version, bindings, model, cost_usd, saved_usd, reason, "
+    "started_at, duration_s"
+)
+
+INSERT_RUN = f"""
+INSERT INTO runs (no, goal_hash, {RUN_COLUMNS})
+VALUES (nextval('run_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+RUN_EXISTS = "SELECT 1 FROM runs WHERE id = ?"
+
+FINISH_RUN = """
+UPDATE runs SET end_no = nextval('run_end_no'), mode = ?, status = ?, answer = ?, finish = ?, trace_id = ?,
+    trace_version = ?, bindings = ?, model = ?, cost_usd = ?, saved_usd = ?, reason = ?, duration_s = ?
+WHERE id = ?
+"""
+
+# A step is stored once: `finish` hands in all of them again, for whoever did not store them one by one.
+INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, idx) DO NOTHING"
+
+GET_RUN = f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?"
+
+GET_STEPS = """
+SELECT idx, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s
+FROM steps WHERE run_id = ? ORDER BY idx
+"""
+
+LIST_RUNS = f"""
+SELECT {RUN_COLUMNS} FROM runs
+WHERE (?::VARCHAR IS NULL OR status = ?) AND (?::VARCHAR IS NULL OR mode = ?)
+ORDER BY no DESC LIMIT ?
+"""
+
+# The run that ended last with an answer: what `env.last_result` means.
+LAST_ANSWERED = """
+SELECT id FROM runs WHERE status = 'done' AND answer IS NOT NULL ORDER BY end_no DESC NULLS LAST LIMIT 1
+"""
+
+# One process holds the file, so a run still marked running when it is opened has lost its process.
+INTERRUPT_RUNNING = "UPDATE runs SET status = 'interrupted', reason = ? WHERE status = 'running'"
+
+RUN_GOALS = "SELECT id, goal FROM runs"
+SET_RUN_GOAL_HASH = "UPDATE runs SET goal_hash = ? WHERE id = ?"
+
+# What learning cost before, the goals most like this one first. Vectors are of length 1.
+SIMILAR_LEARNER_COSTS = """
+SELECT CASE WHEN len(e.vector) = len(q.vector) THEN list_inner_product(e.vector, q.vector) ELSE -1 END AS cosine,
+    r.cost_usd
+FROM runs r
+JOIN embeddings e ON e.kind = 'run' AND e.owner = r.id AND e.model = ?
+CROSS JOIN (SELECT ?::FLOAT[] AS vector) q
+WHERE r.mode = 'learner' AND r.status <> 'running' AND r.cost_usd > 0
+ORDER BY cosine DESC, r.no DESC LIMIT ?
+"""
+
+RECENT_LEARNER_COSTS = """
+SELECT 1.0, cost_usd FROM runs
+WHERE mode = 'learner' AND status <> 'running' AND cost_usd > 0
+ORDER BY no DESC LIMIT ?
+"""
+
+# --- traces ----------------------------------------------------------------------------------------
+
+HEAD_COLUMNS = (
+    "t.id, t.version, t.status, t.reason, t.provenance, t.uses, t.successes, t.failures, t.saved_usd, "
+    "t.created_at, t.last_used_at, v.body"
+)
+
+LIST_TRACES = f"""
+SELECT {HEAD_COLUMNS} FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
+ORDER BY t.created_at, t.id
+"""
+
+GET_TRACE = f"""
+SELECT {HEAD_COLUMNS} FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
+WHERE t.id = ?
+"""
+
+TRACE_IDS = "SELECT id FROM traces ORDER BY id"
+GET_HEAD = "SELECT version, status, reason, provenance FROM traces WHERE id = ?"
+GET_VERSION_BODY = "SELECT body FROM trace_versions WHERE trace_id = ? AND version = ?"
+# What is known of ids, forgotten ones included.
+STANDING = """
+SELECT t.id, coalesce(v.content_hash, ''), t.status, t.reason, t.provenance
+FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
+WHERE t.id IN (SELECT unnest($ids::VARCHAR[]))
+UNION ALL
+SELECT trace_id, NULL, '', '', '' FROM forgotten WHERE trace_id IN (SELECT unnest($ids::VARCHAR[]))
+"""
+GET_FORGOTTEN = "SELECT last_version FROM forgotten WHERE trace_id = ?"
+
+INSERT_VERSION = "INSERT INTO trace_versions VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_HEAD = "INSERT INTO traces VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0.0, ?, NULL)"
+UPDATE_HEAD = "UPDATE traces SET version = ?, status = ?, reason = ?, provenance = ? WHERE id = ?"
+SET_STATUS = "UPDATE traces SET status = ?, reason = ? WHERE id = ?"
+RECORD_USE = """
+UPDATE traces SET uses = uses + 1, successes = successes + ?, failures = failures + ?, saved_usd = saved_usd + ?,
+    last_used_at = ?
+WHERE id = ?
+"""
+
+# Templates are kept for the current version only.
+DELETE_TEMPLATES = "DELETE FROM trace_templates WHERE trace_id = ?"
+INSERT_TEMPLATE = "INSERT INTO trace_templates VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+DELETE_VERSIONS = "DELETE FROM trace_versions WHERE trace_id = ?"
+DELETE_HEAD = "DELETE FROM traces WHERE id = ?"
+DELETE_NEGATIVES = "DELETE FROM hard_negatives WHERE trace_id = ?"
+# A forgotten trace leaves its id and last version: a shipped one must not come back by itself, and a version
+# number never means two programs.
+INSERT_FORGOTTEN = "INSERT INTO forgotten VALUES (?, ?, ?)"
+DELETE_FORGOTTEN = "DELETE FROM forgotten WHERE trace_id = ?"
+
+INSERT_NEGATIVE = "INSERT INTO hard_negatives VALUES (?, ?, ?, ?) ON CONFLICT (trace_id, goal_hash) DO NOTHING"
+GET_NEGATIVES = "SELECT goal FROM hard_negatives WHERE trace_id = ?"
+
+# --- recall ----------------------------------------------------------------------------------------
+
+# Traces that did exactly this goal before, or whose template without slots is this goal.
+EXACT = """
+SELECT t.id FROM traces t
+WHERE t.status IN ('trusted', 'candidate') AND t.id IN (
+    SELECT trace_id FROM trace_templates WHERE goal_hash = $hash
+    UNION SELECT trace_id FROM runs WHERE goal_hash = $hash AND status = 'done' AND trace_id IS NOT NULL
+    UNION SELECT v.trace_id FROM runs r JOIN trace_versions v ON v.run_id = r.id
+        WHERE r.goal_hash = $hash AND r.status = 'done'
+)
+ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
+"""
+
+SKELETON = """
+SELECT t.id FROM traces t
+WHERE t.status IN ('trusted', 'candidate')
+    AND t.id IN (SELECT trace_id FROM trace_templates WHERE skeleton_hash = ?)
+ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
+"""
+
+COUNT_FOLLOWABLE = """
+SELECT count(*) FROM traces t JOIN trace_templates p ON p.trace_id = t.id WHERE t.status IN ('trusted', 'candidate')
+"""
+
+# From vector ids to what they stand for; ids of superseded, rejected or forgotten traces fall out here.
+FOLLOWABLE_TEMPLATES = """
+SELECT e.id, p.trace_id, p.template
+FROM embeddings e
+JOIN trace_templates p ON p.trace_id = e.owner AND p.version = e.version AND p.template_no = e.template_no
+    AND p.masked = e.text
+JOIN traces t ON t.id = p.trace_id AND t.version = p.version
+WHERE e.kind = 'template' AND e.id IN (SELECT unnest(?::BIGINT[])) AND t.status IN ('trusted', 'candidate')
+"""
+
+# --- embeddings ------------------------------------------------------------------------------------
+# `kind` says what `owner` is: template (a trace id, with version and template_no), run, or fact (its name).
+
+PENDING_TEMPLATES = """
+SELECT p.trace_id, p.version, p.template_no, p.masked FROM trace_templates p
+WHERE NOT EXISTS (
+    SELECT 1 FROM embeddings e
+    WHERE e.kind = 'template' AND e.owner = p.trace_id AND e.version = p.version AND e.template_no = p.template_no
+        AND e.text = p.masked AND e.model = ? AND len(e.vector) = ?
+)
+ORDER BY p.trace_id, p.template_no
+"""
+
+PENDING_RUNS = """
+SELECT r.id, r.goal FROM runs r
+WHERE r.mode = 'learner' AND r.status <> 'running' AND r.cost_usd > 0 AND NOT EXISTS (
+    SELECT 1 FROM embeddings e
+    WHERE e.kind = 'run' AND e.owner = r.id AND e.model = ? AND len(e.vector) = ?
+)
+ORDER BY r.no DESC LIMIT ?
+"""
+
+PENDING_FACTS = """
+SELECT f.name, f.text FROM facts f
+WHERE NOT EXISTS (
+    SELECT 1 FROM embeddings e
+    WHERE e.kind = 'fact' AND e.owner = f.name AND e.text = f.text AND e.model = ? AND len(e.vector) = ?
+)
+ORDER BY f.name
+"""
+
+DELETE_EMBEDDINGS = "DELETE FROM embeddings WHERE kind = ? AND owner = ? RETURNING id"
+# Of another model, or of a text that is no longer the template's.
+DELETE_STALE_TEMPLATE_EMBEDDINGS = """
+DELETE FROM embeddings e WHERE e.kind = 'template' AND (e.model <> ? OR len(e.vector) <> ? OR NOT EXISTS (
+    SELECT 1 FROM trace_templates p
+    WHERE p.trace_id = e.owner AND p.version = e.version AND p.template_no = e.template_no AND p.masked = e.text
+))
+"""
+DELETE_OTHER_MODELS = "DELETE FROM embeddings WHERE kind = ? AND (model <> ? OR len(vector) <> ?)"
+
+# The owner may have gone while its text was being embedded: then nothing is stored.
+INSERT_TEMPLATE_EMBEDDING = """
+INSERT INTO embeddings
+SELECT nextval('embedding_no'), 'template', p.trace_id, p.version, p.template_no, p.masked, ?, ?::FLOAT[]
+FROM trace_templates p
+WHERE p.trace_id = ? AND p.version = ? AND p.template_no = ? AND p.masked = ?
+"""
+INSERT_RUN_EMBEDDING = """
+INSERT INTO embeddings
+SELECT nextval('embedding_no'), 'run', r.id, 0, 0, ?, ?, ?::FLOAT[] FROM runs r WHERE r.id = ?
+"""
+INSERT_FACT_EMBEDDING = """
+INSERT INTO embeddings
+SELECT nextval('embedding_no'), 'fact', f.name, 0, 0, f.text, ?, ?::FLOAT[] FROM facts f
+WHERE f.name = ? AND f.text = ?
+"""
+
+TEMPLATE_VECTOR_IDS = "SELECT id FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id"
+TEMPLATE_VECTORS = "SELECT id, vector FROM embeddings WHERE id IN (SELECT unnest(?::BIGINT[])) ORDER BY id"
+
+# --- ledger ----------------------------------------------------------------------------------------
+
+LEDGER_COLUMNS = (
+    "id, moved_at, kind, amount_microusd, balance_microusd, run_id, operation, saved_microusd, reservation_id"
+)
+
+LAST_ENTRY = "SELECT id, balance_microusd FROM ledger ORDER BY id DESC LIMIT 1"
+INSERT_ENTRY = f"INSERT INTO ledger ({LEDGER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+LIST_ENTRIES = f"SELECT {LEDGER_COLUMNS} FROM ledger ORDER BY id DESC"
+
+OPEN_RESERVATIONS = """
+SELECT reservation_id, run_id, -amount_microusd, operation, moved_at FROM ledger r
+WHERE kind = 'reserve' AND NOT EXISTS (
+    SELECT 1 FROM ledger c WHERE c.kind IN ('settle', 'refund') AND c.reservation_id = r.reservation_id
+)
+ORDER BY id
+"""
+
+LEDGER_SUMS = """
+SELECT coalesce(sum(amount_microusd) FILTER (WHERE kind = 'recharge'), 0), coalesce(sum(amount_microusd), 0),
+    coalesce(sum(saved_microusd), 0)
+FROM ledger
+"""
+
+# --- facts -----------------------------------------------------------------------------------------
+
+PUT_FACT = """
+INSERT INTO facts VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET key = excluded.key, value = excluded.value, text = excluded.text,
+    updated_at = excluded.updated_at
+"""
+GET_FACT = "SELECT key, value FROM facts WHERE name = ?"
+LIST_FACTS = "SELECT key, value FROM facts ORDER BY updated_at DESC, name"
+COUNT_FACTS = "SELECT count(*) FROM facts"
+DELETE_FACT = "DELETE FROM facts WHERE name = ? RETURNING name"
+
+NEAREST_FACTS = """
+SELECT f.key, f.value, list_inner_product(e.vector, ?::FLOAT[]) AS score
+FROM facts f JOIN embeddings e ON e.kind = 'fact' AND e.owner = f.name AND e.text = f.text
+WHERE e.model = ? AND len(e.vector) = ?
+ORDER BY score DESC, f.name LIMIT ?
+"""

@@ -1,0 +1,113 @@
+"""The semantic memory: facts by name, then by meaning."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmos.errors import NotFoundError, UsageError
+from llmos.memory.database import Database
+from llmos.memory.store import SemanticMemory
+from llmos.testing import HashEmbedder
+
+
+class CountingEmbedder(HashEmbedder):
+    """Knows which texts it was asked for."""
+
+    def __init__(self, model_name: str = "hash-384") -> None:
+        self.model_name = model_name
+        self.asked: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        self.asked += texts
+        return super().encode(texts)
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "llmos.duckdb") as database:
+        yield database
+
+
+@pytest.fixture
+def embedder() -> CountingEmbedder:
+    return CountingEmbedder()
+
+
+@pytest.fixture
+def memory(db: Database, embedder: CountingEmbedder) -> SemanticMemory:
+    return SemanticMemory(db, embedder)
+
+
+async def test_a_name_is_found_without_the_model(memory: SemanticMemory, embedder: CountingEmbedder) -> None:
+    await memory.remember("calculation_result", {"value": 5})
+
+    for name in ("calculation_result", "Calculation Result", " calculation-result "):
+        assert await memory.recall(name) == [{"key": "calculation_result", "value": {"value": 5}, "score": 1.0}]
+    assert embedder.asked == []
+
+
+async def test_an_empty_memory_finds_nothing_without_the_model(
+    memory: SemanticMemory, embedder: CountingEmbedder
+) -> None:
+    assert await memory.recall("anything") == []
+    assert await memory.recall("") == []
+    assert embedder.asked == []
+
+
+async def test_a_question_finds_the_nearest_facts(memory: SemanticMemory) -> None:
+    await memory.remember("home town", "Graz")
+    await memory.remember("favourite colour of the cat", "green")
+    await memory.remember("phone of the plumber", 555)
+
+    found = await memory.recall("which colour has the cat", limit=2)
+    assert found[0]["key"] == "favourite colour of the cat"
+    assert len(found) == 2
+    assert found[0]["score"] > found[1]["score"]
+
+
+async def test_a_changed_value_is_found_by_its_new_words(memory: SemanticMemory) -> None:
+    await memory.remember("pet", "a green parrot")
+    assert (await memory.recall("green parrot"))[0]["score"] > 0.5
+    await memory.remember("Pet", "one brown dog")
+
+    assert await memory.facts() == [{"key": "Pet", "value": "one brown dog"}]
+    assert (await memory.recall("brown dog"))[0]["score"] > 0.5
+
+
+async def test_each_fact_is_embedded_once_for_each_model(
+    db: Database, memory: SemanticMemory, embedder: CountingEmbedder
+) -> None:
+    await memory.remember("a", "apple")
+    await memory.recall("fruit")
+    await memory.recall("fruit")
+    assert embedder.asked.count("a: apple") == 1
+
+    other = CountingEmbedder("another-model")
+    assert await SemanticMemory(db, other).recall("apple")
+    assert other.asked == ["a: apple", "apple"]
+
+
+async def test_forgetting(memory: SemanticMemory, db: Database) -> None:
+    await memory.remember("a", 1)
+    await memory.recall("what")
+    await memory.forget("A")
+
+    assert await memory.facts() == []
+    assert await db.run(lambda c: c.execute("FROM embeddings").fetchall()) == []
+    with pytest.raises(NotFoundError, match="nothing is remembered under 'a'"):
+        await memory.forget("a")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"), [("  ", 1, "needs a name"), ("a", {1}, "'a' can't be remembered")]
+)
+async def test_what_cannot_be_remembered_says_why(
+    memory: SemanticMemory, key: str, value: object, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        await memory.remember(key, value)
+    assert await memory.facts() == []

@@ -1,0 +1,254 @@
+"""The trace store: versions, standing, quarantine, demonstrations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from llmos.errors import NotFoundError, StorageError, TraceFormatError
+from llmos.memory.database import Database
+from llmos.memory.index import VectorIndex
+from llmos.memory.traces import TraceStore
+from llmos.testing import FrozenClock
+from llmos.trace.lex import normalise
+from llmos.trace.program import Provenance, Slot, SlotType, Status, Step, Trace
+from llmos.trace.values import Const, SlotRef
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def a_trace(trace_id: str = "count-lines", *goals: str, status: Status = Status.TRUSTED) -> Trace:
+    return Trace(
+        id=trace_id,
+        goals=goals or ("Count the lines of {source}",),
+        slots=(Slot(name="source", type=SlotType.PATH),),
+        steps=(Step(id="read", tool="read", args={"path": SlotRef(name="source"), "limit": Const(value=10)}),),
+        status=status,
+        cost_usd=0.41,
+    )
+
+
+def shipped(trace_id: str, *goals: str) -> Trace:
+    return replace(a_trace(trace_id, *goals), provenance=Provenance.DEMONSTRATION, cost_usd=0.0)
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "llmos.duckdb") as database:
+        yield database
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock(NOW)
+
+
+@pytest.fixture
+def traces(db: Database, clock: FrozenClock, tmp_path: Path) -> TraceStore:
+    return TraceStore(db, VectorIndex(tmp_path / "vectors.faiss"), clock=clock)
+
+
+async def damage(db: Database, trace_id: str, body: str) -> None:
+    change = "UPDATE trace_versions SET body = ? WHERE trace_id = ?"
+    await db.run(lambda c: c.execute(change, [body, trace_id]) and None)
+
+
+async def test_a_trace_comes_back_as_it_was_stored(traces: TraceStore) -> None:
+    stored = await traces.add(a_trace())
+
+    assert stored == replace(a_trace(), version=1, created_at=NOW)
+    assert await traces.get("count-lines") == stored
+
+
+async def test_a_known_id_becomes_a_new_version_and_the_old_one_stays(traces: TraceStore) -> None:
+    first = await traces.add(a_trace())
+    second = await traces.add(a_trace("count-lines", "How long is {source}"))
+
+    assert second.label == "count-lines@2"
+    assert await traces.get("count-lines") == second
+    assert await traces.get("count-lines", 1) == first
+
+
+async def test_a_trace_that_could_not_be_read_back_is_not_stored(traces: TraceStore) -> None:
+    with pytest.raises(TraceFormatError):
+        await traces.add(a_trace("bad", "Count the lines of {nothing}"))
+    assert await traces.list() == []
+
+
+async def test_an_unknown_trace_or_version_is_named(traces: TraceStore) -> None:
+    await traces.add(a_trace())
+    with pytest.raises(NotFoundError, match="there is no trace 'x'"):
+        await traces.get("x")
+    with pytest.raises(NotFoundError, match="there is no trace 'count-lines@7'"):
+        await traces.get("count-lines", 7)
+    for change in (
+        traces.set_status("x", Status.TRUSTED, ""),
+        traces.forget("x"),
+        traces.add_negative("x", "goal"),
+        traces.record_use("x", True, 0.0),
+    ):
+        with pytest.raises(NotFoundError, match="there is no trace 'x'"):
+            await change
+
+
+async def test_the_list_tells_standing_and_use(traces: TraceStore, clock: FrozenClock) -> None:
+    await traces.add(a_trace())
+    clock.advance(60)
+    await traces.record_use("count-lines", True, 0.41)
+    await traces.record_use("count-lines", False, 0.0)
+    await traces.add(a_trace("other", status=Status.CANDIDATE))
+
+    first, second = await traces.list()
+    assert (first.id, first.goals, first.status) == ("count-lines", ("Count the lines of {source}",), Status.TRUSTED)
+    assert (first.uses, first.successes, first.failures, first.saved_usd, first.cost_usd) == (2, 1, 1, 0.41, 0.41)
+    assert (first.created_at, first.last_used_at) == (NOW, clock())
+    assert second.last_used_at is None
+    assert [summary.id for summary in await traces.list(Status.CANDIDATE)] == ["other"]
+
+
+async def test_status_belongs_to_the_trace_in_all_its_versions(traces: TraceStore) -> None:
+    await traces.add(a_trace())
+    await traces.add(a_trace())
+    await traces.set_status("count-lines", Status.REJECTED, "wrong column")
+
+    for version in (None, 1, 2):
+        trace = await traces.get("count-lines", version)
+        assert (trace.status, trace.reason) == (Status.REJECTED, "wrong column")
+
+
+async def test_a_forgotten_trace_leaves_nothing_but_its_number(traces: TraceStore, db: Database) -> None:
+    await traces.add(a_trace())
+    await traces.add_negative("count-lines", "Count the lines of a.csv")
+    await traces.forget("count-lines")
+
+    assert await traces.list() == []
+    assert await traces.negatives("count-lines") == set()
+    for table in ("traces", "trace_versions", "trace_templates", "hard_negatives", "embeddings"):
+        assert await db.run(lambda c, table=table: c.execute(f"FROM {table}").fetchall()) == []  # type: ignore[misc]
+    assert (await traces.add(a_trace())).version == 2  # count-lines@1 never means two programs
+
+
+async def test_negatives_are_normalised_goals(traces: TraceStore) -> None:
+    await traces.add(a_trace())
+    await traces.add_negative("count-lines", "Count the lines of a.csv")
+    await traces.add_negative("count-lines", "count  the lines of a.csv.")
+
+    assert await traces.negatives("count-lines") == {normalise("Count the lines of a.csv")}
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{", "null", '{"format": 99}', '{"format": 1, "id": "count-lines"}', "[" * 100_000],
+    ids=["cut", "null", "newer", "incomplete", "deep"],
+)
+async def test_a_row_that_cannot_be_read_is_quarantined_alone(
+    traces: TraceStore, db: Database, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await traces.add(a_trace())
+    await traces.add(a_trace("other"))
+    await damage(db, "count-lines", body)
+
+    with caplog.at_level(logging.ERROR):
+        broken, fine = await traces.list()
+
+    assert (broken.id, broken.status, broken.goals) == ("count-lines", Status.QUARANTINED, ())
+    assert "stored version 1 can't be read" in broken.reason
+    assert "count-lines was quarantined" in caplog.text
+    assert (fine.id, fine.status) == ("other", Status.TRUSTED)
+    assert [trace.id for trace in await traces.current(["count-lines", "other"])] == ["other"]
+    with pytest.raises(StorageError, match="trace 'count-lines' is not followed, for its stored version 1"):
+        await traces.get("count-lines")
+
+
+async def test_a_row_of_another_trace_is_quarantined(traces: TraceStore, db: Database) -> None:
+    await traces.add(a_trace())
+    other = await traces.add(a_trace("other"))
+    from llmos.trace.codec import dumps_json
+
+    await damage(db, "count-lines", dumps_json(other))
+    with pytest.raises(StorageError, match=r"is that of another trace \(other@1\)"):
+        await traces.get("count-lines")
+
+
+async def test_a_missing_version_row_is_quarantined(traces: TraceStore, db: Database) -> None:
+    await traces.add(a_trace())
+    await db.run(lambda c: c.execute("DELETE FROM trace_versions") and None)
+
+    assert (await traces.list())[0].status is Status.QUARANTINED
+
+
+async def test_a_quarantined_trace_can_be_stored_again(traces: TraceStore, db: Database) -> None:
+    await traces.add(a_trace())
+    await damage(db, "count-lines", "{")
+    assert (await traces.list())[0].status is Status.QUARANTINED
+
+    await traces.add(a_trace())
+    assert (await traces.get("count-lines")).status is Status.TRUSTED
+
+
+async def test_a_damaged_old_version_does_not_hurt_the_current_one(traces: TraceStore, db: Database) -> None:
+    await traces.add(a_trace())
+    await traces.add(a_trace())
+    await db.run(lambda c: c.execute("UPDATE trace_versions SET body = '{' WHERE version = 1") and None)
+
+    with pytest.raises(StorageError, match="count-lines@1"):
+        await traces.get("count-lines", 1)
+    assert (await traces.get("count-lines")).status is Status.TRUSTED
+
+
+async def test_demonstrations_are_stored_once_and_again_when_they_change(traces: TraceStore) -> None:
+    await traces.put_demonstrations([shipped("a"), shipped("b")])
+    await traces.put_demonstrations([shipped("a"), shipped("b", "How long is {source}")])
+
+    assert [(summary.id, summary.version) for summary in await traces.list()] == [("a", 1), ("b", 2)]
+
+
+async def test_use_of_a_demonstration_survives_its_update(traces: TraceStore) -> None:
+    await traces.put_demonstrations([shipped("a")])
+    await traces.record_use("a", True, 0.5)
+    await traces.put_demonstrations([shipped("a", "How long is {source}")])
+
+    assert (await traces.list())[0].uses == 1
+
+
+async def test_a_forgotten_demonstration_stays_forgotten_until_it_is_added_again(traces: TraceStore) -> None:
+    await traces.put_demonstrations([shipped("a")])
+    await traces.forget("a")
+    await traces.put_demonstrations([shipped("a"), shipped("b")])
+    await traces.put_demonstrations([shipped("a", "How long is {source}")])
+    assert [summary.id for summary in await traces.list()] == ["b"]
+
+    await traces.add(shipped("a"))
+    assert {summary.id for summary in await traces.list()} == {"a", "b"}
+
+
+async def test_a_rejected_demonstration_stays_rejected_even_when_it_changes(traces: TraceStore) -> None:
+    await traces.put_demonstrations([shipped("a")])
+    await traces.set_status("a", Status.REJECTED, "not for me")
+    await traces.put_demonstrations([shipped("a")])
+    await traces.put_demonstrations([shipped("a", "How long is {source}")])
+
+    trace = await traces.get("a")
+    assert (trace.version, trace.status, trace.reason) == (2, Status.REJECTED, "not for me")
+
+
+async def test_a_users_own_version_of_a_demonstration_stays(traces: TraceStore) -> None:
+    await traces.put_demonstrations([shipped("a")])
+    mine = await traces.add(replace(a_trace("a"), provenance=Provenance.IMPORTED))
+    await traces.put_demonstrations([shipped("a"), shipped("b")])
+
+    assert await traces.get("a") == mine
+
+
+async def test_twenty_tasks_adding_one_trace_get_twenty_versions(traces: TraceStore) -> None:
+    stored = await asyncio.gather(*(traces.add(a_trace()) for _ in range(20)))
+
+    assert sorted(trace.version for trace in stored) == list(range(1, 21))
+    await asyncio.gather(*(traces.record_use("count-lines", True, 0.1) for _ in range(20)))
+    assert (await traces.list())[0].uses == 20
