@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import NotFoundError, TraceFormatError, UsageError
 from llmos.interfaces import render
-from llmos.interfaces.session import Action, Session
+from llmos.interfaces.session import Action, Session, unloaded
 from llmos.trace.lex import check_goal
 
 if TYPE_CHECKING:
@@ -103,16 +103,16 @@ def list_traces(status: str | None) -> Action:
         system = await session.system()
         found = await system.traces.list(status=Status(status) if status else None)
         session.screen.data({"traces": [render.data(summary) for summary in found]})
-        columns = ("trace", "status", "uses", "failed", "saved", "from", "goal", "reason")
+        columns = ("trace", "status", "goal", "uses", "failed", "saved", "from", "reason")
         rows = [
             [
                 f"{summary.id}@{summary.version}",
                 summary.status,
+                summary.goals[0] if summary.goals else "",
                 summary.uses,
                 summary.failures,
                 render.money(summary.saved_usd),
                 summary.provenance,
-                summary.goals[0] if summary.goals else "",
                 summary.reason,
             ]
             for summary in found
@@ -341,18 +341,18 @@ def list_runs(limit: int, status: str | None, mode: str | None) -> Action:
             limit=limit, status=RunStatus(status) if status else None, mode=Mode(mode) if mode else None
         )
         session.screen.data({"runs": [render.data(run) for run in found]})
-        columns = ("run", "started", "mode", "status", "cost", "saved", "time", "trace", "goal", "reason")
+        columns = ("run", "mode", "status", "goal", "cost", "saved", "time", "trace", "started", "reason")
         rows = [
             [
                 run.id,
-                render.moment(run.started_at),
                 run.mode,
                 run.status,
+                render.one_line(run.goal, 60),
                 render.money(run.cost_usd),
                 render.money(run.saved_usd),
                 render.duration(run.duration_s),
                 f"{run.trace_id}@{run.trace_version}" if run.trace_id else "",
-                render.one_line(run.goal, 60),
+                render.moment(run.started_at),
                 render.one_line(run.reason, 80),
             ]
             for run in found
@@ -399,7 +399,7 @@ def show_battery() -> Action:
         economy = (await session.system()).economy
         facts = {"balance_usd": economy.balance, **render.data(economy.summary())}
         session.screen.data(facts)
-        known = {name: value for name, value in facts.items() if name.endswith("_usd") and value is not None}
+        known = {name: value for name, value in facts.items() if value is not None and name != "spent_here_usd"}
         shown = {name.removesuffix("_usd").replace("_", " "): value for name, value in known.items()}
         width = max(map(len, shown))
         session.screen.show("\n".join(f"{name:<{width}}  {render.money(value)}" for name, value in shown.items()))
@@ -431,9 +431,10 @@ def show_ledger(limit: int) -> Action:
         rows = []
         for entry in entries:
             row = render.ledger_entry(entry)
-            money = [render.money(row[name]) for name in ("amount_usd", "balance_usd", "saved_usd")]
-            rows.append([row["id"], render.moment(entry.at), row["kind"], *money, row["run_id"], row["operation"]])
-        columns = ("id", "at", "kind", "amount", "balance", "saved", "run", "operation")
+            amount, balance, saved = (render.money(row[name]) for name in ("amount_usd", "balance_usd", "saved_usd"))
+            at = render.moment(entry.at)
+            rows.append([row["id"], at, row["kind"], amount, balance, row["operation"], saved, row["run_id"]])
+        columns = ("id", "at", "kind", "amount", "balance", "operation", "saved", "run")
         session.screen.table(columns, rows, empty="the ledger is empty")
 
     return action
@@ -444,14 +445,14 @@ def list_tools() -> Action:
 
     async def action(session: Session) -> None:
         system = await session.system()
-        failures = [render.data(failure) for failure in system.plugins.failures]
+        failures = [render.data(failure) for failure in unloaded(system)]
         tools = list(system.registry)
         session.screen.data({"tools": [render.tool(tool) for tool in tools], "failures": failures})
         rows = [
-            [tool.name, tool.effect, _short_source(tool.source, system), render.signature(tool.schema)]
+            [tool.name, tool.effect, render.signature(tool.schema), _short_source(tool.source, system)]
             for tool in tools
         ]
-        session.screen.table(("tool", "effect", "source", "arguments"), rows, empty="no tools")
+        session.screen.table(("tool", "effect", "arguments", "source"), rows, empty="no tools")
 
     return action
 

@@ -64,7 +64,7 @@ async def doctor(session: Session) -> None:
         findings.append(Finding(name="settings", state=State.BROKEN, detail=str(error)))
     else:
         findings += [*_places(settings), *await _learner(settings), await asyncio.to_thread(_embedding, settings)]
-        findings += [*await _engine(session), *_mcp_servers(settings), _sandbox()]
+        findings += [*await _engine(session), _sandbox()]
     broken = [finding.name for finding in findings if finding.state is State.BROKEN]
     session.screen.data({"ok": not broken, "findings": [data(finding) for finding in findings]})
     session.screen.show("\n".join(_lines(findings)))
@@ -259,7 +259,7 @@ async def _engine(session: Session) -> list[Finding]:
         return [
             Finding(name="memory", state=State.BROKEN, detail=str(error), fix="see docs/cli.md, or use another --home")
         ]
-    return [await _memory(system), _battery(system), *_plugins(system)]
+    return [await _memory(system), _battery(system), *_plugins(system), *_mcp_servers(system)]
 
 
 async def _memory(system: LLMOS) -> Finding:
@@ -293,13 +293,14 @@ def _plugins(system: LLMOS) -> Iterator[Finding]:
         yield Finding(name="plugin", state=State.MISSING, detail=failure.message)
 
 
-def _mcp_servers(settings: Settings) -> Iterator[Finding]:
-    for name, server in settings.mcp_servers.items():
-        if server.command is None:
-            yield Finding(name=f"mcp {name}", detail=f"at {server.url}")
-        elif found := shutil.which(server.command):
-            yield Finding(name=f"mcp {name}", detail=f"{found} {' '.join(server.args)}".rstrip())
-        else:
-            fix = "install it, or correct mcp_servers in llmos.yaml"
-            detail = f"the command {server.command} is not found"
-            yield Finding(name=f"mcp {name}", state=State.MISSING, detail=detail, fix=fix)
+def _mcp_servers(system: LLMOS) -> Iterator[Finding]:
+    failures = system.mcp.failures
+    for name, server in system.settings.mcp_servers.items():
+        wrong = [failure.message for failure in failures if failure.path == f"mcp:{name}"]
+        if wrong:
+            fix = "start or install it, or correct mcp_servers in llmos.yaml"
+            yield Finding(name=f"mcp {name}", state=State.MISSING, detail=wrong[0], fix=fix)
+            continue
+        count = sum(tool.source == f"mcp:{name}" for tool in system.mcp.tools())
+        where = server.url or " ".join([server.command or "", *server.args])
+        yield Finding(name=f"mcp {name}", detail=f"{count} tools; {where}")

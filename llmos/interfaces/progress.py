@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from llmos.kernel.bus import (
     Decided,
     Diverged,
     EventBus,
+    GoalAccepted,
     LearnerStarted,
     ModelSpoke,
     RunEnded,
@@ -29,14 +31,18 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 
-@dataclass(kw_only=True)
-class _Learner:
-    """What a learner at work is known to have done."""
+REVEAL_AFTER_S = 0.7
+"""What takes no longer than this is not worth a flicker."""
 
-    model: str
+
+@dataclass(kw_only=True)
+class _Work:
+    """A goal on its way: who works on it, since when, and on what; `cost_usd` None while no model is asked."""
+
+    who: str
     started: float
-    cost_usd: float = 0.0
-    doing: str = "thinking"
+    doing: str = ""
+    cost_usd: float | None = None
 
 
 class Progress:
@@ -46,7 +52,8 @@ class Progress:
         self._verbose = verbose
         self._is_live = live
         self._clock = clock
-        self._learner: _Learner | None = None
+        self._work: _Work | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._live: Live | None = None
         self._called: dict[tuple[str, str | None], dict[str, Any]] = {}
 
@@ -64,6 +71,7 @@ class Progress:
     def handlers(self) -> dict[type[Any], Callable[[Any], None]]:
         """The handler of each type of event."""
         return {
+            GoalAccepted: self._accepted,
             Decided: self._decided,
             LearnerStarted: self._started,
             ModelSpoke: self._spoke,
@@ -78,8 +86,10 @@ class Progress:
 
     def stop(self) -> None:
         """Take the live line away."""
-        self._learner = None
+        self._work = None
         self._called.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         self._hide()
 
     @contextmanager
@@ -89,44 +99,51 @@ class Progress:
         try:
             yield
         finally:
-            if self._learner is not None:
-                self._reveal()
+            self._reveal()
 
     def status(self) -> str:
-        """The live line: the model, what it is doing, dollars and seconds so far."""
-        learner = self._learner
-        if learner is None:
+        """The live line: who is doing what, dollars and seconds so far."""
+        work = self._work
+        if work is None:
             return ""
-        elapsed = duration(self._clock() - learner.started)
-        return f"{learner.model} · {one_line(learner.doing, 60)} · {money(learner.cost_usd)} · {elapsed}"
+        cost = money(work.cost_usd) if work.cost_usd is not None else ""
+        parts = (work.who, one_line(work.doing, 60), cost, duration(self._clock() - work.started))
+        return " · ".join(part for part in parts if part)
+
+    def _accepted(self, event: GoalAccepted) -> None:
+        self._work = _Work(who="looking for a trace", started=self._clock())
+        if self._is_live:
+            self._timer = asyncio.get_running_loop().call_later(REVEAL_AFTER_S, self._reveal)
 
     def _decided(self, event: Decided) -> None:
         self._line(f"{event.decision}{f' {event.trace}' if event.trace else ''}: {event.reason}")
+        if self._work is not None and event.trace is not None:
+            self._work.who = f"following {event.trace}"
 
     def _started(self, event: LearnerStarted) -> None:
-        self._learner = _Learner(model=f"learner {event.model}", started=self._clock())
+        started = self._clock() if self._work is None else self._work.started
+        self._work = _Work(who=f"learner {event.model}", started=started, doing="thinking", cost_usd=0.0)
         self._line(f"learner {event.model} started, {money(event.reserved_usd)} reserved")
-        if self._is_live:
-            self._reveal()
+        self._reveal()
 
     def _spoke(self, event: ModelSpoke) -> None:
-        if self._learner is not None:
-            self._learner.cost_usd = max(self._learner.cost_usd, event.cost_usd)
-            self._learner.doing = "thinking"
+        if self._work is not None:
+            self._work.cost_usd = max(self._work.cost_usd or 0.0, event.cost_usd)
+            self._work.doing = "thinking"
         if event.text.strip():
             self._line(f"model: {one_line(event.text, 200)}")
 
     def _tool_called(self, event: ToolCalled) -> None:
         self._called[event.tool, event.step_id] = event.args
-        if self._learner is not None:
-            self._learner.doing = f"{event.tool} {arguments(event.args, 50)}"
+        if self._work is not None:
+            self._work.doing = f"{event.tool} {arguments(event.args, 50)}"
 
     def _tool_returned(self, event: ToolReturned) -> None:
         args = arguments(self._called.pop((event.tool, event.step_id), {}), 80)
         outcome = f" · failed: {one_line(event.output, 160)}" if event.is_error else ""
         self._line(f"{event.tool} {args}".rstrip() + f" · {duration(event.duration_s)}{outcome}")
-        if self._learner is not None:
-            self._learner.doing = "thinking"
+        if self._work is not None:
+            self._work.doing = "" if self._work.cost_usd is None else "thinking"
 
     def _line(self, text: str) -> None:
         if not self._verbose:
@@ -139,7 +156,7 @@ class Progress:
             click.echo(f"· {plain(text)}", err=True)
 
     def _reveal(self) -> None:
-        if not self._is_live or self._live is not None:
+        if not self._is_live or self._live is not None or self._work is None:
             return
         from rich.console import Console
         from rich.live import Live

@@ -96,7 +96,10 @@ def _text(value: Any) -> str:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, width: int | None = None, color: bool = False
 ) -> str:
-    """Rows under their column names, numbers to the right; `width` None (no terminal) cuts nothing."""
+    """Rows under their column names, numbers to the right, what matters most first.
+
+    On a terminal of `width` columns what does not fit is cut or left out; None (no terminal) shows all.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -118,13 +121,15 @@ def table(
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
-def _fitted(columns: Sequence[str], cells: list[list[str]], width: int) -> tuple[list[str], list[list[str]]]:
-    """The table for a terminal: without empty columns, and with the long texts cut before anything else is."""
+def _fitted(columns: Sequence[str], cells: list[list[str]], width: int) -> tuple[Sequence[str], list[list[str]]]:
+    """The table for a terminal: without empty columns, long texts cut, and without the last columns if need be."""
     kept = [index for index in range(len(columns)) if any(line[index] for line in cells)]
     columns, cells = [columns[index] for index in kept], [[line[index] for index in kept] for line in cells]
     widths = [max(len(name), *(len(line[index]) for line in cells)) for index, name in enumerate(columns)]
     long = sorted((index for index in range(len(columns)) if widths[index] > _LONG), key=lambda index: widths[index])
     room = width - 2 * (len(columns) - 1) - sum(widths[index] for index in range(len(columns)) if index not in long)
+    if room < _LONG * len(long) and len(columns) > _FEWEST:
+        return _fitted(columns[:-1], [line[:-1] for line in cells], width)
     for left, index in zip(range(len(long), 0, -1), long, strict=True):
         widths[index] = min(widths[index], max(_LONG, room // left))
         room -= widths[index]
@@ -132,6 +137,7 @@ def _fitted(columns: Sequence[str], cells: list[list[str]], width: int) -> tuple
 
 
 _LONG = 20
+_FEWEST = 3
 _NUMBER = re.compile(r"[-+]?\$?[\d,]*\.?\d*%?( ms| s)?|-?")
 
 
@@ -170,7 +176,7 @@ def explanation(told: Explanation) -> str:
     return "\n".join(lines)
 
 
-CANDIDATE_COLUMNS = ("trace", "found by", "cosine", "refused by", "words", "goal template", "message")
+CANDIDATE_COLUMNS = ("trace", "found by", "goal template", "refused by", "words", "cosine", "message")
 
 
 def candidate_row(candidate: Mapping[str, Any]) -> list[Any]:
@@ -179,10 +185,10 @@ def candidate_row(candidate: Mapping[str, Any]) -> list[Any]:
     return [
         candidate.get("trace_id"),
         candidate.get("how"),
-        f"{cosine:.3f}" if isinstance(cosine, float | int) else "",
+        candidate.get("template"),
         candidate.get("rule") or "",
         ", ".join(map(str, words)) if isinstance(words, list | tuple) else words or "",
-        candidate.get("template"),
+        f"{cosine:.3f}" if isinstance(cosine, float | int) else "",
         candidate.get("message") or "",
     ]
 

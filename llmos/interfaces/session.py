@@ -156,7 +156,7 @@ class Engine:
         await self._stack.aclose()
 
     async def system(self, screen: Screen) -> LLMOS:
-        """The running LLMOS; plugins that could not be loaded are told on the screen, once.
+        """The running LLMOS; what could not be loaded is told on the screen, once.
 
         Raises:
             LLMOSError: it can't start.
@@ -170,10 +170,11 @@ class Engine:
             watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(sys.stderr))
             self.progress = self._stack.enter_context(watching)
             self._system = system
-        for failure in self._system.plugins.failures:
+        failures = unloaded(self._system)
+        for failure in failures:
             if failure not in self._told:
                 screen.note(f"llmos: {failure.message}")
-        self._told = self._system.plugins.failures
+        self._told = failures
         return self._system
 
 
@@ -220,6 +221,11 @@ class Session:
                 await asyncio.sleep(3600)  # ends with the cancellation just asked for
                 return False
         return reply.strip().lower() in ("y", "yes")
+
+
+def unloaded(system: LLMOS) -> list[PluginFailure]:
+    """The plugins and the MCP servers whose tools are not there, and why."""
+    return [*system.plugins.failures, *system.mcp.failures]
 
 
 async def _yes(question: Question) -> bool:
