@@ -90,7 +90,9 @@ class Dispatcher:
             else:
                 reason = decision.reason
             return await self._learn(run, reason)
-        except (LLMOSError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # a run is a border: whatever ended it is kept with it
+            if not isinstance(error, LLMOSError | asyncio.CancelledError):
+                log.exception("a run broke", extra={"action": "run_broke", "run_id": run_id})
             await asyncio.shield(self._failed(run, error))
             raise
 

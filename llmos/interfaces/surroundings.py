@@ -64,6 +64,7 @@ class Surroundings:
             facts=self.facts,
             think=think,
             denied=(self.settings.memory.resolve(),),
+            sealed=tuple(path.resolve() for path in (*self.settings.config_files, *self.settings.plugin_dirs)),
             env=plain_environment(),
         )
 

@@ -1,0 +1,455 @@
+"""The command line as a user has it: the real `python boot.py` in a process, home and workspace of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmos.testing import Request, ScriptedServer, Turn, call, say, slow
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOT = ROOT / "boot.py"
+TIMEOUT_S = 120
+
+
+class Door:
+    """Runs `python boot.py` with a home, a workspace and an environment of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.workspace = folder / "work"
+        self.workspace.mkdir()
+        self.env = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(folder / "user"),
+            "LANG": "C.UTF-8",
+            "LLMOS_HOME": str(self.home),
+            "TERM": "xterm",
+        }
+        (folder / "user").mkdir()
+
+    def command(self, *args: str | bytes) -> list[str | bytes]:
+        return [sys.executable, str(BOOT), *args]
+
+    def __call__(self, *args: str | bytes, stdin: bytes | str = b"", **env: str) -> subprocess.CompletedProcess[str]:
+        raw = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            self.command(*args),
+            cwd=self.workspace,
+            env={**self.env, **env},
+            input=raw,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        )
+
+    def json(self, *args: str, **env: str) -> Any:
+        """The one JSON object of a command that succeeds."""
+        done = self(*args, "--json", **env)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    return Door(tmp_path)
+
+
+def assert_sentence(done: subprocess.CompletedProcess[str], exit_code: int, *parts: str) -> None:
+    """One sentence on stderr, nothing on stdout, no traceback."""
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("llmos: ")]
+    assert len(lines) == 1, done.stderr
+    assert all(part in lines[0] for part in parts), lines[0]
+    assert done.stdout == ""
+
+
+# -------------------------------------------------------------------------------------------------------- goals
+
+
+def test_a_shipped_trace_answers_without_a_key(door: Door) -> None:
+    done = door("Calculate 2 + 3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "5\n"
+    parts = done.stderr.strip().split(" · ")
+    assert parts[:3] == ["follower", '"5"', "$0.0000"]
+    assert parts[3].startswith("saved $")
+    assert parts[5].startswith("calculate")
+
+
+def test_words_need_no_quotes_and_options_stand_anywhere(door: Door) -> None:
+    done = door("Calculate", "2", "+", "3", "--json")
+    told = json.loads(done.stdout)
+    keys = {"run_id", "mode", "answer", "outputs", "cost_usd", "saved_usd", "trace_id", "bindings", "steps"}
+    assert keys | {"duration_s", "reason"} <= set(told)
+    assert (told["mode"], told["answer"], told["cost_usd"]) == ("follower", "5", 0.0)
+    assert told["steps"][0]["is_error"] is False
+
+
+def test_it_works_from_any_folder_and_as_a_module(door: Door, tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "llmos", "Calculate 20 + 3"]
+    done = subprocess.run(
+        module, cwd=tmp_path, env={**door.env, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "23\n", done.stderr
+
+
+def test_a_goal_from_standard_input(door: Door) -> None:
+    assert door("run", "-", stdin="Calculate 4 + 4\n").stdout == "8\n"
+
+
+@pytest.mark.parametrize("goal", ["", "   ", b"\xff\xfe\xfa", "x" * 100_000])
+def test_a_goal_that_is_none_is_refused_before_anything_is_made(door: Door, goal: str | bytes) -> None:
+    assert_sentence(door(goal), 2, "the goal")
+    assert not door.home.exists()
+
+
+@pytest.mark.parametrize("raw", [b"x" * 1_000_000, bytes(range(256)), b""])
+def test_junk_on_standard_input_is_refused(door: Door, raw: bytes) -> None:
+    assert_sentence(door("run", "-", stdin=raw), 2, "the goal")
+
+
+def test_without_a_learner_the_sentence_says_how_to_get_one(door: Door) -> None:
+    done = door("Write a limerick about tax law into limerick.txt")
+    assert_sentence(done, 5, "ANTHROPIC_API_KEY")
+
+
+def test_mode_follow_never_learns(door: Door) -> None:
+    assert_sentence(door("--mode", "follow", "Write a limerick about tax law into limerick.txt"), 6)
+
+
+def test_a_failure_with_json_is_one_object(door: Door) -> None:
+    done = door("--mode", "follow", "--json", "Write a limerick about tax law into limerick.txt")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["status"], told["exit_code"]) == (6, "failed", 6)
+    assert told["error"]
+    assert told["cost_usd"] == 0.0
+    assert "run_id" in told
+
+
+def test_a_budget_below_zero_is_refused(door: Door) -> None:
+    assert_sentence(door("--budget", "-1", "Calculate 1 + 1"), 2, "--budget")
+
+
+def test_a_workspace_that_does_not_exist_is_refused(door: Door) -> None:
+    assert_sentence(door("--workspace", "nowhere", "Calculate 1 + 1"), 2, "nowhere")
+
+
+def test_explain_has_no_effect(door: Door) -> None:
+    told = door.json("explain", "Calculate 2 + 3")
+    assert (told["decision"], told["bindings"]) == ("follow", {"expression": "2 + 3"})
+    assert door.json("runs", "list")["runs"] == []
+    done = door("explain", "Calculate 2 + 3")
+    assert done.stdout.startswith("follow calculate")
+
+
+def test_a_reader_that_goes_away_is_met_with_silence(door: Door) -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | true; exit ${PIPESTATUS[0]}', "bash", *door.command("tools")],
+        cwd=door.workspace,
+        env=door.env,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""
+
+
+def test_a_full_device_is_one_sentence(door: Door) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            door.command("tools"),
+            cwd=door.workspace,
+            env=door.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert done.returncode == 7
+    assert done.stderr.decode().startswith("llmos: standard output can't be written")
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_ascii_terminal_gets_an_answer_too(door: Door) -> None:
+    done = door("Calculate 2 + 3", LANG="C", LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    assert (done.returncode, done.stdout) == (0, "5\n")
+
+
+# -------------------------------------------------------------------------------------------- an engine at work
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    def turn(request: Request) -> Turn:
+        return slow(60, say("late"))
+
+    with ScriptedServer(turn) as running:
+        yield running
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_learner_cleanly(door: Door, server: ScriptedServer, number: int) -> None:
+    env = {**door.env, **server.env(Path(door.env["HOME"]))}
+    process = subprocess.Popen(
+        door.command("Write a limerick about tax law into limerick.txt", "--json"),
+        cwd=door.workspace,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not server.conversation and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    told = json.loads(out)
+    assert (told["status"], told["exit_code"]) == ("interrupted", 130)
+    assert "Traceback" not in err
+    (run,) = door.json("runs", "list")["runs"]
+    assert run["status"] == "interrupted"
+    assert door.json("battery")["reserved_usd"] == 0.0
+
+
+def test_v_tells_what_the_learner_does_on_stderr(door: Door) -> None:
+    script = [call("write", file_path="poem.txt", content="roses\n"), call("finish", answer="written"), say("done")]
+    with ScriptedServer(script) as server:
+        done = door("Write roses into poem.txt", "-v", **server.env(Path(door.env["HOME"])))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "written\n"
+    assert any(line.startswith("· learner ") for line in done.stderr.splitlines())
+    assert any(line.startswith("· write ") for line in done.stderr.splitlines())
+    assert done.stderr.strip().splitlines()[-1].startswith('learner · "written" · $')
+
+
+def test_a_second_process_is_told_who_holds_the_home(door: Door) -> None:
+    door("Calculate 1 + 1")
+    holder = subprocess.Popen(
+        door.command("interactive"),
+        cwd=door.workspace,
+        env=door.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert holder.stdin is not None and holder.stdout is not None
+    try:
+        holder.stdin.write("Calculate 1 + 2\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == "3\n"
+        assert_sentence(door("Calculate 1 + 1"), 7, str(holder.pid))
+        doctor = door("doctor")
+        assert doctor.returncode == 0
+        assert str(holder.pid) in doctor.stdout
+    finally:
+        holder.stdin.close()
+        holder.wait(60)
+        holder.stdout.close()
+
+
+# ----------------------------------------------------------------------------------------------------- commands
+
+
+def test_traces_list_and_show(door: Door) -> None:
+    listed = {trace["id"]: trace for trace in door.json("traces", "list")["traces"]}
+    assert len(listed) >= 10
+    assert listed["calculate"]["status"] == "trusted"
+    shown = door("traces", "show", "calculate")
+    assert "[slot expression]" in shown.stdout
+    assert door("traces").stdout.startswith("trace ")
+
+
+def test_a_trace_goes_out_and_comes_back_as_a_candidate(door: Door, tmp_path: Path) -> None:
+    assert door("traces", "export", "calculate", "c.yaml").returncode == 0
+    file = door.workspace / "c.yaml"
+    assert_sentence(door("traces", "export", "calculate", "c.yaml"), 2, "exists already", "--force")
+    assert door("traces", "export", "calculate", "c.yaml", "--force").returncode == 0
+    assert door("traces", "export", "calculate").stdout == file.read_text(encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8").replace("\nid: calculate\n", "\nid: reckon\n"), encoding="utf-8")
+    told = door.json("traces", "import", "c.yaml")
+    assert (told["id"], told["status"], told["provenance"]) == ("reckon", "candidate", "imported")
+    assert door.json("traces", "confirm", "reckon")["status"] == "trusted"
+
+
+CANDIDATE = """\
+format: 1
+id: reckon
+goals: ["Reckon {expression}"]
+slots: {expression: expression}
+steps:
+  - {id: sum, tool: calculate, args: {expression: "${{ expression }}"}, effect: pure}
+status: trusted
+"""
+
+
+def test_an_imported_trace_asks_before_it_runs(door: Door) -> None:
+    (door.workspace / "reckon.yaml").write_text(CANDIDATE, encoding="utf-8")
+    assert door("traces", "import", "reckon.yaml").stdout.startswith("reckon@1 imported as candidate")
+    assert_sentence(door("--mode", "follow", "Reckon 2 + 3"), 4, "--yes")
+    assert door("--mode", "follow", "--yes", "Reckon 2 + 3").stdout == "5\n"
+    assert door("--mode", "follow", "Reckon 2 + 4").stdout == "6\n"
+
+
+def test_a_trace_imported_with_trust_does_not_ask(door: Door) -> None:
+    (door.workspace / "reckon.yaml").write_text(CANDIDATE, encoding="utf-8")
+    assert door("traces", "import", "--trust", "reckon.yaml").returncode == 0
+    assert door("--mode", "follow", "Reckon 2 + 3").stdout == "5\n"
+
+
+@pytest.mark.parametrize("text", ["", "- not: [a trace", "format: 99\nid: x\n", "format: 1\nid: x\n", "\x00"])
+def test_a_corrupt_trace_is_refused_and_nothing_is_stored(door: Door, text: str) -> None:
+    (door.workspace / "bad.yaml").write_text(text, encoding="utf-8")
+    before = door.json("traces")["traces"]
+    assert_sentence(door("traces", "import", "bad.yaml"), 2)
+    assert door.json("traces")["traces"] == before
+
+
+@pytest.mark.parametrize("command", [("traces", "show"), ("traces", "forget"), ("traces", "reject"), ("runs", "show")])
+def test_a_name_that_does_not_exist_is_one_sentence(door: Door, command: tuple[str, str]) -> None:
+    assert_sentence(door(*command, "nonesuch"), 2, "nonesuch")
+
+
+def test_a_rejected_replay_is_not_done_again(door: Door) -> None:
+    assert door("Calculate 2 + 3").returncode == 0
+    told = door.json("traces", "reject", "last")
+    assert told["goal"] == "Calculate 2 + 3"
+    assert door("--mode", "follow", "Calculate 2 + 3").returncode == 6
+    door("traces", "confirm", told["trace"])
+    assert door("--mode", "follow", "Calculate 2 + 3").returncode == 6
+    assert door("--mode", "follow", "Calculate 2 + 4").stdout == "6\n"
+
+
+def test_a_forgotten_trace_is_gone(door: Door) -> None:
+    assert door("traces", "forget", "calculate").returncode == 0
+    assert_sentence(door("traces", "show", "calculate"), 2, "calculate")
+
+
+def test_runs_are_listed_and_shown(door: Door) -> None:
+    told = door.json("Calculate 2 + 3")
+    (run,) = door.json("runs", "list")["runs"]
+    assert run["id"] == told["run_id"]
+    for name in (run["id"], run["id"][:-2], "last"):
+        assert f"run {run['id']} · follower done" in door("runs", "show", name).stdout
+    assert door("runs").stdout.splitlines()[1].startswith(run["id"])
+
+
+def test_the_battery_is_shown_recharged_and_accounted_for(door: Door) -> None:
+    before = door.json("battery", "show")["balance_usd"]
+    assert door.json("battery", "recharge", "2.5")["balance_usd"] == before + 2.5
+    assert door.json("battery", "ledger")["entries"][0]["amount_usd"] == 2.5
+    assert_sentence(door("battery", "recharge", "nan"), 2)
+    assert_sentence(door("battery", "recharge", "--", "-5"), 2)
+
+
+def test_tools_are_listed_and_a_broken_plugin_is_told_with_its_line(door: Door, tmp_path: Path) -> None:
+    plugins = tmp_path / "mine"
+    plugins.mkdir()
+    (plugins / "broken.py").write_text("x = 1\ndef f(:\n", encoding="utf-8")
+    (plugins / "fine.py").write_text(
+        "from plugins import llm_tool\n\n\n"
+        '@llm_tool("greet", "Say hello", {"name": str}, read_only=True)\n'
+        "async def greet(name):\n    return f'hello {name}'\n",
+        encoding="utf-8",
+    )
+    told = door.json("tools", "--plugins", str(plugins))
+    tools = {tool["name"]: tool for tool in told["tools"]}
+    assert tools["greet"]["effect"] == "read"
+    assert "calculate" in tools
+    (failure,) = told["failures"]
+    assert (Path(failure["path"]).name, failure["line"]) == ("broken.py", 2)
+    done = door("Calculate 2 + 3", "--plugins", str(plugins))
+    assert done.stdout == "5\n"
+    assert "broken.py" in done.stderr
+
+
+def test_doctor_looks_at_everything_quickly(door: Door) -> None:
+    started = time.monotonic()
+    told = door.json("doctor")
+    assert time.monotonic() - started < 30
+    findings = {finding["name"]: finding for finding in told["findings"]}
+    assert told["ok"]
+    expected = {"python", "packages", "home", "workspace", "memory", "battery", "learner", "embedding", "plugins"}
+    assert expected | {"claude cli", "sandbox"} <= set(findings)
+    assert findings["learner"]["state"] == "missing"
+    assert "ANTHROPIC_API_KEY" in findings["learner"]["fix"]
+    assert all(finding["fix"] for finding in findings.values() if finding["state"] == "missing")
+    assert door("doctor").returncode == 0
+
+
+def test_doctor_ends_with_1_when_memory_is_broken(door: Door) -> None:
+    database = door.home / "memory" / "llmos.duckdb"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"junk" * 1000)
+    done = door("doctor")
+    assert done.returncode == 1
+    assert "broken   memory" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------- start
+
+
+def test_help_needs_click_and_the_standard_library_only(door: Door, tmp_path: Path) -> None:
+    import click
+
+    site = tmp_path / "site"
+    shutil.copytree(Path(click.__file__).parent, site / "click")
+    done = subprocess.run(
+        [sys.executable, "-S", str(BOOT), "--help"],
+        env={**door.env, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Exit codes" in done.stdout
+
+
+def test_a_fresh_clone_is_told_the_pip_command(door: Door) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", str(BOOT), "Calculate 2 + 3"], env=door.env, capture_output=True, text=True, check=False
+    )
+    assert_sentence(done, 2, "click is not installed", "-m pip install -e", str(ROOT))
+
+
+def test_a_missing_library_is_told_the_pip_command_too(door: Door, tmp_path: Path) -> None:
+    import click
+
+    site = tmp_path / "site"
+    shutil.copytree(Path(click.__file__).parent, site / "click")
+    done = subprocess.run(
+        [sys.executable, "-S", str(BOOT), "Calculate 2 + 3"],
+        env={**door.env, "PYTHONPATH": str(site)},
+        cwd=door.workspace,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_sentence(done, 2, "is not installed", "-m pip install")
+
+
+def test_nothing_is_written_for_others_to_read(door: Door) -> None:
+    door("Calculate 2 + 3")
+    database = door.home / "memory" / "llmos.duckdb"
+    assert database.is_file()
+    assert not stat.S_IMODE(database.stat().st_mode) & stat.S_IWOTH
