@@ -42,7 +42,8 @@ def _now() -> datetime:
 class LLMOS:
     """A running LLM OS.
 
-    `budget_usd` charges a new battery and caps what this instance may spend; None leaves both to the settings.
+    `budget_usd` charges a new battery and caps what this instance may spend; None leaves both to the settings
+    (whose own `budget_usd` only caps).
     `learner`, `embedder` and `clock` replace the built-in ones. After `boot` the parts are attributes.
     """
 
@@ -69,6 +70,7 @@ class LLMOS:
     ) -> None:
         loaded = settings if settings is not None else load_settings(budget_usd=budget_usd)
         self.settings = loaded if budget_usd is None else dataclasses.replace(loaded, budget_usd=budget_usd)
+        self._first_charge_usd = loaded.initial_usd if budget_usd is None else budget_usd
         self.bus = EventBus()
         self._learner = learner
         self._embedder = embedder
@@ -157,13 +159,12 @@ class LLMOS:
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
         stack.push_async_callback(self._recall.close)
-        budget_usd = self.settings.budget_usd
         self.economy = TokenEconomy(
-            budget_usd=self.settings.initial_usd if budget_usd is None else budget_usd,
+            budget_usd=self._first_charge_usd,
             ledger=Ledger(database),
             bus=self.bus,
             clock=self._clock,
-            cap_usd=budget_usd,
+            cap_usd=self.settings.budget_usd,
         )
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:

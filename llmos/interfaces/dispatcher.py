@@ -92,7 +92,7 @@ class Dispatcher:
             return await self._learn(run, reason)
         except (Exception, asyncio.CancelledError) as error:  # a run is a border: whatever ended it is kept with it
             if not isinstance(error, LLMOSError | asyncio.CancelledError):
-                log.exception("a run broke", extra={"action": "run_broke", "run_id": run_id})
+                log.exception("a run broke", extra={"action": "run_broke", "run_id": run.run.id})
             await asyncio.shield(self._failed(run, error))
             raise
 
