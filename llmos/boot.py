@@ -182,12 +182,13 @@ class LLMOS:
 
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.dispatcher import Dispatcher
+        from llmos.interfaces.following import Following
+        from llmos.interfaces.learning import Learning
         from llmos.interfaces.surroundings import Surroundings
         from llmos.kernel.scheduler import Scheduler
         from llmos.kernel.watchdog import Watchdog
 
-        limits = self.settings.learner
-        learner = self._learner or self._make_learner()
+        learner, limits = self._learner or self._make_learner(), self.settings.learner
         surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
@@ -199,17 +200,24 @@ class LLMOS:
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
-        self.dispatcher = Dispatcher(
-            recall=self._recall,
-            traces=self.traces,
-            runs=self.runs,
-            registry=self.registry,
-            economy=self.economy,
-            bus=self.bus,
-            watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
+        stores: dict[str, Any] = {"traces": self.traces, "runs": self.runs, "economy": self.economy, "bus": self.bus}
+        following = Following(registry=self.registry, surroundings=surroundings, **stores)
+        learning = Learning(
             learner=learner,
             limits=limits,
+            registry=self.registry,
+            recall=self._recall,
+            watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
             surroundings=surroundings,
+            **stores,
+        )
+        self.dispatcher = Dispatcher(
+            recall=self._recall,
+            world=surroundings.world,
+            clock=self._clock,
+            following=following,
+            learning=learning,
+            **stores,
         )
 
     def _make_learner(self) -> Learner:
@@ -236,4 +244,3 @@ class LLMOS:
             except TraceFormatError as error:
                 self.plugins.report(str(path), error)
         return shipped
-

@@ -6,7 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
+from llmos.trace.decide import Considered
+from llmos.trace.match import Miss
+from llmos.trace.program import Step
 from llmos.trace.run import StepRecord
+from llmos.trace.values import unparse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +70,18 @@ Confirm: TypeAlias = Callable[[Question], Awaitable[bool]]
 def step_summary(step: StepRecord) -> dict[str, Any]:
     """A step as it appears in a result."""
     return {"tool": step.tool, "args": step.args, "is_error": step.is_error, "duration_s": round(step.duration_s, 6)}
+
+
+def planned_step(step: Step) -> dict[str, Any]:
+    """A step as an explanation shows it: arguments as expressions."""
+    return {"id": step.id, "tool": step.tool, "args": {name: unparse(expr) for name, expr in step.args.items()}}
+
+
+def candidate_shown(one: Considered) -> dict[str, Any]:
+    """A considered trace as an explanation shows it."""
+    shown: dict[str, Any] = {"trace_id": one.trace.label, "how": one.how, "cosine": one.cosine}
+    outcome = one.outcome
+    if isinstance(outcome, Miss):
+        refused = {"rule": outcome.rule, "words": list(outcome.words), "message": outcome.message}
+        return shown | {"template": outcome.template, "fits": False} | refused
+    return shown | {"template": outcome.template, "fits": True, "rule": "", "words": [], "message": ""}

@@ -15,7 +15,7 @@ from llmos.plugins.tool import Tool, ToolContext
 from llmos.trace.program import CheckKind, Effect, Step, Trace, Verdict
 from llmos.trace.run import StepRecord
 from llmos.trace.transforms import table
-from llmos.trace.values import EnvRef, Scope, SecretRef, UnboundError, evaluate, references
+from llmos.trace.values import EnvRef, Scope, SecretRef, SlotRef, UnboundError, evaluate, references
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,9 @@ class Follower:
     def _refuse(self, step: Step, effect: Effect, result: ToolResult) -> None:
         if effect is Effect.WRITE:
             self.effects_done -= 1  # our writes are whole or not at all: this one was not
-        if isinstance(result.error, InputError | NotPermittedError) and self.effects_done == 0:
+        from_goal = any(isinstance(ref, SlotRef) for expr in step.args.values() for ref in references(expr))
+        final = isinstance(result.error, NotPermittedError) or (isinstance(result.error, InputError) and from_goal)
+        if result.error is not None and final and self.effects_done == 0:
             raise result.error
         raise self._diverged(step, f"{step.tool} failed: {result.output}", expected="a result", actual=result.output)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmos.trace.lex import Token
 from llmos.trace.program import Answer, Check, CheckKind, Slot
-from llmos.trace.provenance import leaves
+from llmos.trace.provenance import field_names, leaves
 from llmos.trace.run import Run
 from llmos.trace.values import Const, Expr, OutputRef, Ref, SlotRef, Transform, as_text, text_of, value_at
 
@@ -48,7 +48,8 @@ def explain_answer(
     if exact and _unambiguous(exact):
         return _answer([exact[0].ref], run, ids)
     parts = _with_holes(answer, sources)
-    if parts is None or not _is_neutral([part for part in parts if isinstance(part, str)], tokens):
+    labels = {key.casefold() for step in run.steps for key in field_names(step.output)}
+    if parts is None or not _is_neutral([part for part in parts if isinstance(part, str)], tokens, labels):
         return Answer()
     if re.search(r"\d", " ".join(part for part in parts if isinstance(part, str))):
         return Answer()
@@ -147,8 +148,13 @@ def _unambiguous(rivals: Sequence[_Source]) -> bool:
     return len(rivals) == 1 or len({(s.step, s.ref) for s in rivals}) == 1
 
 
-def _is_neutral(texts: Sequence[str], tokens: Sequence[Token]) -> bool:
-    """Whether the words around the holes claim nothing of their own."""
-    goal_words = {token.text.casefold() for token in tokens}
+def _is_neutral(texts: Sequence[str], tokens: Sequence[Token], labels: set[str]) -> bool:
+    """Whether the words around the holes claim nothing of their own: they are small words, the goal's, or labels."""
+    goal_words = {token.text.casefold() for token in tokens} | labels
     words = re.findall(r"\w+", " ".join(texts).casefold())
-    return all(word in _NEUTRAL or word in goal_words for word in words)
+    return all(word in _NEUTRAL or _inflections(word) & goal_words for word in words)
+
+
+def _inflections(word: str) -> set[str]:
+    """A word and what it may be a form of (replaced: replace; sorted: sort; sums: sum)."""
+    return {word} | {word.removesuffix(ending) for ending in ("s", "d", "ed", "ing") if len(word) > len(ending) + 2}

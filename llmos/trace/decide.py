@@ -11,6 +11,10 @@ from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.program import Effect, Status, Trace
 
 
+_WHOLLY = 1_000_000
+"""`agreed` of a trace that was refused before its words were looked at: it is the nearest there is."""
+
+
 class Choice(StrEnum):
     """The ways a goal can go."""
 
@@ -60,7 +64,7 @@ def consider(
 
 
 def _refused(trace: Trace, rule: str, message: str) -> Miss:
-    return Miss(trace=trace, template=trace.goals[0], rule=rule, words=(), message=message)
+    return Miss(trace=trace, template=trace.goals[0], rule=rule, words=(), message=message, agreed=_WHOLLY)
 
 
 def decide(considered: Sequence[Considered]) -> Decision:

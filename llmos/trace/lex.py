@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from llmos.errors import GoalError, TraceFormatError
 from llmos.trace.program import Slot
@@ -55,27 +56,30 @@ _FINAL = frozenset(".!?")
 _FUNCTIONS = frozenset(
     {"sqrt", "sin", "cos", "tan", "log", "log10", "log2", "exp", "round", "abs", "min", "max", "floor", "ceil"}
 )
-_SEGMENT = r"[\w.@+=~,-]*[\w@+=~-]"
+# Everything repeated is possessive or bounded, so that no text of MAX_GOAL_CHARS makes matching slow.
+_SEGMENT = r"(?:[\w@+=~-]++|[.,]++(?=[\w@+=~-])){1,64}+"
+_GLOB_CHARS = r"[\w.@+=~*?\[\]-]"
 
 _TOKEN = re.compile(
     r"""
-      (?P<quoted>"[^"\n]*"|“[^”\n]*”|`[^`\n]+`|(?<![\w])'[^'\n]*'(?![\w]))
+      (?P<quoted>"[^"\n]*"|“[^“”\n]*”|`[^`\n]+`|(?<![\w])'[^'\n]*'(?![\w]))
     | (?P<url>https?://[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])
-    | (?P<email>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
+    | (?P<email>(?<![\w.+-])[\w.+-]{1,64}@[\w-]++(?:\.[\w-]++)+)
     | (?P<date>(?<![\w-])\d{4}-\d{2}-\d{2}(?![\w-]))
-    | (?P<glob>(?<![\w*])(?=[\w.@+=~/-]*[*?][\w.*?/-])(?=[*?\d.]*[^\W\d]|\*+/)
-          (?:[\w.@+=~*?\[\]-]+/)*[\w.@+=~*?\[\]-]*[\w*])
-    | (?P<path>(?<![\w./~-])(?:
-          (?=[\w.@+=~,/-]*[^\W\d]|\.{0,2}/)(?:~/|\.{0,2}/)?(?:SEG/)+(?:SEG)?(?![\w/])
-        | ~?/(?:SEG)?(?![\w/])
+    | (?P<glob>(?<![\w.@+=~*?/\[\]-])
+          (?=[\w.@+=~/\[\]-]{0,100}+[*?][\w.*?/\[-])(?=(?:~|\.{1,2})?/|[*?\d.]*+[^\W\d]|\*++/|[\[])
+          ~?/?(?:GLB{1,255}+/)*+GLB{0,255}[\w*])
+    | (?P<path>(?<![\w./~@+=-])(?:
+          (?=[\w.@+=~,/-]{0,100}[^\W\d]|\.{0,2}/)(?:~/|\.{0,2}/)?+(?:SEG/)++(?:SEG)?+(?![\w/])
+        | ~?/(?:SEG)?+(?![\w/])
         | \.{1,2}/(?:SEG)(?![\w/])
         | \.{1,2}/?(?=\s|$)
-        | \.?[\w@+=~-][\w.@+=~-]*\.[^\W\d_][A-Za-z0-9]{0,9}(?![\w/])
+        | \.?[\w@+=~-][\w.@+=~-]{0,255}\.[^\W\d_][A-Za-z0-9]{0,9}(?![\w/])
       ))
     | (?P<number>(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w))
     | (?P<word>\w+(?:['’-]\w+|\.\d+)*)
     | (?P<punct>\*\*|//|\S)
-    """.replace("SEG", _SEGMENT),
+    """.replace("SEG", _SEGMENT).replace("GLB", _GLOB_CHARS),
     re.VERBOSE,
 )
 
@@ -100,8 +104,13 @@ def check_goal(goal: str) -> str:
 
 def tokenize(goal: str) -> list[Token]:
     """Split a goal into tokens, typed literals first; arithmetic becomes one EXPRESSION."""
+    return list(_tokens(goal))
+
+
+@lru_cache(maxsize=256)
+def _tokens(goal: str) -> tuple[Token, ...]:
     goal = unicodedata.normalize("NFC", goal)
-    return _merge_expressions(goal, [_token(found) for found in _TOKEN.finditer(goal)])
+    return tuple(_merge_expressions(goal, [_token(found) for found in _TOKEN.finditer(goal)]))
 
 
 def _token(found: re.Match[str]) -> Token:
@@ -138,27 +147,46 @@ def _merge_expressions(goal: str, tokens: list[Token]) -> list[Token]:
     return merged
 
 
-_OPERATORS = frozenset({"+", "-", "*", "/", "%", "^", "**", "//", "(", ")"})
+_OPERATORS = frozenset({"+", "-", "*", "/", "%", "^", "**", "//"})
+_MAX_DEPTH = 10
 
 
 def _expression_length(tokens: Sequence[Token], start: int) -> int:
     """How many tokens from `start` on form arithmetic with an operator and balanced parentheses (0: none)."""
-    best, depth, numbers, operators = 0, 0, 0, 0
-    for offset, token in enumerate(tokens[start:]):
-        follows = tokens[start + offset + 1].text if start + offset + 1 < len(tokens) else ""
-        if token.kind is Kind.NUMBER:
-            numbers += 1
-        elif token.text in _OPERATORS and token.kind is Kind.PUNCT:
-            depth += {"(": 1, ")": -1}.get(token.text, 0)
+    best, depth, operators, operand, signed = 0, 0, 0, False, False
+    for position in range(start, len(tokens)):
+        token = tokens[position]
+        text = token.text if token.kind in (Kind.PUNCT, Kind.WORD, Kind.IDENTIFIER) else ""
+        if token.kind is Kind.NUMBER and not operand:
+            operand = True
+        elif text in _FUNCTIONS and not operand and _text(tokens, position + 1) == "(":
             operators += 1
-        elif not (token.text == "," and depth > 0) and not (token.text in _FUNCTIONS and follows == "("):
+        elif text == "(" and not operand and depth < _MAX_DEPTH:
+            depth += 1
+        elif text == ")" and operand and depth:
+            depth -= 1
+        elif text == "," and operand and depth:
+            operand = False
+        elif text in _OPERATORS and operand:
+            operators, operand = operators + 1, text == "%" and not _starts_operand(tokens, position + 1)
+        elif text in ("+", "-") and not signed:
+            operators, signed = operators + 1, True
+            continue
+        else:
             break
-        if depth < 0:
-            break
-        ends_well = token.kind is Kind.NUMBER or token.text in (")", "%")
-        if depth == 0 and numbers and operators and ends_well:
-            best = offset + 1
+        signed = False
+        if depth == 0 and operators and operand:
+            best = position - start + 1
     return best
+
+
+def _text(tokens: Sequence[Token], position: int) -> str:
+    return tokens[position].text if position < len(tokens) else ""
+
+
+def _starts_operand(tokens: Sequence[Token], position: int) -> bool:
+    follows = _text(tokens, position)
+    return follows in _FUNCTIONS or follows == "(" or (position < len(tokens) and tokens[position].kind is Kind.NUMBER)
 
 
 def is_noise(token: Token) -> bool:

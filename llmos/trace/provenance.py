@@ -6,16 +6,16 @@ the goal's literal must then be the same, and the output's hash is checked at re
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from llmos.trace.evidence import MIN_PIECE, Evidence, OutputLeaf
 from llmos.trace.lex import Kind, Token
-from llmos.trace.program import Effect
-from llmos.trace.run import StepRecord
+from llmos.trace.match import ambiguous_number, safe_inline
+from llmos.trace.program import Effect, SlotType
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
     Const,
@@ -37,7 +37,6 @@ SLOT_KINDS = frozenset(
 )
 # A user who writes one of these means it, even where a listing shows the same value.
 _UNMISTAKABLE = frozenset({Kind.PATH, Kind.GLOB, Kind.URL, Kind.EMAIL, Kind.QUOTED, Kind.EXPRESSION})
-_MIN_INLINE = 3
 _CASES = ("lower", "upper", "title", "slug", "snake")
 
 
@@ -55,11 +54,12 @@ class ToolFacts:
 
 @dataclass(kw_only=True)
 class Findings:
-    """What explaining the arguments brought to light.
+    """What explaining the arguments of one step brought to light.
 
     `used` maps goal tokens (by position) to the argument that consumed them first; `banned` are tokens that may
     not vary; `frozen` are steps whose output must hash the same; `lengths` are lists inside outputs (step, path)
-    that were read by position; `parents` are path tokens whose folder must stay.
+    that were read by position; `parents` are path tokens whose folder must stay; `guessed` says that an argument
+    holds data which nothing stated explains: the model may have worked it out from anything it had seen.
     """
 
     used: dict[int, str] = field(default_factory=dict)
@@ -69,16 +69,14 @@ class Findings:
     parents: set[int] = field(default_factory=set)
     inline: set[int] = field(default_factory=set)
     choices: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    opaque: bool = False
+    guessed: bool = False
 
-
-@dataclass(frozen=True, kw_only=True)
-class OutputLeaf:
-    """A string or number inside the output of step `step` (an index into the recorded steps)."""
-
-    step: int
-    path: ValuePath
-    value: str | float
+    def add(self, other: Findings) -> None:
+        """Take in what another step brought to light."""
+        self.used = {**other.used, **self.used}
+        self.choices |= other.choices
+        for name in ("banned", "frozen", "lengths", "parents", "inline"):
+            getattr(self, name).update(getattr(other, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,7 @@ class Explainer:
     """
 
     tokens: Sequence[Token]
-    steps: Sequence[StepRecord]
+    evidence: Evidence
     step_ids: Sequence[str]
     names: Mapping[int, str]
     banned: frozenset[int]
@@ -99,36 +97,46 @@ class Explainer:
 
     def explain(self, value: Any, at: int, param: str, facts: ToolFacts) -> Expr:
         """The provenance expression of one argument of step `at`; evaluates to `value` on the recorded run."""
-        if isinstance(value, dict):
-            fields = tuple((key, self.explain(item, at, param, facts)) for key, item in value.items())
-            plain = all(isinstance(item, Const) for _, item in fields)
-            return Const(value=value) if plain else Record(fields=fields)
-        if isinstance(value, list):
-            whole = self._output_ref(value, at)
-            if whole is not None:
-                return whole
-            items = tuple(self.explain(item, at, param, facts) for item in value)
-            plain = all(isinstance(item, Const) for item in items)
-            return Const(value=value) if plain else ListExpr(items=items)
+        if isinstance(value, dict | list):
+            return self._output_ref(value, at) or self._explain_parts(value, at, param, facts)
         if isinstance(value, bool) or value is None:
+            self.found.guessed |= value is not None and facts.effect.rank > Effect.WRITE.rank
             return Const(value=value)
         if isinstance(value, int | float):
             return self._explain_number(value, at, param)
         return self._explain_text(value, at, param, facts)
+
+    def _explain_parts(self, value: dict[str, Any] | list[Any], at: int, param: str, facts: ToolFacts) -> Expr:
+        if isinstance(value, dict):
+            fields = tuple((key, self.explain(item, at, param, facts)) for key, item in value.items())
+            plain = all(isinstance(item, Const) for _, item in fields)
+            return Const(value=value) if plain else Record(fields=fields)
+        items = tuple(self.explain(item, at, param, facts) for item in value)
+        return Const(value=value) if all(isinstance(i, Const) for i in items) else ListExpr(items=items)
 
     # --- whole values ------------------------------------------------------------------------------
 
     def _explain_number(self, value: float, at: int, param: str) -> Expr:
         stated = [i for i, t in enumerate(self.tokens) if t.kind is Kind.NUMBER and _same_number(t, value)]
         free = [i for i in stated if i not in self.banned]
-        outputs = [leaf for leaf in self._outputs(at) if not isinstance(leaf.value, str) and leaf.value == value]
+        outputs = self.evidence.equal(value, at)
         if free and not outputs:
-            return self._slot(free, param, Const(value=value), (Transform(name="number"),))
+            return self._number_slot(free, value, param)
         if outputs and (stated or not self._telling(value)):
             return self._freeze(value, free, outputs)
         if outputs:
-            return self._unique_ref(outputs, value)
+            return self._unique_ref(outputs, value, payload=False)
+        self.found.guessed |= not stated
         return Const(value=value)
+
+    def _number_slot(self, positions: list[int], value: float, param: str) -> Expr:
+        """A number of the goal; a short one that two arguments hold may be there by chance."""
+        position = positions[0]
+        chance = not self._telling(value) and self.found.used.get(position, param) != param
+        if chance or ambiguous_number(self.tokens[position].value):
+            self.found.banned.update(positions)
+            return Const(value=value)
+        return self._slot(positions, param, Const(value=value), (Transform(name="number"),))
 
     @staticmethod
     def _telling(value: float) -> bool:
@@ -140,24 +148,34 @@ class Explainer:
             return Const(value=value)
         stated = [i for i, t in enumerate(self.tokens) if t.kind in SLOT_KINDS and t.value == value]
         free = [i for i in stated if i not in self.banned]
-        outputs = [leaf for leaf in self._outputs(at) if leaf.value == value]
+        outputs = self.evidence.equal(value, at)
         if outputs and stated and not all(self.tokens[i].kind in _UNMISTAKABLE for i in free):
             return self._freeze(value, free, outputs)
         if free:
-            return self._slot(free, param, Const(value=value))
+            return self._text_slot(free, value, param, facts)
         choice = self._choice(value, param, facts)
         if choice is not None:
             return choice
         if stated or any(token.text == value for token in self.tokens):
             return Const(value=value)
         if outputs:
-            return self._unique_ref(outputs, value)
+            return self._unique_ref(outputs, value, payload=param in facts.payload_params)
         cased = self._cased(value, param)
         if cased is not None:
             return cased
         if param in facts.code_params:
             return self._explain_code(value, at, param, facts)
         return self._explain_pieces(value, at, param, facts)
+
+    def _text_slot(self, free: list[int], value: str, param: str, facts: ToolFacts) -> Expr:
+        """A literal of the goal as the whole of an argument; where that is code, only plain values may vary."""
+        token = self.tokens[free[0]]
+        if param in facts.code_params and token.kind is not Kind.GLOB:
+            if not safe_inline(value, SlotType(token.kind)):
+                self.found.banned.update(free)
+                return Const(value=value)
+            self.found.inline.add(free[0])
+        return self._slot(free, param, Const(value=value))
 
     def _literals(self) -> Iterator[tuple[int, Token]]:
         return ((i, t) for i, t in enumerate(self.tokens) if t.kind in SLOT_KINDS and i not in self.banned)
@@ -193,81 +211,74 @@ class Explainer:
                 for i, token in self._literals()
                 if token.kind in (Kind.QUOTED, Kind.IDENTIFIER) and TRANSFORMS[name](token.value) == value
             ]
-            if places and len(value) >= _MIN_INLINE:
+            if places and len(value) >= MIN_PIECE:
                 return self._slot(places, param, Const(value=value), (Transform(name=name),))
         return None
 
     # --- outputs -----------------------------------------------------------------------------------
 
-    def _outputs(self, at: int) -> Iterator[OutputLeaf]:
-        """Strings and numbers in the outputs before step `at`, without echoes of the call's own arguments."""
-        for index in range(at):
-            step = self.steps[index]
-            echoes = {_plain(leaf) for _, leaf in leaves(step.args)}
-            for path, leaf in leaves(step.output):
-                if not isinstance(leaf, bool) and leaf is not None and leaf != "" and _plain(leaf) not in echoes:
-                    yield OutputLeaf(step=index, path=path, value=leaf)
-
-    def _output_ref(self, value: list[Any], at: int) -> Expr | None:
-        if len(value) < 2:
+    def _output_ref(self, value: list[Any] | dict[str, Any], at: int) -> Expr | None:
+        """The one list or object of an earlier output that equals a value of two entries or more."""
+        found = self.evidence.containers(value, at) if len(value) >= 2 else []
+        if len(found) != 1:
+            self.found.frozen.update(step for step, _ in found)
             return None
-        for index in reversed(range(at)):
-            for path, part in containers(self.steps[index].output):
-                if part == value:
-                    return OutputRef(step=self.step_ids[index], path=path)
-        return None
+        step, path = found[0]
+        return OutputRef(step=self.step_ids[step], path=path)
 
-    def _unique_ref(self, outputs: list[OutputLeaf], value: Any) -> Expr:
-        """A reference to the output that explains a value; read by position, its list must keep its length."""
-        latest = [leaf for leaf in outputs if leaf.step == max(other.step for other in outputs)]
-        named = [leaf for leaf in latest if not any(isinstance(part, int) for part in leaf.path)]
-        chosen = min(named or latest, key=lambda leaf: len(leaf.path))
-        if not named:
-            if len(latest) > 1:
-                return self._freeze(value, [], latest)
-            for depth, part in enumerate(chosen.path):
-                if isinstance(part, int):
-                    self.found.lengths.add((chosen.step, chosen.path[:depth]))
+    def _unique_ref(self, outputs: list[OutputLeaf], value: Any, *, payload: bool) -> Expr:
+        """A reference to the one output that explains a value; what was picked from several freezes them.
+
+        A tool's `text` says the same as its other fields; it is what a payload is made of.
+        """
+        named = [leaf for leaf in outputs if max(self.evidence.lengths(leaf), default=1) == 1]
+        texts = [leaf for leaf in named if leaf.path == ("text",)]
+        others = [leaf for leaf in named if leaf.path != ("text",)]
+        candidates = texts or others if payload else others or texts
+        doubtful = len(named) < len(outputs) or len(candidates) > 1 or len(others) > 1
+        if doubtful or len({leaf.step for leaf in outputs}) > 1 or value == self.env.get("today"):
+            return self._freeze(value, [], outputs)
+        chosen = candidates[0]
+        for depth, part in enumerate(chosen.path):
+            if isinstance(part, int):
+                self.found.lengths.add((chosen.step, chosen.path[:depth]))
         return OutputRef(step=self.step_ids[chosen.step], path=chosen.path)
 
     # --- text with pieces --------------------------------------------------------------------------
 
     def _explain_code(self, code: str, at: int, param: str, facts: ToolFacts) -> Expr:
         """Code is the procedure itself: goal literals in it become holes, data copied from outputs freezes them."""
-        parts = self._with_holes(code, param, inline=True)
+        parts = self._with_holes(code, at, param, inline=True)
         rest = "\n".join(part for part in parts if isinstance(part, str))
-        shell = facts.effect is Effect.UNKNOWN
-        for leaf in self._outputs(at):
-            if self._copies_data(rest, leaf, shell=shell):
-                self.found.frozen.add(leaf.step)
+        known = self._goal_words()
+        words = shell_words(rest) if facts.effect is Effect.UNKNOWN else set()
+        data = {piece for piece in data_in_code(rest) | words if piece.casefold() not in known}
+        for piece in data - _NO_DATA:
+            self.found.frozen |= self.evidence.holding(piece, at)
+        self.found.frozen |= self.evidence.naming(rest, at, known, forms=2)
+        self.found.guessed |= any(self._is_guess(piece) for piece in data - words) or bool(words)
         return _expr_of(parts)
 
-    def _copies_data(self, code: str, leaf: OutputLeaf, *, shell: bool) -> bool:
-        """Whether code holds data that stands in an output and not in the goal.
-
-        Data is a number, a quoted string, a file's name and, in a shell command, any word.
-        """
-        text = leaf.value if isinstance(leaf.value, str) else json.dumps(leaf.value)
-        pieces = {next(filter(None, found.groups())) for found in _DATA_IN_CODE.finditer(code)}
-        if shell:
-            pieces |= set(re.findall(r"[\w.-]*\w{3,}", code))
-        known = self._goal_words()
-        if any(piece.casefold() not in known and token_bounded(piece, text) for piece in pieces):
-            return True
-        return any(form not in known and token_bounded(form, code.casefold()) for form in _file_forms(text)[:2])
+    def _is_guess(self, piece: str) -> bool:
+        """Whether a number or text in code may be what the model worked out in its head."""
+        if re.fullmatch(r"\d[\d.]*", piece):
+            return len(piece) > 1 and piece not in _EVERYDAY
+        words = [word for word in re.findall(r"[^\W\d_]{2,}", piece) if not self._is_goal_text(word)]
+        return len(words) > 3
 
     def _explain_pieces(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
         """Any other text: holes for goal literals; what remains must be one word or words of the goal."""
         content = param in facts.payload_params
-        parts = self._with_holes(value, param, inline=False)
+        parts = self._with_holes(value, at, param, inline=False)
         rest = [part for part in parts if isinstance(part, str)]
-        picked = [leaf for leaf in self._outputs(at) if self._picked(value, rest, leaf)]
+        picked = self._picked(value, "\n".join(rest), at)
         simple = not content and not re.search(r"\s", value)
         known = all(self._is_goal_text(part) for part in rest)
         if picked and not (known and not content):
-            self.found.frozen.update(leaf.step for leaf in picked)
+            self.found.frozen |= picked
             return self._written_by_model(value, at) if content or not simple else self._fixed(value, parts)
         if known or simple:
+            self.found.guessed |= not known and len(parts) == 1 and value not in facts.enums.get(param, ())
             return _expr_of(parts)
         return self._written_by_model(value, at)
 
@@ -277,16 +288,10 @@ class Explainer:
         self.found.banned.update(i for i, name in self.names.items() if name in names)
         return Const(value=value)
 
-    def _picked(self, value: str, rest: Sequence[str], leaf: OutputLeaf) -> bool:
-        """Whether a value was read off an output, or made from the name of a file in one."""
-        text = leaf.value if isinstance(leaf.value, str) else json.dumps(leaf.value)
-        if len(value) <= len(text) and token_bounded(value, text):
-            return True
-        if len(text) >= _MIN_INLINE and token_bounded(text, value):
-            return True
-        known = self._goal_words()
-        constant = "\n".join(rest).casefold()
-        return any(form not in known and token_bounded(form, constant) for form in _file_forms(text))
+    def _picked(self, value: str, rest: str, at: int) -> set[int]:
+        """The steps a value was read off, or that name a file it was made from."""
+        found = self.evidence.holding(value, at) | self.evidence.standing_in(value, at)
+        return found | self.evidence.naming(rest, at, self._goal_words())
 
     def _goal_words(self) -> set[str]:
         return {form.casefold() for token in self.tokens for form in (token.text, token.value)}
@@ -296,36 +301,45 @@ class Explainer:
         return all(word.casefold() in known for word in re.findall(r"\w+", text))
 
     def _written_by_model(self, value: str, at: int) -> Opaque:
-        self.found.opaque = True
         self.found.frozen.update(range(at))
         self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in SLOT_KINDS)
         self.found.banned.update(self.found.choices)
         return Opaque(value=value)
 
-    def _with_holes(self, text: str, param: str, *, inline: bool) -> list[str | Ref]:
+    def _with_holes(self, text: str, at: int, param: str, *, inline: bool) -> list[str | Ref]:
         """Replace goal literals (whole, file name, stem) and the working directory by references, longest first."""
         parts: list[str | Ref] = [text]
         for form, position, ref in self._forms():
+            if position < 0 and form == self.env.get("today") and form in text:
+                seen = self.evidence.holding(form, at)
+                self.found.frozen |= seen
+                if seen:
+                    continue
             parts = [piece for part in parts for piece in self._split(part, form, position, ref, param, inline)]
+        self._ban_repeated_numbers(parts)
         return parts
 
+    def _ban_repeated_numbers(self, parts: Sequence[str | Ref]) -> None:
+        """A number that stands twice in one text may be another one there."""
+        names = [part.name for part in parts if isinstance(part, SlotRef)]
+        numbers = {name: i for i, name in self.names.items() if self.tokens[i].kind is Kind.NUMBER}
+        self.found.banned.update(i for name, i in numbers.items() if names.count(name) > 1)
+
     def _forms(self) -> list[tuple[str, int, Ref]]:
+        """What may stand for a goal literal (by position) or the surroundings (-1) inside a text, longest first."""
         forms: list[tuple[str, int, Ref]] = []
         for position, token in self._literals():
-            name = self.names[position]
-            if len(token.value) >= _MIN_INLINE:
-                forms.append((token.value, position, SlotRef(name=name)))
+            ref = SlotRef(name=self.names[position])
+            forms.append((token.value, position, ref))
             if token.kind is Kind.PATH:
                 path = PurePosixPath(token.value)
                 for transform, form in (("name", path.name), ("stem", path.stem)):
-                    if len(form) >= _MIN_INLINE:
-                        ref = SlotRef(name=name, transforms=(Transform(name=transform),))
-                        forms.append((form, position, ref))
+                    forms.append((form, position, SlotRef(name=ref.name, transforms=(Transform(name=transform),))))
         if len(self.env.get("cwd", "")) > 1:
             forms += [(self.env["cwd"] + tail, -1, EnvRef(name="cwd")) for tail in ("", "/")]
-        if self.env.get("today"):
+        if self.env.get("today") and not any(token.value == self.env["today"] for token in self.tokens):
             forms.append((self.env["today"], -1, EnvRef(name="today")))
-        return sorted(forms, key=lambda form: (form[1] >= 0, -len(form[0])))
+        return sorted((form for form in forms if len(form[0]) >= MIN_PIECE), key=lambda form: -len(form[0]))
 
     def _split(self, part: str | Ref, form: str, position: int, ref: Ref, param: str, inline: bool) -> list[str | Ref]:
         if not isinstance(part, str) or form not in part:
@@ -344,7 +358,7 @@ class Explainer:
 
     def _stands_alone(self, text: str, start: int, end: int, position: int, ref: Ref) -> bool:
         """Whether a form found in a text is a value of its own there, and not a part of a longer one."""
-        before, after, beyond = text[:start][-1:], text[end:][:1], text[end:][1:2]
+        before, after, beyond = text[:start][-1:], text[end : end + 1], text[end + 1 : end + 2]
         if before.isalnum() or (after.isalnum() and not (position < 0 and text[end - 1] == "/")):
             return False
         if position < 0:
@@ -361,19 +375,26 @@ class Explainer:
         return before != "/"
 
     def _ban_rivals(self, form: str, position: int) -> None:
-        """Two literals of the goal that explain one piece freeze each other."""
+        """Literals of the goal that explain one piece freeze each other, and so does a plain word of the goal."""
+        if position < 0:
+            return
         rivals = {other for text, other, _ in self._forms() if text == form and other >= 0}
-        if position >= 0 and len(rivals) > 1:
+        worded = any(t.kind is Kind.WORD and t.key == form.casefold() for t in self.tokens)
+        if len(rivals) > 1 or worded:
             self.found.banned |= rivals
 
     def _used_inline(self, position: int, ref: Ref, param: str, inline: bool) -> None:
         if position < 0:
             return
         self.found.used.setdefault(position, param)
+        token = self.tokens[position]
         if isinstance(ref, SlotRef) and ref.transforms:
             self.found.parents.add(position)
         if inline:
             self.found.inline.add(position)
+        unsafe = inline and not safe_inline(token.value, SlotType(token.kind))
+        if unsafe or (token.kind is Kind.NUMBER and ambiguous_number(token.value)):
+            self.found.banned.add(position)
 
 
 def _expr_of(parts: Sequence[str | Ref]) -> Expr:
@@ -384,50 +405,25 @@ def _expr_of(parts: Sequence[str | Ref]) -> Expr:
     return text_of(tuple(parts))
 
 
-_DATA_IN_CODE = re.compile(r"'([^'\n]{2,})'|\"([^\"\n]{2,})\"|(?<![\w.])(\d[\d.]{2,})(?![\w.])")
+_DATA_IN_CODE = re.compile(r"'([^'\n]{2,})'|\"([^\"\n]{2,})\"|(?<![\w.])(\d[\d.]*)(?![\w.])")
+_NO_DATA = frozenset({"0", "1", "2"})
+_EVERYDAY = frozenset({"10", "12", "24", "60", "100", "365", "1000", "1024", "3600", "0.0", "0.5", "1.0", "100.0"})
 
 
-def _file_forms(text: str) -> list[str]:
-    """A file's path, its name and its stem, if a text is one; nothing otherwise."""
-    if not re.fullmatch(r"[^\s*?]*[\w)]\.[A-Za-z]\w{0,9}|[^\s*?]+/[^\s*?]*", text):
-        return []
-    path = PurePosixPath(text.casefold())
-    return [form for form in (str(path), path.name, path.stem) if form not in ("", ".", "/")]
+def data_in_code(code: str) -> set[str]:
+    """The numbers and quoted strings in code."""
+    return {next(filter(None, found.groups())) for found in _DATA_IN_CODE.finditer(code)}
+
+
+def shell_words(command: str) -> set[str]:
+    """What a shell command says besides options, operators and the names of the programs it runs."""
+    words: set[str] = set()
+    for part in re.split(r"[|;&\n(){}`]+|\$\(", command):
+        said = [word.strip("'\"<>") for word in part.split() if not re.match(r"\d?[<>]|[A-Za-z_]+=$", word)]
+        words.update(word for word in said[1:] if re.search(r"\w", word) and not word.startswith("-"))
+        words.update(re.findall(r"[\w.-]*\w{3,}", part) if re.search(r"['\"]", part) else ())
+    return words
 
 
 def _same_number(token: Token, value: float) -> bool:
     return bool(TRANSFORMS["number"](token.value) == value)
-
-
-def _plain(value: Any) -> tuple[str, str]:
-    return type(value).__name__, str(value)
-
-
-def token_bounded(needle: str, text: str) -> bool:
-    """Whether a needle stands in a text with no letter or digit touching it."""
-    if needle not in text:
-        return False
-    left = r"(?<!\w)" if needle[:1].isalnum() else ""
-    right = r"(?!\w)" if needle[-1:].isalnum() else ""
-    return re.search(left + re.escape(needle) + right, text) is not None
-
-
-def leaves(value: Any, path: ValuePath = ()) -> Iterator[tuple[ValuePath, Any]]:
-    """Every scalar inside a JSON value with its path, in document order."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from leaves(item, (*path, index))
-    else:
-        yield path, value
-
-
-def containers(value: Any, path: ValuePath = ()) -> Iterator[tuple[ValuePath, list[Any]]]:
-    """Every list inside a JSON value that is reached by names alone."""
-    if isinstance(value, list):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from containers(item, (*path, key))

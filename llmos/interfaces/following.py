@@ -1,0 +1,71 @@
+"""Following: a proven trace is replayed for $0, and its use is booked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.errors import DivergenceError, StaleTraceError
+from llmos.interfaces.running import Running
+from llmos.interfaces.surroundings import Surroundings
+from llmos.kernel.bus import EventBus
+from llmos.kernel.replay import Follower
+from llmos.kernel.token_economy import TokenEconomy
+from llmos.memory.runs import RunStore
+from llmos.memory.traces import TraceStore
+from llmos.plugins.registry import ToolRegistry
+from llmos.trace.match import Match
+from llmos.trace.program import Status
+from llmos.trace.run import Mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """Replays traces."""
+
+    registry: ToolRegistry
+    traces: TraceStore
+    runs: RunStore
+    economy: TokenEconomy
+    bus: EventBus
+    surroundings: Surroundings
+
+    async def follow(self, run: Running, found: Match, reason: str) -> dict[str, Any]:
+        """Replay a trace for a run; gives the outputs by step id, the answer goes into the run.
+
+        Raises:
+            StaleTraceError: a tool is gone or has changed; the trace is quarantined.
+            DivergenceError: the world is not as recorded; counted against the trace.
+        """
+        trace = found.trace
+        run.begin(mode=Mode.FOLLOWER, trace=trace, bindings=found.bindings, reason=reason)
+        follower = Follower(
+            trace=trace,
+            bindings=found.bindings,
+            registry=self.registry,
+            ctx=self.surroundings.context(run.run.id),
+            bus=self.bus,
+            env=await self.surroundings.env(trace),
+            secret=self.surroundings.secret,
+        )
+        try:
+            follower.preflight()
+            await run.store(self.runs)
+            replayed = await follower.run()
+        except StaleTraceError as error:
+            await self.traces.set_status(trace.id, Status.QUARANTINED, str(error))
+            raise
+        except DivergenceError:
+            await self.traces.record_use(trace.id, False, 0.0)
+            raise
+        finally:
+            cost_usd = run.run.cost_usd + self.surroundings.spent(run.run.id)
+            run.update(steps=tuple(follower.records), cost_usd=cost_usd)
+        saved_usd = max(0.0, trace.cost_usd - run.run.cost_usd)
+        await asyncio.to_thread(self.economy.book_saving, run.run.id, saved_usd, f"replay of {trace.label}")
+        await self.traces.record_use(trace.id, True, saved_usd)
+        if trace.status is Status.CANDIDATE:
+            await self.traces.set_status(trace.id, Status.TRUSTED, "confirmed, and the replay went well")
+        run.update(answer=replayed.answer, saved_usd=saved_usd)
+        return replayed.outputs

@@ -1,0 +1,137 @@
+"""Learning: the model solves a goal within a reservation, and what it did becomes a trace if it can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.accounts import Reservation
+from llmos.errors import LearnerError, WatchdogError
+from llmos.interfaces.learner import Learner, LearnTask, Recorder
+from llmos.interfaces.running import Running
+from llmos.interfaces.surroundings import Surroundings
+from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
+from llmos.kernel.token_economy import TokenEconomy, estimate_cost
+from llmos.kernel.watchdog import Watchdog
+from llmos.memory.recall import Recall
+from llmos.memory.runs import RunStore
+from llmos.memory.traces import TraceStore
+from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import Tool
+from llmos.settings import LearnerSettings
+from llmos.trace.induce import NotATrace, ToolFacts, induce, step_ids
+from llmos.trace.run import Mode, RunStatus, StepRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """Has goals solved by the learner; every run is charged, good or not."""
+
+    learner: Learner
+    limits: LearnerSettings
+    registry: ToolRegistry
+    recall: Recall
+    traces: TraceStore
+    runs: RunStore
+    economy: TokenEconomy
+    bus: EventBus
+    watchdog: Watchdog
+    surroundings: Surroundings
+
+    async def learn(self, run: Running, reason: str) -> dict[str, Any]:
+        """Solve a run's goal with the model; gives the outputs by step id, answer and trace go into the run.
+
+        Raises:
+            LowBatteryError: the battery can't carry the estimate; nobody was asked.
+            LearnerError, WatchdogError: it was asked and did not finish; what it cost is charged.
+        """
+        run.begin(mode=Mode.LEARNER, reason=reason, model=self.limits.model)
+        estimate = await self.estimate(run.run.goal)
+        reservation = await asyncio.to_thread(self._reserve, run.run.id, estimate)
+        recorder = self._recorder(run.run.id)
+        try:
+            await run.store(self.runs)
+            answer = await self._solved(run, recorder, reservation)
+        except (LearnerError, WatchdogError) as error:
+            bill = error.__cause__ if isinstance(error, WatchdogError) else error
+            recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
+            raise
+        finally:
+            await asyncio.shield(self._settled(run, recorder, reservation))
+        run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
+        await self._admit(run)
+        return {i: s.output for i, s in zip(step_ids(recorder.steps), recorder.steps, strict=True) if not s.is_error}
+
+    def _recorder(self, run_id: str) -> Recorder:
+        async def keep(step: StepRecord) -> None:
+            await self.runs.add_step(run_id, step)
+
+        ctx = self.surroundings.context(run_id)
+        return Recorder(run_id=run_id, registry=self.registry, ctx=ctx, bus=self.bus, keep=keep)
+
+    def _reserve(self, run_id: str, estimate_usd: float) -> Reservation:
+        """Set aside what the run may cost at most; the estimate must fit before anything is asked."""
+        self.economy.check_budget(estimate_usd)
+        most = min(self.limits.max_usd_per_run, self.economy.available_usd)
+        return self.economy.reserve(most, run_id, f"learning: {self.limits.model}")
+
+    async def estimate(self, goal: str) -> float:
+        """What learning is likely to cost, judged by similar goals learned before."""
+        if not await self.runs.learner_costs(None, 1):
+            return self.limits.first_estimate_usd
+        history = await self.runs.learner_costs(await self.recall.embed(goal))
+        return estimate_cost(history, self.limits.first_estimate_usd)
+
+    async def _solved(self, run: Running, recorder: Recorder, reservation: Reservation) -> str:
+        task = LearnTask(
+            run_id=run.run.id,
+            goal=run.run.goal,
+            model=self.limits.model,
+            max_budget_usd=reservation.amount_usd,
+            max_turns=self.limits.max_turns,
+        )
+        self.bus.publish(
+            LearnerStarted(run_id=run.run.id, model=self.limits.model, reserved_usd=reservation.amount_usd)
+        )
+        with self.watchdog.watching(run.run.id) as watch:
+            recorder.watch = watch
+            learned = await watch.limit(self.learner.solve(task, recorder))
+        recorder.bill(learned.cost_usd)
+        run.update(model=learned.model)
+        if not learned.answer:
+            raise LearnerError("the learner ended without an answer", cost_usd=learned.cost_usd)
+        return learned.answer
+
+    async def _settled(self, run: Running, recorder: Recorder, reservation: Reservation) -> None:
+        """Charge what is known of the bill, whatever became of the run, and keep the steps that were taken."""
+        await asyncio.to_thread(self.economy.settle, reservation, recorder.cost_usd, f"learned: {run.run.model}")
+        extra_usd = self.surroundings.spent(run.run.id)
+        run.update(steps=recorder.steps, cost_usd=run.run.cost_usd + recorder.cost_usd + extra_usd)
+
+    async def _admit(self, run: Running) -> None:
+        """Turn the finished run into a stored trace, or say why it is none."""
+        facts = {tool.name: tool_facts(tool) for tool in self.registry}
+        trace = induce(run.run, facts, self.surroundings.constants())
+        if isinstance(trace, NotATrace):
+            self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
+            run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")
+            return
+        stored = await self.traces.add(trace)
+        run.update(trace_id=stored.id, trace_version=stored.version)
+        self.bus.publish(TraceStored(run_id=run.run.id, trace=stored.label, status=str(stored.status)))
+
+
+def tool_facts(tool: Tool) -> ToolFacts:
+    """What induction must know of a registered tool."""
+    properties: Mapping[str, Any] = tool.schema.get("properties", {})
+    enums = {name: tuple(map(str, schema["enum"])) for name, schema in properties.items() if schema.get("enum")}
+    return ToolFacts(
+        name=tool.name,
+        effect=tool.effect,
+        version=tool.version,
+        code_params=frozenset(tool.code_params),
+        payload_params=frozenset(tool.payload_params),
+        enums=enums,
+    )

@@ -1,0 +1,75 @@
+"""A run on its way: its record is replaced as things become known, and stored before anything is done for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llmos.interfaces.results import Result, step_summary
+from llmos.memory.runs import RunStore
+from llmos.trace.program import Trace
+from llmos.trace.run import Mode, Run, RunStatus
+
+
+@dataclass(kw_only=True)
+class Running:
+    """The record of one run, as far as it is known."""
+
+    run: Run
+    stored: bool = False
+    started_s: float = field(default_factory=time.perf_counter)
+
+    def begin(
+        self,
+        *,
+        mode: Mode,
+        reason: str,
+        trace: Trace | None = None,
+        bindings: Mapping[str, Any] | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Start over in a mode; what an earlier attempt cost stays."""
+        self.run = replace(
+            self.run,
+            mode=mode,
+            reason=reason,
+            model=model,
+            steps=(),
+            trace_id=trace.id if trace else None,
+            trace_version=trace.version if trace else None,
+            bindings=dict(bindings or {}),
+        )
+
+    async def store(self, runs: RunStore) -> None:
+        """Store the run, unless it is stored already."""
+        if not self.stored:
+            await runs.start(self.run)
+            self.stored = True
+
+    def update(self, **changes: Any) -> None:
+        """Replace fields of the record."""
+        self.run = replace(self.run, **changes)
+
+    def end(self, status: RunStatus) -> None:
+        """Close the record."""
+        self.run = replace(self.run, status=status, duration_s=time.perf_counter() - self.started_s)
+
+
+def result_of(run: Run, outputs: Mapping[str, Any]) -> Result:
+    """A finished run as the doors show it."""
+    return Result(
+        run_id=run.id,
+        mode=str(run.mode),
+        status=str(run.status),
+        answer=run.answer or "",
+        outputs=dict(outputs),
+        cost_usd=run.cost_usd,
+        saved_usd=run.saved_usd,
+        trace_id=f"{run.trace_id}@{run.trace_version}" if run.trace_id else None,
+        bindings=dict(run.bindings),
+        steps=[step_summary(step) for step in run.steps],
+        duration_s=run.duration_s,
+        reason=run.reason,
+    )
