@@ -1,0 +1,5 @@
+"""Tools: what one is, where they come from, and the registry both learner and follower call them through."""
+
+from llmos.plugins.tool import Tool, ToolContext, llm_tool
+
+__all__ = ["Tool", "ToolContext", "llm_tool"]

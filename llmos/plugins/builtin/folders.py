@@ -1,0 +1,201 @@
+"""Files by the folder: `count_files`, `find_files`, `find_duplicates`, `rename_files`."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import os
+import secrets
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from llmos.errors import ToolError
+from llmos.plugins.builtin.paths import (
+    count_text,
+    existing_folder,
+    folder_text,
+    listing,
+    matching,
+    os_sentence,
+    size_text,
+)
+from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.trace.program import Effect
+
+PATTERN = {"type": "string", "description": "shell pattern for names ('*.csv') or paths ('**/test_*.py')"}
+RECURSIVE = {"type": "boolean", "description": "also in the folders below (default true)"}
+
+
+@llm_tool(
+    "count_files",
+    "Count the files of a folder that match a pattern, folders below included; with their size and number by suffix.",
+    {"path": str, "pattern": PATTERN, "recursive": RECURSIVE},
+    defaults={"path": ".", "pattern": "*", "recursive": True},
+    effect=Effect.READ,
+    idempotent=True,
+    open_world=False,
+    code=("pattern",),
+    version="1",
+)
+async def count_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
+    return await asyncio.to_thread(_count, ctx, path, pattern, recursive)
+
+
+def _count(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
+    root = existing_folder(ctx, path)
+    files = matching(ctx, root, pattern, recursive=recursive)
+    size = sum(_stat(file).st_size for file in files)
+    suffixes = Counter(file.suffix.lower() for file in files)
+    matching_text = "" if pattern == "*" else f" matching {pattern}"
+    return {
+        "path": ctx.relative(root),
+        "count": len(files),
+        "bytes": size,
+        "by_suffix": dict(sorted(suffixes.items())),
+        "text": f"{count_text(len(files), 'file')}{matching_text} in {folder_text(ctx, root)} ({size_text(size)})",
+    }
+
+
+@llm_tool(
+    "find_files",
+    "List the files of a folder that match a pattern, folders below included, with size and time of change.",
+    {"path": str, "pattern": PATTERN, "recursive": RECURSIVE},
+    defaults={"path": ".", "pattern": "*", "recursive": True},
+    effect=Effect.READ,
+    idempotent=True,
+    open_world=False,
+    code=("pattern",),
+    version="1",
+)
+async def find_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
+    return await asyncio.to_thread(_find, ctx, path, pattern, recursive)
+
+
+def _find(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
+    root = existing_folder(ctx, path)
+    entries = [_entry(ctx, file) for file in matching(ctx, root, pattern, recursive=recursive)]
+    names = [str(entry["path"]) for entry in entries]
+    text = listing(names, empty=f"No file in {folder_text(ctx, root)} matches {pattern}.")
+    return {"path": ctx.relative(root), "files": entries, "count": len(entries), "text": text}
+
+
+def _entry(ctx: ToolContext, file: Path) -> dict[str, Any]:
+    stat = _stat(file)
+    modified = datetime.datetime.fromtimestamp(stat.st_mtime, datetime.UTC).isoformat(timespec="seconds")
+    return {"path": ctx.relative(file), "bytes": stat.st_size, "modified": modified}
+
+
+def _stat(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError as error:
+        raise os_sentence(error, f"{file.name} can't be examined") from None
+
+
+@llm_tool(
+    "find_duplicates",
+    "Find files with the same content in a folder and those below (compared by size, then by SHA-256).",
+    {"path": str, "pattern": PATTERN},
+    defaults={"path": ".", "pattern": "*"},
+    effect=Effect.READ,
+    idempotent=True,
+    open_world=False,
+    code=("pattern",),
+    version="1",
+)
+async def find_duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
+    return await asyncio.to_thread(_duplicates, ctx, path, pattern)
+
+
+def _duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
+    root = existing_folder(ctx, path)
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for file in matching(ctx, root, pattern):
+        by_size[_stat(file).st_size].append(file)
+    groups: list[dict[str, Any]] = []
+    for size, files in sorted(by_size.items(), reverse=True):
+        by_hash: dict[str, list[str]] = defaultdict(list)
+        for file in files if len(files) > 1 else []:
+            by_hash[_sha256(file)].append(ctx.relative(file))
+        groups += [{"sha256": h, "bytes": size, "files": same} for h, same in by_hash.items() if len(same) > 1]
+    wasted = sum(group["bytes"] * (len(group["files"]) - 1) for group in groups)
+    lines = [f"{size_text(group['bytes'])}: {', '.join(group['files'])}" for group in groups]
+    head = f"{count_text(len(groups), 'group')} of duplicates in {folder_text(ctx, root)}, {size_text(wasted)} to save"
+    return {
+        "path": ctx.relative(root),
+        "groups": groups,
+        "count": len(groups),
+        "wasted_bytes": wasted,
+        "text": "\n".join([head, *lines]) if groups else f"No duplicates in {folder_text(ctx, root)}.",
+    }
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise os_sentence(error, f"{file.name} can't be read") from None
+
+
+@llm_tool(
+    "rename_files",
+    "Rename the files of a folder (not those below): every occurrence of the text find in their names becomes replace. "
+    "Nothing is renamed if two files would get one name.",
+    {"path": str, "find": str, "replace": str, "pattern": PATTERN},
+    defaults={"path": ".", "pattern": "*"},
+    effect=Effect.WRITE,
+    open_world=False,
+    code=("pattern",),
+    version="1",
+)
+async def rename_files(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:
+    return await asyncio.to_thread(_rename, ctx, path, find, replace, pattern)
+
+
+def _rename(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:
+    root = existing_folder(ctx, path)
+    if not find:
+        raise ToolError("find is empty; say which part of the names is replaced.")
+    files = [file for file in matching(ctx, root, pattern, recursive=False) if find in file.name]
+    moves = {file: file.name.replace(find, replace) for file in files}
+    moves = {file: name for file, name in moves.items() if name != file.name}
+    for file in moves:
+        ctx.resolve(str(file), write=True)
+    _check_names(ctx, root, moves)
+    _move_all({file: root / name for file, name in moves.items()})
+    renamed = [{"from": ctx.relative(file), "to": ctx.relative(root / name)} for file, name in moves.items()]
+    lines = [f"{move['from']} -> {move['to']}" for move in renamed]
+    text = listing(lines, empty=f"No file name in {folder_text(ctx, root)} contains {find!r}.")
+    return {"path": ctx.relative(root), "renamed": renamed, "count": len(renamed), "text": text}
+
+
+def _check_names(ctx: ToolContext, root: Path, moves: dict[Path, str]) -> None:
+    """Refuse before the first rename what could lose a file."""
+    owners: dict[str, Path] = {}
+    for file, name in moves.items():
+        if not name or name in (".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
+            raise ToolError(f"{file.name} would be named {name!r}, which is no file name; nothing was renamed.")
+        if name in owners:
+            raise ToolError(f"{owners[name].name} and {file.name} would both be named {name}; nothing was renamed.")
+        owners[name] = file
+        taken = root / name
+        if os.path.lexists(taken) and taken not in moves:
+            raise ToolError(f"{file.name} would be named {name}, which exists; nothing was renamed.")
+
+
+def _move_all(moves: dict[Path, Path]) -> None:
+    """Rename all or none, through names of their own so that chains (a to b, b to c) work."""
+    done: list[tuple[Path, Path]] = []
+    aside = {file: file.with_name(f".{secrets.token_hex(8)}.tmp") for file in moves}
+    steps = [*aside.items(), *((aside[file], target) for file, target in moves.items())]
+    try:
+        for source, target in steps:
+            source.rename(target)
+            done.append((source, target))
+    except OSError as error:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise os_sentence(error, "renaming failed, and all names are as they were") from None

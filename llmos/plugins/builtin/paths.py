@@ -1,0 +1,159 @@
+"""Paths of the workspace: checked before they are opened, walked in one order, matched by shell patterns."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from llmos.errors import InputError, ToolError
+from llmos.plugins.tool import ToolContext
+
+SKIPPED_FOLDERS = frozenset({".git"})
+
+
+def existing_file(ctx: ToolContext, path: str) -> Path:
+    """The regular file a path names.
+
+    Raises:
+        InputError: nothing there, a folder, or something that is no file.
+    """
+    resolved = ctx.resolve(path)
+    if resolved.is_file():
+        return resolved
+    if resolved.is_dir():
+        raise InputError(f"{ctx.relative(resolved)} is a folder, not a file; name a file in it.")
+    if os.path.lexists(resolved):
+        raise InputError(f"{ctx.relative(resolved)} is not a regular file.")
+    raise InputError(f"there is no file {ctx.relative(resolved)}{_similar(ctx, resolved) or '.'}")
+
+
+def existing_folder(ctx: ToolContext, path: str) -> Path:
+    """The folder a path names.
+
+    Raises:
+        InputError: nothing there, or no folder.
+    """
+    resolved = ctx.resolve(path)
+    if resolved.is_dir():
+        return resolved
+    what = "is a file, not a folder" if resolved.exists() else "does not exist"
+    raise InputError(f"the folder {ctx.relative(resolved)} {what}.")
+
+
+def _similar(ctx: ToolContext, missing: Path) -> str:
+    import difflib
+
+    try:
+        names = [entry.name for entry in os.scandir(missing.parent) if entry.is_file()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(missing.name, names[:10_000], n=1, cutoff=0.75)
+    return f"; did you mean {ctx.relative(missing.parent / close[0])}?" if close else ""
+
+
+def folder_text(ctx: ToolContext, folder: Path) -> str:
+    """A folder in a sentence."""
+    name = ctx.relative(folder)
+    return "the workspace" if name == "." else name
+
+
+def os_sentence(error: OSError, what: str) -> ToolError:
+    """An operating-system error as one sentence about `what`."""
+    return ToolError(f"{what}: {error.strerror or error}.")
+
+
+def walk(ctx: ToolContext, root: Path, *, recursive: bool = True) -> Iterator[Path]:
+    """The regular files below a folder, sorted by path; never through links, into `.git` or a closed folder."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        inner = []
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_file(follow_symlinks=False):
+                yield path
+            elif recursive and entry.is_dir(follow_symlinks=False) and _open(ctx, path):
+                inner.append(path)
+        folders.extend(reversed(inner))
+
+
+def _open(ctx: ToolContext, folder: Path) -> bool:
+    return folder.name not in SKIPPED_FOLDERS and folder not in ctx.denied
+
+
+def matching(ctx: ToolContext, root: Path, pattern: str, *, recursive: bool = True) -> list[Path]:
+    """The files below `root` that match a shell pattern, sorted.
+
+    A pattern without a slash is matched against names, one with slashes against the path from `root`.
+    """
+    regex = glob_regex(pattern)
+    by_name = "/" not in pattern
+    paths = walk(ctx, root, recursive=recursive)
+    return sorted(p for p in paths if regex.fullmatch(p.name if by_name else p.relative_to(root).as_posix()))
+
+
+@lru_cache(maxsize=256)
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """A shell pattern as a regular expression: `*`, `?`, `[a-z]`, `[!x]`, `{a,b}`, and `**/` for any folders.
+
+    Raises:
+        ToolError: an unclosed bracket or brace.
+    """
+    out: list[str] = []
+    position, depth = 0, 0
+    while position < len(pattern):
+        piece, position, depth = _piece(pattern, position, depth)
+        out.append(piece)
+    if depth:
+        raise ToolError(f"the pattern {pattern!r} has a {{ that is never closed.")
+    return re.compile("".join(out), re.DOTALL)
+
+
+def _piece(pattern: str, at: int, depth: int) -> tuple[str, int, int]:
+    char = pattern[at]
+    if pattern.startswith("**/", at):
+        return "(?:[^/]+/)*", at + 3, depth
+    if pattern.startswith("**", at):
+        return ".*", at + 2, depth
+    if char == "[":
+        end = pattern.find("]", at + 2)
+        if end < 0:
+            raise ToolError(f"the pattern {pattern!r} has a [ that is never closed.")
+        inner = pattern[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
+        return f"[{'^' + inner[1:] if inner[0] in '!^' else inner}]", end + 1, depth
+    if char == "{":
+        return "(?:", at + 1, depth + 1
+    if char == "}" and depth:
+        return ")", at + 1, depth - 1
+    if char == "," and depth:
+        return "|", at + 1, depth
+    simple = {"*": "[^/]*", "?": "[^/]"}
+    return simple.get(char, re.escape(char)), at + 1, depth
+
+
+def listing(paths: list[str], *, empty: str, limit: int = 200) -> str:
+    """Paths as a person reads them, one a line."""
+    if not paths:
+        return empty
+    more = [f"… {len(paths) - limit} more"] if len(paths) > limit else []
+    return "\n".join([*paths[:limit], *more])
+
+
+def size_text(size_bytes: int) -> str:
+    """A size as a person reads it: `512 bytes`, `1.5 kB`, `20 MB`."""
+    if size_bytes < 1000:
+        return f"{size_bytes} byte{'' if size_bytes == 1 else 's'}"
+    power = 3 if size_bytes >= 10**9 else 2 if size_bytes >= 10**6 else 1
+    return f"{size_bytes / 1000**power:.3g} {('kB', 'MB', 'GB')[power - 1]}"
+
+
+def count_text(count: int, noun: str) -> str:
+    """`1 file`, `3 files`, `no files`."""
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,78 @@
+"""Computation as a step: `python`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from llmos.errors import ToolError
+from llmos.plugins.builtin import python_child
+from llmos.plugins.builtin.processes import Completed, clean_environment, run
+from llmos.plugins.builtin.shell import tail
+from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.trace.program import Effect
+
+TIMEOUT_S = 60.0
+MAX_OUTPUT_BYTES = 10_000_000
+
+# -P -s -S with an environment of our own isolate like -I does, which would also ignore PYTHONHASHSEED:
+# without a fixed seed the order of a set, and with it a replay's output, differs from run to run.
+FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
+
+
+@llm_tool(
+    "python",
+    "Run Python code (standard library only) that computes something: it finds its data in the dict `inputs` and "
+    "leaves its value in the variable `result` (else the printed text is the result). It may read files of the "
+    "workspace but changes nothing: no writing, no network, no processes. Pass data through inputs instead of "
+    "pasting it into the code.",
+    {"code": str, "inputs": dict},
+    defaults={"inputs": {}},
+    effect=Effect.READ,
+    open_world=False,
+    code=("code",),
+    version="1",
+)
+async def python(ctx: ToolContext, code: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Run code in a child process that can't change the world by accident.
+
+    The guard is an audit hook with limits on processor time, memory, file size and processes, in a clean
+    environment with the workspace as the current folder. It is not a sandbox against hostile code.
+    """
+    workspace = ctx.workspace.resolve()
+    request = {
+        "code": code,
+        "inputs": inputs,
+        "workspace": str(workspace),
+        "closed": [str(folder) for folder in ctx.denied],
+        "cpu_s": int(TIMEOUT_S),
+    }
+    env = {name: value for name, value in clean_environment(ctx).items() if name in ("TZ", "PATH")}
+    done = await run(
+        [sys.executable, *FLAGS, python_child.__file__],
+        cwd=workspace,
+        env={**env, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+        stdin=json.dumps(request).encode(),
+        timeout_s=TIMEOUT_S,
+        max_bytes=MAX_OUTPUT_BYTES,
+    )
+    return _outcome(done)
+
+
+def _outcome(done: Completed) -> dict[str, Any]:
+    if done.timed_out:
+        raise ToolError(f"the Python code was stopped after {TIMEOUT_S:.0f} s.")
+    if done.truncated:
+        raise ToolError(f"the Python code's result is larger than {MAX_OUTPUT_BYTES // 1_000_000} MB.")
+    try:
+        outcome = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        said = tail(done.stderr, 500)
+        raise ToolError(f"the Python code was ended by the system (status {done.status}). {said}".rstrip()) from None
+    if "error" in outcome:
+        printed = f"\nIt had printed:\n{tail(outcome['printed'])}" if outcome["printed"] else ""
+        raise ToolError(f"the Python code failed: {outcome['error']}{printed}")
+    result = outcome["result"]
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+    return {"result": result, "printed": outcome["printed"], "text": text}

@@ -1,0 +1,193 @@
+"""The one place tools live and the one path every tool call takes, learner's and follower's alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.errors import DuplicateToolError, LLMOSError, ToolError, ToolNotFoundError
+from llmos.plugins.tool import Tool, ToolContext
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolResult:
+    """What a call came to: a JSON-able output, or the error's sentence with `is_error`.
+
+    `error` is the exception behind an error, for callers that must tell kinds apart.
+    """
+
+    output: Any
+    is_error: bool = False
+    error: LLMOSError | None = None
+    duration_s: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The output as a model reads it."""
+        return self.output if isinstance(self.output, str) else json.dumps(self.output, ensure_ascii=False)
+
+
+class ToolRegistry:
+    """Tools by name."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, Tool] = {}
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(sorted(self._tools.values(), key=lambda tool: tool.name))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tools
+
+    def register(self, tool: Tool) -> None:
+        """Add a tool.
+
+        Raises:
+            DuplicateToolError: the name is taken; the first tool stays.
+        """
+        if tool.name in self._tools:
+            other = self._tools[tool.name].source
+            raise DuplicateToolError(
+                f"a tool {tool.name!r} exists already (from {other}); rename this one",
+                path=tool.source,
+                line=tool.line,
+            )
+        self._tools[tool.name] = tool
+
+    def unregister(self, name: str) -> None:
+        """Remove a tool if it is there."""
+        self._tools.pop(name, None)
+
+    def get(self, name: str) -> Tool:
+        """The tool of that name.
+
+        Raises:
+            ToolNotFoundError: none is registered.
+        """
+        try:
+            return self._tools[name]
+        except KeyError:
+            raise ToolNotFoundError(f"there is no tool {name!r}; `tools` lists those there are") from None
+
+    async def call(self, name: str, arguments: dict[str, Any], ctx: ToolContext) -> ToolResult:
+        """Call a tool; every failure of the tool comes back as an error result, cancellation passes through."""
+        started = time.perf_counter()
+        try:
+            tool = self.get(name)
+            validate(tool, arguments)
+            output = jsonable(tool.name, await tool.function(ctx, **arguments))
+        except LLMOSError as error:
+            return ToolResult(output=str(error), is_error=True, error=error, duration_s=time.perf_counter() - started)
+        except asyncio.CancelledError:
+            raise
+        except (Exception, SystemExit) as error:
+            log.info("tool %s raised", name, exc_info=True, extra={"action": "tool_raised", "tool": name})
+            failure = ToolError(f"{name}: {type(error).__name__}: {error}")
+            return ToolResult(
+                output=str(failure), is_error=True, error=failure, duration_s=time.perf_counter() - started
+            )
+        return ToolResult(output=output, duration_s=time.perf_counter() - started)
+
+
+def validate(tool: Tool, arguments: dict[str, Any]) -> None:
+    """Check arguments against the tool's schema.
+
+    Raises:
+        ToolError: names the argument and what is wrong with it.
+    """
+    validate_arguments(tool.name, tool.schema, arguments)
+
+
+def validate_arguments(name: str, schema: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Check arguments against a JSON schema; `name` stands in the error.
+
+    Raises:
+        ToolError: names the argument and what is wrong with it.
+    """
+    if _plainly_valid(schema, arguments):
+        return
+    import jsonschema
+    from referencing import Registry
+
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise ToolError(f"{name}: its schema is not a JSON schema: {error.message}") from None
+    # an empty registry: a schema's $ref never fetches anything
+    found = jsonschema.exceptions.best_match(validator(schema, registry=Registry()).iter_errors(arguments))
+    if found is not None:
+        where = ".".join(str(part) for part in found.absolute_path)
+        raise ToolError(f"{name}: {where + ': ' if where else ''}{_short(found.message)}")
+
+
+def _short(message: str, limit: int = 300) -> str:
+    return message if len(message) <= limit else f"{message[:limit]}…"
+
+
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+def _plainly_valid(schema: dict[str, Any], arguments: dict[str, Any]) -> bool:
+    """Whether the arguments satisfy a schema simple enough to see at a glance (spares importing jsonschema)."""
+    properties = schema.get("properties", {})
+    if set(schema) - {"type", "properties", "required", "additionalProperties", "title", "description"}:
+        return False
+    if not set(schema.get("required", ())) <= set(arguments) <= set(properties):
+        return False
+    return all(_plain_value(properties[name], value) for name, value in arguments.items())
+
+
+_SEEN_AT_A_GLANCE = {"type", "description", "default", "title", "enum", "minimum", "maximum"}
+
+
+def _plain_value(schema: dict[str, Any], value: Any) -> bool:
+    if set(schema) - _SEEN_AT_A_GLANCE or not isinstance(schema.get("type", ""), str):
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        if not isinstance(value, int if kind == "integer" else int | float) or isinstance(value, bool):
+            return False
+        return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
+    if kind is None:
+        return not {"minimum", "maximum"} & set(schema)
+    return kind in _PLAIN and isinstance(value, _PLAIN[kind])
+
+
+def jsonable(name: str, value: Any) -> Any:
+    """The value as plain JSON data: what is stored, referenced and compared.
+
+    Raises:
+        ToolError: it can't be written as JSON.
+    """
+    try:
+        return json.loads(json.dumps(value, ensure_ascii=False, default=_simpler, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ToolError(f"{name}: its result can't be written as JSON: {error}") from None
+
+
+def _simpler(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "__float__"):
+        return float(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if hasattr(value, "__fspath__"):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,339 @@
+"""What a tool is: a named async function with a JSON schema, effect annotations and a version."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import types
+import typing
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, Union, get_args, get_origin
+
+from llmos.errors import NotPermittedError, PluginError, ToolError
+from llmos.plugins.source import fingerprint
+from llmos.trace.program import Effect
+
+F = TypeVar("F", bound=Callable[..., Any])
+MARK = "__llmos_tool__"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
+_collected: ContextVar[list[Tool] | None] = ContextVar("llmos_collected_tools", default=None)
+
+
+class FactStore(Protocol):
+    """The semantic memory a tool may use (`llmos.memory.store`)."""
+
+    async def remember(self, key: str, value: Any) -> None: ...
+    async def recall(self, query: str, *, limit: int = 5) -> list[dict[str, Any]]: ...
+
+
+class Thinker(Protocol):
+    """One metered, bounded model call; returns the text and charges the ledger."""
+
+    async def __call__(self, prompt: str, *, max_tokens: int, model: str | None) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolContext:
+    """What a running tool may touch: the workspace it is confined to and the services of the process.
+
+    `denied` are places inside the workspace that stay closed (the home's own memory), `sealed` those that may be
+    read but not written (settings and plugins: what runs goals is not changed by them).
+    """
+
+    workspace: Path
+    run_id: str = ""
+    facts: FactStore | None = None
+    think: Thinker | None = None
+    denied: tuple[Path, ...] = ()
+    sealed: tuple[Path, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def resolve(self, path: str, *, write: bool = False) -> Path:
+        """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.
+
+        Raises:
+            NotPermittedError: outside the workspace, symlinks followed, or in a place closed to this use.
+            ToolError: it can't be a path at all.
+        """
+        root = self.workspace.resolve()
+        try:
+            resolved = (root / Path(path).expanduser()).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ToolError(f"{path[:200]!r} can't be used as a path: {error}.") from None
+        if resolved != root and root not in resolved.parents:
+            raise NotPermittedError(
+                f"{path!r} is outside the workspace {root}; run with --workspace DIR to work elsewhere."
+            )
+        for closed in (*self.denied, *(self.sealed if write else ())):
+            if resolved == closed or closed in resolved.parents:
+                raise NotPermittedError(f"{path!r} is in {closed}, which belongs to LLM OS itself; use another folder.")
+        return resolved
+
+    def relative(self, path: Path) -> str:
+        """A path as the user would write it: relative to the workspace where possible, with slashes."""
+        root = self.workspace.resolve()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A tool as learner and follower both see it.
+
+    `schema` is the JSON schema of the arguments object. `code_params` name the arguments that hold a
+    procedure (SQL, Python, a command), `payload_params` those that hold content (a file's body): induction
+    treats them differently. `function(ctx, **arguments)` returns any JSON-able value. `source` is the file it
+    comes from (`builtin`, `mcp:SERVER`) and `line` where in it.
+    """
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    function: Callable[..., Awaitable[Any]]
+    effect: Effect = Effect.UNKNOWN
+    idempotent: bool = False
+    open_world: bool = True
+    code_params: tuple[str, ...] = ()
+    payload_params: tuple[str, ...] = ()
+    version: str = "1"
+    source: str = "builtin"
+    line: int | None = None
+
+
+def effect_of(
+    *, read_only: bool | None, destructive: bool | None, open_world: bool | None, has_undo: bool = False
+) -> Effect:
+    """The effect class that MCP-style annotations imply; unannotated is UNKNOWN, the worst.
+
+    Never PURE: a read-only tool of a closed world may still read a clock or a repository (`get_current_time`
+    of mcp-server-time is annotated so). A pure function says `effect="pure"`.
+
+    Source: Model Context Protocol, tool annotations (readOnlyHint, destructiveHint, openWorldHint).
+    """
+    if read_only:
+        return Effect.READ
+    if read_only is None and destructive is None and open_world is None:
+        return Effect.UNKNOWN
+    if open_world is not False:
+        return Effect.EXTERNAL
+    return Effect.WRITE
+
+
+def llm_tool(
+    name: str,
+    description: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    schema: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    read_only: bool | None = None,
+    destructive: bool | None = None,
+    idempotent: bool = False,
+    open_world: bool | None = None,
+    effect: Effect | str | None = None,
+    code: tuple[str, ...] = (),
+    payload: tuple[str, ...] = (),
+    version: str | None = None,
+) -> Callable[[F], F]:
+    """Mark an async (or plain) function as a tool.
+
+    `parameters` maps names to Python types (`{"shots": int}`); those with a default (in `defaults` or the
+    function's signature) are optional. A full JSON schema object may stand instead, here or as `schema`. The
+    function takes the parameters by name, or one dict called `args`; a parameter `ctx` receives the ToolContext.
+    A plain function runs in a thread, so that it may block. Without `version` the tool's source is its version.
+
+    Raises:
+        PluginError: the name, the schema or the function's signature can't be used.
+    """
+
+    def mark(function: F) -> F:
+        tool = build_tool(
+            function,
+            name=name,
+            description=description,
+            schema=_object_schema(name, function, parameters, schema, defaults),
+            effect=Effect(effect)
+            if effect is not None
+            else effect_of(read_only=read_only, destructive=destructive, open_world=open_world),
+            defaults=dict(defaults or {}),
+            idempotent=idempotent,
+            open_world=open_world is not False,
+            code=code,
+            payload=payload,
+            version=version,
+        )
+        setattr(function, MARK, tool)
+        if (collected := _collected.get()) is not None:
+            collected.append(tool)
+        return function
+
+    return mark
+
+
+@contextmanager
+def collecting() -> Iterator[list[Tool]]:
+    """Gather every tool marked inside the block, in order (what a plugin file defines while it is loaded)."""
+    tools: list[Tool] = []
+    token = _collected.set(tools)
+    try:
+        yield tools
+    finally:
+        _collected.reset(token)
+
+
+def tool_of(item: Any) -> Tool:
+    """The Tool that a decorated function carries, or the Tool itself.
+
+    Raises:
+        PluginError: it is neither.
+    """
+    tool = item if isinstance(item, Tool) else getattr(item, MARK, None)
+    if not isinstance(tool, Tool):
+        raise PluginError(f"{item!r} is no tool: decorate the function with @llm_tool(name, description, parameters)")
+    return tool
+
+
+def build_tool(
+    function: Callable[..., Any],
+    *,
+    name: str,
+    description: str,
+    schema: dict[str, Any],
+    effect: Effect,
+    defaults: dict[str, Any],
+    idempotent: bool,
+    open_world: bool,
+    code: tuple[str, ...],
+    payload: tuple[str, ...],
+    version: str | None,
+) -> Tool:
+    """Wrap a function as a Tool and check that its signature takes what the schema promises."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(f"tool name {name!r} must be 1-48 letters, digits, _ or -", line=_line(function))
+    if not isinstance(description, str) or not description.strip():
+        raise PluginError(f"tool {name!r} has no description; say what it does", line=_line(function))
+    call = _adapter(function, name, schema, defaults)
+    return Tool(
+        name=name,
+        description=description,
+        schema=schema,
+        function=call,
+        effect=effect,
+        idempotent=idempotent,
+        open_world=open_world,
+        code_params=code,
+        payload_params=payload,
+        version=version or fingerprint(function, schema),
+        source=inspect.getsourcefile(inspect.unwrap(function)) or "",
+        line=_line(function),
+    )
+
+
+def _adapter(
+    function: Callable[..., Any], name: str, schema: dict[str, Any], defaults: dict[str, Any]
+) -> Callable[..., Awaitable[Any]]:
+    properties = set(schema.get("properties", {}))
+    signature = inspect.signature(function).parameters
+    takes_ctx = "ctx" in signature and "ctx" not in properties
+    as_dict = set(signature) - {"ctx"} == {"args"} and "args" not in properties
+    if not as_dict:
+        _check_signature(function, name, properties, schema, takes_ctx)
+
+    async def call(ctx: ToolContext, /, **arguments: Any) -> Any:
+        extra = {"ctx": ctx} if takes_ctx else {}
+        arguments = {**defaults, **arguments}
+        named = {"args": arguments, **extra} if as_dict else {**arguments, **extra}
+        if inspect.iscoroutinefunction(inspect.unwrap(function)):
+            return await function(**named)
+        result = await asyncio.to_thread(function, **named)
+        return await result if inspect.isawaitable(result) else result
+
+    return call
+
+
+def _check_signature(
+    function: Callable[..., Any], name: str, properties: set[str], schema: dict[str, Any], takes_ctx: bool
+) -> None:
+    signature = inspect.signature(function).parameters
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in signature.values())
+    accepted = {n for n, p in signature.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    missing = properties - accepted if not any_keyword else set()
+    demanded = {
+        n
+        for n, p in signature.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)
+    }
+    unknown = demanded - properties - ({"ctx"} if takes_ctx else set())
+    if missing or unknown:
+        wrong = [f"it does not take {n!r}" for n in sorted(missing)]
+        wrong += [f"it needs {n!r}, which the schema does not have" for n in sorted(unknown)]
+        raise PluginError(
+            f"tool {name!r}: the function's signature does not fit: {'; '.join(wrong)}", line=_line(function)
+        )
+
+
+def _line(function: Callable[..., Any]) -> int | None:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_firstlineno if code is not None else None
+
+
+def _object_schema(
+    name: str,
+    function: Callable[..., Any],
+    parameters: Mapping[str, Any] | None,
+    schema: Mapping[str, Any] | None,
+    defaults: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    if schema is None and parameters is not None and _is_schema(parameters):
+        schema = parameters
+    if schema is not None:
+        if schema.get("type") != "object" or not isinstance(schema.get("properties", {}), Mapping):
+            raise PluginError(f"tool {name!r}: the schema must be a JSON schema of type object", line=_line(function))
+        return dict(schema)
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    signature = inspect.signature(function).parameters
+    for parameter, annotation in (parameters or {}).items():
+        properties[parameter] = _type_schema(name, parameter, annotation, function)
+        default = signature[parameter].default if parameter in signature else inspect.Parameter.empty
+        default = (defaults or {}).get(parameter, default)
+        if default is inspect.Parameter.empty:
+            required.append(parameter)
+        elif isinstance(default, str | int | float):
+            properties[parameter] = {"default": default, **properties[parameter]}
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _is_schema(parameters: Mapping[str, Any]) -> bool:
+    return parameters.get("type") == "object" and isinstance(parameters.get("properties"), Mapping)
+
+
+_SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
+
+
+def _type_schema(tool: str, parameter: str, annotation: Any, function: Callable[..., Any]) -> dict[str, Any]:
+    if isinstance(annotation, Mapping):
+        return dict(annotation)
+    if annotation is Any:
+        return {}
+    if isinstance(annotation, type) and annotation in _SIMPLE:
+        return {"type": _SIMPLE[annotation]}
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is list:
+        return {"type": "array", "items": _type_schema(tool, parameter, args[0], function)}
+    if origin is dict:
+        return {"type": "object"}
+    if origin is typing.Literal:
+        return {"enum": list(args)}
+    if origin in (Union, types.UnionType):
+        choices = [_type_schema(tool, parameter, arg, function) for arg in args if arg is not type(None)]
+        return {"anyOf": choices + ([{"type": "null"}] if type(None) in args else [])}
+    raise PluginError(
+        f"tool {tool!r}: {parameter!r} has no JSON type: {annotation!r}; "
+        "use str, int, float, bool, list, dict or a JSON schema",
+        line=_line(function),
+    )
