@@ -151,7 +151,8 @@ class LLMOS:
         from llmos.memory.store import SemanticMemory
         from llmos.memory.traces import TraceStore
 
-        embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model)
+        stamp = self.settings.memory / "model.json"
+        embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
         database = await stack.enter_async_context(Database(self.settings.database))
         index = VectorIndex(self.settings.memory / "traces.faiss")
         self.traces = TraceStore(database, index, clock=self._clock)
@@ -178,7 +179,7 @@ class LLMOS:
         cache = self.settings.memory / "mcp_tools.json"
         self.mcp = McpTools(self.settings.mcp_servers, cache=cache, cwd=self.settings.workspace)
         stack.push_async_callback(self.mcp.aclose)
-        await self.mcp.register(self.registry)
+        await self.mcp.register(self.registry, start=False)
 
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.dispatcher import Dispatcher
@@ -201,7 +202,7 @@ class LLMOS:
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
         stores: dict[str, Any] = {"traces": self.traces, "runs": self.runs, "economy": self.economy, "bus": self.bus}
-        following = Following(registry=self.registry, surroundings=surroundings, **stores)
+        following = Following(registry=self.registry, surroundings=surroundings, discover=self.mcp.discover, **stores)
         learning = Learning(
             learner=learner,
             limits=limits,
@@ -209,6 +210,7 @@ class LLMOS:
             recall=self._recall,
             watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
             surroundings=surroundings,
+            discover=self.mcp.discover,
             **stores,
         )
         self.dispatcher = Dispatcher(

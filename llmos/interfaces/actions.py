@@ -195,6 +195,7 @@ def import_trace(file: Path, *, trust: bool) -> Action:
 
         read = loads_yaml(read_text(file), source=str(file))
         system = await session.system()
+        await system.mcp.discover()
         trace = replace(
             read,
             steps=tuple(_honest(step, system.registry) for step in read.steps),
@@ -445,6 +446,7 @@ def list_tools() -> Action:
 
     async def action(session: Session) -> None:
         system = await session.system()
+        await system.mcp.discover()
         failures = [render.data(failure) for failure in unloaded(system)]
         tools = list(system.registry)
         session.screen.data({"tools": [render.tool(tool) for tool in tools], "failures": failures})

@@ -259,6 +259,7 @@ async def _engine(session: Session) -> list[Finding]:
         return [
             Finding(name="memory", state=State.BROKEN, detail=str(error), fix="see docs/cli.md, or use another --home")
         ]
+    await system.mcp.discover()
     return [await _memory(system), _battery(system), *_plugins(system), *_mcp_servers(system)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from llmos.trace.run import Mode
 
 @dataclass(frozen=True, kw_only=True)
 class Following:
-    """Replays traces."""
+    """Replays traces; `discover` starts the MCP server that a tool not known yet would belong to."""
 
     registry: ToolRegistry
     traces: TraceStore
@@ -30,6 +31,7 @@ class Following:
     economy: TokenEconomy
     bus: EventBus
     surroundings: Surroundings
+    discover: Callable[[str], Awaitable[None]]
 
     async def follow(self, run: Running, found: Match, reason: str) -> dict[str, Any]:
         """Replay a trace for a run; gives the outputs by step id, the answer goes into the run.
@@ -49,6 +51,9 @@ class Following:
             env=await self.surroundings.env(trace),
             secret=self.surroundings.secret,
         )
+        for step in trace.steps:
+            if step.tool not in self.registry:
+                await self.discover(step.tool)
         try:
             follower.preflight()
             await run.store(self.runs)

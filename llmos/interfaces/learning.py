@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,10 @@ from llmos.trace.run import Mode, RunStatus, StepRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """Has goals solved by the learner; every run is charged, good or not."""
+    """Has goals solved by the learner; every run is charged, good or not.
+
+    `discover` starts MCP servers whose tools are not known yet.
+    """
 
     learner: Learner
     limits: LearnerSettings
@@ -39,6 +42,7 @@ class Learning:
     bus: EventBus
     watchdog: Watchdog
     surroundings: Surroundings
+    discover: Callable[[], Awaitable[None]]
 
     async def learn(self, run: Running, reason: str) -> dict[str, Any]:
         """Solve a run's goal with the model; gives the outputs by step id, answer and trace go into the run.
@@ -48,6 +52,7 @@ class Learning:
             LearnerError, WatchdogError: it was asked and did not finish; what it cost is charged.
         """
         run.begin(mode=Mode.LEARNER, reason=reason, model=self.limits.model)
+        await self.discover()
         estimate = await self.estimate(run.run.goal)
         reservation = await asyncio.to_thread(self._reserve, run.run.id, estimate)
         recorder = self._recorder(run.run.id)

@@ -14,6 +14,9 @@ for other file names, numbers and dates of the same kind of goal. Work so that t
 earlier output; never copy what you read from a file into an argument, a query or a program.
 - Put computation into query_data (SQL) or python steps. A python step takes everything that could vary, file names \
 included, as inputs; the code itself holds no file name, no value of the goal and no value read from the data.
+- To put computed text into a file, let a tool make that text (query_data with format markdown, csv or lines; the \
+result of a python step) and write it exactly as it came. Call tables and variables data, rows, result: never after \
+a file or a value.
 - Keep file names as the goal writes them: relative, with the same folders and the same spelling.
 - Prefer few steps, and tools made for the job over programs you write. Look before you write; do not repeat a call \
 that has just failed in the same way.
