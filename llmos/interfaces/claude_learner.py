@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ class ClaudeLearner:
         """Send one prompt and listen until the result; a cancelled conversation is still billed."""
         from claude_agent_sdk import ClaudeSDKError
 
-        heard = _Heard(price=self._price(options.model or ""), session=session, base_url=self._server())
+        heard = _Heard(price_of=self._price, session=session, base_url=self._server())
         try:
             async with _client(options) as client:
                 await client.query(prompt)
@@ -156,7 +156,7 @@ async def _client(options: ClaudeAgentOptions) -> AsyncIterator[ClaudeSDKClient]
 class _Heard:
     """What came back in one conversation; `text` is the last thing the model itself said."""
 
-    price: Price | None
+    price_of: Callable[[str], Price | None]
     base_url: str
     session: LearnSession | None = None
     text: str = ""
@@ -164,6 +164,7 @@ class _Heard:
     error_kind: str = ""
     result: ResultMessage | None = None
     running_usd: float = 0.0
+    _price: Price | None = None
     _input: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -213,8 +214,10 @@ class _Heard:
     def _meter(self, event: dict[str, Any]) -> None:
         """Add up what the answers used, so that progress shows dollars before the bill arrives."""
         if event.get("type") == "message_start":
-            self._input = event.get("message", {}).get("usage") or {}
-        if event.get("type") == "message_delta" and self.price is not None:
+            message = event.get("message") or {}
+            self._input = message.get("usage") or {}
+            self._price = self.price_of(str(message.get("model")))
+        if event.get("type") == "message_delta" and self._price is not None:
             usage = self._input | {k: v for k, v in (event.get("usage") or {}).items() if v}
             cached, written = (int(usage.get(f"cache_{kind}_input_tokens") or 0) for kind in ("read", "creation"))
             tokens = Tokens(
@@ -223,7 +226,7 @@ class _Heard:
                 cached=cached,
                 written=written,
             )
-            self.running_usd += self.price.cost_usd(tokens)
+            self.running_usd += self._price.cost_usd(tokens)
             if self.session is not None:
                 self.session.spoke("", self.running_usd)
 

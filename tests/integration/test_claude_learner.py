@@ -151,14 +151,18 @@ async def test_cancelling_a_goal_stops_the_cli_and_keeps_the_bill(make_lab: Make
         assert system.economy.summary().reserved_usd == 0
 
 
-async def test_progress_tells_of_words_and_calls(make_lab: MakeLab) -> None:
-    lab = make_lab(steps(calls(WRITE, text="I write it down."), say("Done.")))
+async def test_progress_tells_of_words_calls_and_dollars(make_lab: MakeLab) -> None:
+    asked = usage(input_tokens=100_000, output_tokens=1_000)
+    lab = make_lab(steps(calls(WRITE, text="I write it down.", usage=asked), say("Done.")))
     heard: list[str] = []
+    dollars: list[float] = []
     async with lab.boot() as system:
         system.bus.subscribe(ModelSpoke, lambda event: heard.append(event.text))
+        system.bus.subscribe(ModelSpoke, lambda event: dollars.append(event.cost_usd))
         system.bus.subscribe(ToolCalled, lambda event: heard.append(event.tool))
-        await system.execute(GOAL)
+        result = await system.execute(GOAL)
     assert [word for word in heard if word] == ["I write it down.", "write", "Done."]
+    assert 0 < dollars[1] < result.cost_usd
 
 
 async def test_the_learner_sees_our_tools_and_none_of_its_own(make_lab: MakeLab) -> None:
@@ -219,4 +223,5 @@ async def test_think_is_metered_and_never_free(make_lab: MakeLab) -> None:
     assert any(row.kind == "settle" and "thought" in row.operation for row in rows)
     thought_usd = (5_000 * 1.0 + 5 * 5.0) / 1_000_000
     assert result.cost_usd > thought_usd
-    assert (followed.mode, followed.cost_usd) == ("follower", pytest.approx(thought_usd, abs=1e-6))
+    assert followed.mode == "follower"
+    assert followed.cost_usd == pytest.approx(thought_usd, abs=1e-6)

