@@ -1,71 +1,14 @@
-"""Fixtures shared by all tests: a laboratory with its own home and workspace, and a scripted model server."""
+"""Fixtures shared by all tests."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from llmos.boot import LLMOS
-from llmos.settings import Settings, load_settings
-from llmos.testing import HashEmbedder, Request, Script, ScriptedServer, Turn, call, say
-
-
-@dataclass(kw_only=True)
-class Lab:
-    """A home, a workspace and a server of one test; `boot` gives an LLMOS over them, with the real CLI as learner."""
-
-    root: Path
-    server: ScriptedServer
-    extra: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def home(self) -> Path:
-        return self.root / "home"
-
-    @property
-    def workspace(self) -> Path:
-        return self.root / "workspace"
-
-    def environ(self) -> dict[str, str]:
-        """A clean environment that leads to the scripted server."""
-        tools = str(Path(sys.executable).parent)
-        plain = {"PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-        return plain | self.server.env(self.root / "claude") | self.extra
-
-    def settings(self, **options: Any) -> Settings:
-        return load_settings(home=self.home, workspace=self.workspace, environ=self.environ(), **options)
-
-    def boot(self, *, budget_usd: float | None = None, **options: Any) -> LLMOS:
-        return LLMOS(settings=self.settings(budget_usd=budget_usd, **options), embedder=HashEmbedder())
-
-    def configure(self, text: str) -> None:
-        """Write the home's llmos.yaml."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        (self.home / "llmos.yaml").write_text(text)
-
-    def plugin(self, name: str, text: str) -> Path:
-        """Drop a file into the home's plugin folder."""
-        folder = self.home / "plugins"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-        return folder / name
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.workspace / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    def read(self, name: str) -> str:
-        return (self.workspace / name).read_text()
-
-
-MakeLab = Callable[[Script], Lab]
+from llmos.testing import Script, ScriptedServer
+from tests.lab import Lab, MakeLab
 
 
 @pytest.fixture
@@ -83,21 +26,3 @@ def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
     yield make
     for server in servers:
         server.stop()
-
-
-Step = Turn | Callable[[Request], Turn]
-
-
-def steps(*turns: Step) -> Callable[[Request], Turn]:
-    """A script that answers by how many tool results the conversation holds; a turn may look at the request."""
-
-    def script(request: Request) -> Turn:
-        turn = turns[min(len(request.tool_results), len(turns) - 1)]
-        return turn(request) if callable(turn) else turn
-
-    return script
-
-
-def finishing(answer: str, **slots: Any) -> Sequence[Turn]:
-    """The two turns that end a run: the call of finish, and the closing words."""
-    return call("finish", answer=answer, slots=slots), say(answer)

@@ -5,6 +5,7 @@ The real SDK and CLI talk to a scripted server; tools, MCP servers, DuckDB and F
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,8 +19,8 @@ import pytest
 from llmos.boot import LLMOS, Question, Result
 from llmos.interfaces.claude_learner import ClaudeLearner
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought
-from llmos.testing import HashEmbedder, Reply, Request, call, calls, say, usage
-from tests.conftest import Lab, MakeLab, Step, finishing, steps
+from llmos.testing import HashEmbedder, Reply, Request, Turn, call, calls, say, usage
+from tests.lab import Lab, MakeLab, Step, finishing, steps
 
 ROOT = Path(__file__).parents[2]
 SPEC = "h 0; cx 0 1"
@@ -247,13 +248,9 @@ def priced(turn: Step) -> Step:
     return priced_reply(turn)
 
 
-def priced_reply(turn: Any) -> Any:
+def priced_reply(turn: Turn) -> Turn:
     tokens = usage(input_tokens=12_345, output_tokens=678)
-    if isinstance(turn, Reply):
-        import dataclasses
-
-        return dataclasses.replace(turn, usage=tokens)
-    return calls(turn, usage=tokens)
+    return dataclasses.replace(turn, usage=tokens) if isinstance(turn, Reply) else turn
 
 
 def check_follower(followed: Result, learned: Result) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from toolbox import builtin_registry, toolbox
 
 from llmos.trace.program import Effect
+from tests.contract.toolbox import builtin_registry, toolbox
 
 EFFECTS = {
     Effect.PURE: {"calculate"},

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toolbox import toolbox
 
 from llmos.errors import ToolError
 from llmos.plugins.builtin.calc import evaluate, number_text
+from tests.contract.toolbox import toolbox
 
 
 async def test_two_and_three_are_five(tmp_path: Path) -> None:

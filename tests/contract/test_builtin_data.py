@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from toolbox import Toolbox, toolbox
+
+from tests.contract.toolbox import Toolbox, toolbox
 
 SALES = "region,amount,day,code\nnorth,10.5,2024-01-02,007\nsouth,20,2024-01-03,008\nnorth,0.1,2024-01-04,\n"
 

@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from toolbox import Toolbox, toolbox
+
+from tests.contract.toolbox import Toolbox, toolbox
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from toolbox import Toolbox, toolbox
+
+from tests.contract.toolbox import Toolbox, toolbox
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toolbox import toolbox
+
+from tests.contract.toolbox import toolbox
 
 
 class Facts:

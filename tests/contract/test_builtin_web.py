@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from toolbox import Toolbox, toolbox
+
+from tests.contract.toolbox import Toolbox, toolbox
 
 BODY = bytes(range(256)) * 1000
 

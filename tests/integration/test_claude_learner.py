@@ -12,7 +12,7 @@ import pytest
 from llmos.errors import LearnerError, LLMOSError, LowBatteryError, NoLearnerError, WatchdogError
 from llmos.kernel.bus import ModelSpoke, ToolCalled
 from llmos.testing import Request, Turn, call, calls, cut, error, garbage, say, slow, usage
-from tests.conftest import Lab, MakeLab, finishing, steps
+from tests.lab import Lab, MakeLab, finishing, steps
 
 GOAL = "Note the weather in notes.txt"
 WRITE = call("write", file_path="notes.txt", content="sunny")

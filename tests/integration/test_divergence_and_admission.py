@@ -11,7 +11,7 @@ from llmos.errors import DivergenceError, InputError, LearnerError, NothingToFol
 from llmos.kernel.bus import Diverged, TraceRefused
 from llmos.testing import call, error, say
 from llmos.trace.program import Status
-from tests.conftest import Lab, MakeLab, finishing, steps
+from tests.lab import Lab, MakeLab, finishing, steps
 
 COPY = "Copy the text of a.txt into b.txt"
 COPY_AGAIN = "Copy the text of c.txt into d.txt"

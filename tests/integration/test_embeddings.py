@@ -92,7 +92,7 @@ def test_the_vectors_are_those_of_sentence_transformers(
     assert reference.dim == embedder.dim
 
     difference = np.abs(embedder.encode(texts) - reference.encode(texts)).max(axis=1)
-    assert {texts[row][:60]: difference[row] for row in np.flatnonzero(difference > 2e-6)} == {}
+    assert {texts[row][:60]: difference[row] for row in np.flatnonzero(difference > 1e-5)} == {}
 
 
 def test_a_text_has_one_vector_alone_and_among_others(embedder: SentenceTransformerEmbedder) -> None:
