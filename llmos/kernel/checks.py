@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llmos.errors import TraceFormatError
 from llmos.trace.induce import digest, json_type
 from llmos.trace.program import Check, CheckKind, Verdict
 from llmos.trace.values import Scope, UnboundError, evaluate, parse, value_at
@@ -49,6 +50,6 @@ def _length(output: Any, expected: Any) -> tuple[Verdict, Any]:
 def _file(expected: Any, scope: Scope, exists: Callable[[str], bool]) -> tuple[Verdict, Any]:
     try:
         path = str(evaluate(parse(expected), scope))
-    except UnboundError as error:
+    except (UnboundError, TraceFormatError) as error:
         return Verdict.UNKNOWN, str(error)
     return (Verdict.PASS if exists(path) else Verdict.FAIL), path

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from llmos.trace.lex import Token
+from llmos.trace.evidence import leaves
+from llmos.trace.lex import Kind, Token
 from llmos.trace.program import Answer, Check, CheckKind, Slot
-from llmos.trace.provenance import field_names, leaves
-from llmos.trace.run import Run
+from llmos.trace.run import Run, StepRecord
 from llmos.trace.values import Const, Expr, OutputRef, Ref, SlotRef, Transform, as_text, text_of, value_at
 
 _FORMATS = (None, ",", ".0f", ".1f", ".2f", ",.0f", ",.1f", ",.2f")
@@ -26,11 +26,16 @@ _NEUTRAL = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A text that this run can compute, and how."""
+    """A text that this run can compute, and how.
+
+    `echo` says that an output only repeats an argument, `picked` that it stands in a list with other entries.
+    """
 
     text: str
     ref: Ref
     step: int | None
+    echo: bool = False
+    picked: bool = False
 
 
 def explain_answer(
@@ -43,17 +48,44 @@ def explain_answer(
     answer = (run.answer or "").strip()
     if not answer:
         return Answer()
-    sources = _sources(run, ids, tokens, names, slots)
+    sources = [source for source in _sources(run, ids, tokens, names, slots) if source.text in answer]
     exact = [source for source in sources if source.text.strip() == answer and source.step is not None]
     if exact and _unambiguous(exact):
         return _answer([exact[0].ref], run, ids)
-    parts = _with_holes(answer, sources)
-    labels = {key.casefold() for step in run.steps for key in field_names(step.output)}
-    if parts is None or not _is_neutral([part for part in parts if isinstance(part, str)], tokens, labels):
+    parts = None if _asks_to_judge(tokens) else _with_holes(answer, sources)
+    if parts is None:
         return Answer()
-    if re.search(r"\d", " ".join(part for part in parts if isinstance(part, str))):
+    acted = any(step.effect.changes_world for step, kept in zip(run.steps, ids, strict=True) if kept)
+    if not acted and not any(isinstance(part, OutputRef) for part in parts):
+        return Answer()
+    texts = [part for part in parts if isinstance(part, str)]
+    labels = {key.casefold() for step in run.steps for key in _labels(step.output)}
+    if re.search(r"\d", " ".join(texts)) or not _is_neutral(texts, tokens, labels, acted=acted):
         return Answer()
     return _answer(parts, run, ids)
+
+
+_JUDGING = frozenset(
+    {"whether", "if", "or", "vs", "versus", "check", "verify", "validate", "ensure", "compare", "which", "who", "whose"}
+)
+_POLAR = frozenset(
+    {"is", "are", "was", "were", "does", "do", "did", "has", "have", "had", "can", "could", "will", "would"}
+    | {"should", "must", "may"}
+)
+
+
+def _asks_to_judge(tokens: Sequence[Token]) -> bool:
+    """Whether the answer is a verdict (yes or no, this one or that one), which no template holds."""
+    words = [token.key for token in tokens if token.kind is Kind.WORD]
+    return bool(_JUDGING & set(words)) or (words[:1] != [] and words[0] in _POLAR)
+
+
+def _labels(output: object) -> list[str]:
+    """Field names that say what a number beside them is."""
+    if not isinstance(output, dict):
+        return []
+    own = [str(key) for key, value in output.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+    return own + [label for value in output.values() for label in _labels(value)]
 
 
 def _answer(parts: Sequence[str | Ref], run: Run, ids: Sequence[str]) -> Answer:
@@ -78,15 +110,29 @@ def _sources(
         if any(slot.name == name for slot in slots)
     ]
     for index, (step_id, step) in enumerate(zip(ids, run.steps, strict=True)):
-        if not step_id:
-            continue
-        for path, leaf in leaves(step.output):
-            if leaf is None or isinstance(leaf, bool):
-                continue
-            for text, transforms in _renderings(leaf):
-                ref = OutputRef(step=step_id, path=path, transforms=transforms)
-                sources.append(_Source(text=text, ref=ref, step=index))
+        if step_id:
+            sources += _output_sources(step_id, index, step, (run.answer or "").replace(",", ""))
     return sorted((s for s in sources if s.text.strip()), key=lambda s: -len(s.text))
+
+
+def _output_sources(step_id: str, index: int, step: StepRecord, answer: str) -> Iterator[_Source]:
+    texts = {leaf for _, leaf in leaves(step.args) if isinstance(leaf, str)}
+    for path, leaf in leaves(step.output):
+        if leaf is None or isinstance(leaf, bool) or not _may_stand_in(leaf, answer):
+            continue
+        echo = leaf in texts if isinstance(leaf, str) else bool(path) and step.args.get(str(path[-1])) == leaf
+        picked = any(isinstance(p, int) and len(value_at(step.output, path[:d])) > 1 for d, p in enumerate(path))
+        for text, transforms in _renderings(leaf):
+            ref = OutputRef(step=step_id, path=path, transforms=transforms)
+            yield _Source(text=text, ref=ref, step=index, echo=echo, picked=picked)
+
+
+def _may_stand_in(leaf: str | float, answer: str) -> bool:
+    """A quick look whether a value can be a piece of the answer (given without commas)."""
+    if isinstance(leaf, str):
+        return leaf.strip().replace(",", "") in answer
+    whole = abs(int(leaf))
+    return str(whole) in answer or str(whole + 1) in answer
 
 
 def _renderings(leaf: str | float) -> list[tuple[str, tuple[Transform, ...]]]:
@@ -137,22 +183,28 @@ def _split(part: str, text: str, rivals: Sequence[_Source]) -> list[str | Ref] |
 
 
 def _choose(rivals: Sequence[_Source]) -> _Source | None:
-    """The one explanation of a piece: a slot, else the only output; None if several outputs fit."""
+    """The one explanation of a piece: a slot no output contests, else the only output; None if several fit."""
     slots = [source for source in rivals if source.step is None]
     if slots:
-        return slots[0] if len(slots) == 1 else None
+        contested = any(source.step is not None and not source.echo for source in rivals)
+        return slots[0] if len(slots) == 1 and not contested else None
     return rivals[0] if _unambiguous(rivals) else None
 
 
 def _unambiguous(rivals: Sequence[_Source]) -> bool:
-    return len(rivals) == 1 or len({(s.step, s.ref) for s in rivals}) == 1
+    return not any(source.picked for source in rivals) and len({(s.step, s.ref) for s in rivals}) == 1
 
 
-def _is_neutral(texts: Sequence[str], tokens: Sequence[Token], labels: set[str]) -> bool:
+_CLAIMS = frozenset({"ok", "all", "each", "complete", "completed", "successfully", "new"})
+_NEGATIONS = frozenset({"no", "not", "none", "never", "nothing", "without", "neither", "nor", "cannot", "t"})
+
+
+def _is_neutral(texts: Sequence[str], tokens: Sequence[Token], labels: set[str], *, acted: bool) -> bool:
     """Whether the words around the holes claim nothing of their own: they are small words, the goal's, or labels."""
     goal_words = {token.text.casefold() for token in tokens} | labels
+    neutral = _NEUTRAL if acted else _NEUTRAL - _CLAIMS
     words = re.findall(r"\w+", " ".join(texts).casefold())
-    return all(word in _NEUTRAL or _inflections(word) & goal_words for word in words)
+    return all(word not in _NEGATIONS and (word in neutral or _inflections(word) & goal_words) for word in words)
 
 
 def _inflections(word: str) -> set[str]:

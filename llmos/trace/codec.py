@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +28,8 @@ from llmos.trace.values import Expr, OutputRef, SlotRef, parse, references, unpa
 
 S = TypeVar("S", bound=StrEnum)
 _MAX_YAML_CHARS = 2_000_000
+# Characters that YAML folds, drops or refuses unless they are escaped.
+_ODD_CHARS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def to_data(trace: Trace) -> dict[str, Any]:
@@ -112,8 +115,8 @@ def from_data(data: Any) -> Trace:
         status=_enum(Status, top.get("status", "candidate"), "status"),
         reason=str(top.get("reason", "")),
         description=str(top.get("description", "")),
-        run_id=top.get("run_id"),
-        model=top.get("model"),
+        run_id=_optional_text(top.get("run_id"), "run_id"),
+        model=_optional_text(top.get("model"), "model"),
         cost_usd=_dollars(top.get("cost_usd", 0.0)),
         created_at=_time(top.get("created_at")),
     )
@@ -208,6 +211,9 @@ def validate(trace: Trace) -> None:
     for step in trace.steps:
         for expr in step.args.values():
             consumed |= _check_references(expr, f"step {step.id!r}", names, done)
+        for check in step.checks:
+            if check.kind is CheckKind.FILE_EXISTS:
+                _check_references(_expr(check.expected, f"step {step.id!r}"), f"step {step.id!r}", names, done)
         if step.id in done or not step.id.replace("-", "_").isidentifier():
             raise TraceFormatError(f"step id {step.id!r} must be unique, of letters, digits, _ and -")
         done.add(step.id)
@@ -241,7 +247,7 @@ def loads_json(text: str) -> Trace:
     """Read JSON as a trace; TraceFormatError says what is wrong."""
     try:
         return from_data(json.loads(text))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TraceFormatError(f"not JSON: {error}") from None
 
 
@@ -253,7 +259,7 @@ def dumps_yaml(trace: Trace) -> str:
         pass
 
     def block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in text else None
+        style = '"' if _ODD_CHARS.search(text) else "|" if "\n" in text else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Dumper.add_representer(str, block)
@@ -281,7 +287,7 @@ def loads_yaml(text: str, *, source: str = "the file") -> Trace:
         raise TraceFormatError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
     try:
         return from_data(data)
-    except TraceFormatError as error:
+    except (TraceFormatError, RecursionError) as error:
         raise TraceFormatError(f"{source}: {error}") from None
 
 

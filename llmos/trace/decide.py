@@ -10,7 +10,6 @@ from llmos.trace.lex import normalise
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.program import Effect, Status, Trace
 
-
 _WHOLLY = 1_000_000
 """`agreed` of a trace that was refused before its words were looked at: it is the nearest there is."""
 

@@ -10,24 +10,34 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 from llmos.trace.answer import explain_answer
-from llmos.trace.lex import Kind, Token, escape_template, is_noise, template_skeleton, tokenize, without_final
+from llmos.trace.evidence import Evidence, leaves, token_bounded
+from llmos.trace.leaks import constants, day_forms, forms, in_a_name, mentions, pieces
+from llmos.trace.lex import (
+    Kind,
+    Token,
+    escape_template,
+    is_noise,
+    template_skeleton,
+    template_tokens,
+    tokenize,
+    without_final,
+)
 from llmos.trace.match import Match, constant_texts, match
 from llmos.trace.program import Check, CheckKind, Effect, Provenance, Slot, SlotType, Status, Step, Trace
-from llmos.trace.provenance import Explainer, Findings, ToolFacts, leaves
+from llmos.trace.provenance import Explainer, Findings, ToolFacts, telling
 from llmos.trace.run import Run, RunStatus, StepRecord
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
-    Const,
-    Expr,
-    ListExpr,
     OutputRef,
-    Record,
     Scope,
     UnboundError,
     evaluate,
@@ -40,7 +50,12 @@ _STOP = frozenset(
     {"a", "an", "of", "in", "on", "at", "to", "into", "from", "for", "with", "and", "or", "by", "as", "is", "are"}
     | {"it", "its", "this", "that", "my", "me", "i", "you", "your", "be", "do", "then", "them", "all", "some"}
 )
+_DAYS = frozenset(
+    {"today", "today's", "todays", "yesterday", "yesterday's", "tomorrow", "tonight", "now", "current", "latest"}
+    | {"day", "week", "month", "year", "quarter", "weekend", "recent", "recently", "ago"}
+)
 _MAX_PASSES = 12
+_MAX_SEARCHED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +67,12 @@ class NotATrace:
 
 @dataclass(frozen=True, kw_only=True)
 class _Draft:
-    """One pass of explaining: the steps it gave, and what it found."""
+    """One pass of explaining: the steps it gave, those that are needed, what explaining these found."""
 
     steps: tuple[Step, ...]
-    found: Findings
+    founds: tuple[Findings, ...]
+    kept: frozenset[int] = frozenset()
+    found: Findings = field(default_factory=Findings)
 
 
 def induce(run: Run, tools: Mapping[str, ToolFacts], env: Mapping[str, str] | None = None) -> Trace | NotATrace:
@@ -71,9 +88,16 @@ def induce(run: Run, tools: Mapping[str, ToolFacts], env: Mapping[str, str] | No
     for step in steps:
         if step.tool not in tools:
             return NotATrace(reason=f"the follower has no tool {step.tool!r}")
+    failed = tuple(step for step in run.steps if step.is_error)
     run = replace(run, goal=unicodedata.normalize("NFC", run.goal.strip()), steps=steps)
-    trace = _Inducer(run=run, tools=tools, env=env or {}).trace()
-    return trace if isinstance(trace, NotATrace) else _verified(trace, run, env or {})
+    try:
+        inducer = _Inducer(run=run, tools=tools, env=env or {}, failed=failed)
+        trace = inducer.trace()
+        if not isinstance(trace, NotATrace) and not isinstance(match(run.goal, trace), Match):
+            trace = replace(inducer, literal=True).trace()
+        return trace if isinstance(trace, NotATrace) else _verified(trace, run, env or {})
+    except RecursionError:
+        return NotATrace(reason="an argument or an output is nested too deeply")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +105,40 @@ class _Inducer:
     run: Run
     tools: Mapping[str, ToolFacts]
     env: Mapping[str, str]
+    failed: tuple[StepRecord, ...] = ()
+    literal: bool = False
 
-    @property
+    @cached_property
     def tokens(self) -> list[Token]:
         return without_final(tokenize(self.run.goal))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(self.run.steps)
+
+    @cached_property
+    def mentioned(self) -> list[set[int]]:
+        """The literals of the goal that each step's arguments hold."""
+        literals = [(i, token) for i, token in enumerate(self.tokens) if token.kind.is_literal]
+        found: list[set[int]] = []
+        for step in self.run.steps:
+            texts = [str(leaf) for _, leaf in leaves(step.args) if len(str(leaf)) < _MAX_SEARCHED]
+            joined = "\n".join(texts)
+            found.append(
+                {i for i, token in literals if token_bounded(token.value.replace(",", ""), joined.replace(",", ""))}
+            )
+        return found
 
     def trace(self) -> Trace | NotATrace:
         tokens = self.tokens
         draft, names, banned = self._fixpoint(tokens)
-        kept = self._needed(draft)
-        draft = replace(draft, steps=tuple(s if i in kept else replace(s, id="") for i, s in enumerate(draft.steps)))
+        refusal = self._refusal(draft)
+        if refusal is not None:
+            return NotATrace(reason=refusal)
+        ids = [step.id if i in draft.kept else "" for i, step in enumerate(draft.steps)]
+        draft = replace(draft, steps=tuple(replace(s, id=i) for s, i in zip(draft.steps, ids, strict=True)))
         slots = tuple(
-            self._slot(position, tokens[position], names[position], draft.found)
+            self._slot(position, tokens[position], names[position], draft)
             for position in sorted(draft.found.used)
             if position not in banned
         )
@@ -117,32 +163,42 @@ class _Inducer:
 
     def _fixpoint(self, tokens: list[Token]) -> tuple[_Draft, dict[int, str], frozenset[int]]:
         """Explain again and again until no further literal has to be frozen."""
-        banned = frozenset(_repeated(tokens))
+        banned = frozenset(range(len(tokens)) if self.literal else _repeated(tokens))
         names: dict[int, str] = {i: f"slot{i}" for i in range(len(tokens))}
-        for _ in range(_MAX_PASSES + len(tokens)):
+        for _ in range(_MAX_PASSES):
             draft = self._explained(tokens, names, banned)
-            more = draft.found.banned | self._leaks(tokens, draft)
+            more = self._fixed(tokens, draft) | self._leaks(tokens, draft)
             if self._too_general(tokens, draft):
                 more |= set(draft.found.used)
             if more <= banned:
-                break
+                names = self._names(tokens, draft.found)
+                return self._explained(tokens, names, banned), names, banned
             banned |= more
-        names = self._names(tokens, draft.found)
+        banned = frozenset(range(len(tokens)))
         return self._explained(tokens, names, banned), names, banned
 
     def _explained(self, tokens: list[Token], names: Mapping[int, str], banned: frozenset[int]) -> _Draft:
-        found = Findings()
         explainer = Explainer(
             tokens=tokens,
-            steps=self.run.steps,
+            evidence=self.evidence,
             step_ids=step_ids(self.run.steps),
             names=names,
             banned=banned,
             env=self.env,
-            found=found,
         )
-        steps = tuple(self._step(explainer, index, step) for index, step in enumerate(self.run.steps))
-        return _Draft(steps=steps, found=found)
+        steps: list[Step] = []
+        founds: list[Findings] = []
+        for index, record in enumerate(self.run.steps):
+            explainer.found = Findings()
+            steps.append(self._step(explainer, index, record))
+            founds.append(explainer.found)
+        return self._with_needed(_Draft(steps=tuple(steps), founds=tuple(founds)))
+
+    def _fixed(self, tokens: list[Token], draft: _Draft) -> set[int]:
+        """Literals that may not vary: by explanation, as part of what was frozen, or as a short number met twice."""
+        shared = {i for i in draft.found.shared if tokens[i].kind is Kind.NUMBER and not _telling(tokens[i])}
+        frozen = {i for step in draft.found.frozen for i in draft.founds[step].used}
+        return draft.found.banned | frozen | shared
 
     def _step(self, explainer: Explainer, index: int, step: StepRecord) -> Step:
         facts = self.tools[step.tool]
@@ -155,21 +211,15 @@ class _Inducer:
         )
 
     def _leaks(self, tokens: list[Token], draft: _Draft) -> set[int]:
-        """Slots whose value, or its name or stem, still stands in a constant part of some argument."""
+        """Slots whose value, or its name, stem or a number made of it, still stands in a constant part of a step."""
         words = {token.text.casefold() for token in tokens if token.kind is Kind.WORD}
+        steps = [draft.steps[i] for i in draft.kept]
         return {
             position
             for position in draft.found.used
-            for form in _forms(tokens[position]) - words
-            if any(self._mentions(form, index, step) for index, step in enumerate(draft.steps))
+            for form in forms(tokens[position])
+            if any((in_a_name if form in words else mentions)(form, step) for step in steps)
         }
-
-    def _mentions(self, form: str, index: int, step: Step) -> bool:
-        """Whether a step's constant text holds a form, other than as a name the call itself gives (a view's)."""
-        texts = [text.casefold() for expr in step.args.values() for text in _constants(expr)]
-        if form in {key.casefold() for key in _keys(self.run.steps[index].args)}:
-            return any(f"'{form}'" in text for text in texts)
-        return any(re.search(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", text) for text in texts)
 
     def _too_general(self, tokens: list[Token], draft: _Draft) -> bool:
         """Fewer than two words or constraints would hold the template."""
@@ -185,27 +235,34 @@ class _Inducer:
         """A name for each goal token: the model's own where it fits, else the argument that used it."""
         hints = {str(value): name for name, value in (self.run.finish.slots if self.run.finish else {}).items()}
         names: dict[int, str] = {}
+        taken: set[str] = set()
         for position in range(len(tokens)):
             hint = hints.get(tokens[position].value, "")
             base = hint if re.fullmatch(r"[a-z][a-z0-9_]{0,30}", hint) else found.used.get(position, f"slot{position}")
-            base = re.sub(r"\W+", "_", base).strip("_").lower() or "slot"
-            if position in found.inline or base in ("steps", "env", "secret") or base[0].isdigit():
-                base = hint if base == hint and hint.isidentifier() else str(tokens[position].kind)
+            base = re.sub(r"[^A-Za-z0-9]+", "_", base).strip("_").lower() or "slot"
+            unfit = base in ("steps", "env", "secret") or base[0].isdigit()
+            if unfit or (position in found.inline and base != hint):
+                base = str(tokens[position].kind)
             name, number = base, 2
-            while name in names.values():
+            while name in taken:
                 name, number = f"{base}_{number}", number + 1
+            taken.add(name)
             names[position] = name
         return names
 
-    def _slot(self, position: int, token: Token, name: str, found: Findings) -> Slot:
+    def _slot(self, position: int, token: Token, name: str, draft: _Draft) -> Slot:
+        found = draft.found
         if position in found.choices:
             return Slot(name=name, type=SlotType.CHOICE, values=found.choices[position])
         is_path = token.kind is Kind.PATH
+        parent = str(PurePosixPath(token.value).parent)
+        texts = [text for i in draft.kept for expr in draft.steps[i].args.values() for text in constant_texts(expr)]
+        bound = position in found.parents or (parent != "." and any(token_bounded(parent, text) for text in texts))
         return Slot(
             name=name,
             type=SlotType(str(token.kind)),
             suffix=_suffix(token) if is_path else None,
-            parent=str(PurePosixPath(token.value).parent) if position in found.parents and is_path else None,
+            parent=parent if is_path and bound else None,
             inline=position in found.inline,
         )
 
@@ -215,33 +272,68 @@ class _Inducer:
             if names[index] in slots:
                 template += escape_template(self.run.goal[position : token.start]) + "{" + names[index] + "}"
                 position = token.end
-        end = tokens[-1].end if tokens else len(self.run.goal)
+        end = len(self.run.goal) if self.run.goal.endswith("?") else tokens[-1].end if tokens else 0
         return template + escape_template(self.run.goal[position:end])
 
     # --- steps ---------------------------------------------------------------------------------------
 
-    def _needed(self, draft: _Draft) -> set[int]:
-        """The steps that stay: effects, what they use, and what a frozen argument depended on."""
-        if {token.key for token in self.tokens} & _CONDITIONAL:
-            reads = {i for i, step in enumerate(draft.steps) if not step.effect.changes_world}
-            draft.found.frozen.update(reads - self._used_outputs(draft))
-        needed = {i for i, step in enumerate(draft.steps) if step.effect.changes_world} | draft.found.frozen
-        needed.add(self._result_step(draft))
-        ids = [step.id for step in draft.steps]
+    def _with_needed(self, draft: _Draft) -> _Draft:
+        """The draft with the steps that stay: effects, the last one, what they use, and what they depended on."""
+        reads = {i for i, step in enumerate(draft.steps) if not step.effect.changes_world}
+        effects = set(range(len(draft.steps))) - reads
+        ids = {step.id: i for i, step in enumerate(draft.steps)}
+        kept = effects | {len(draft.steps) - 1}
+        frozen: set[int] = set()
         while True:
-            refs = {ids.index(ref.step) for i in needed for ref in _output_refs(draft.steps[i])}
-            if refs <= needed:
-                return needed
-            needed |= refs
+            refs = {ids[ref.step] for i in kept for ref in _output_refs(draft.steps[i])}
+            frozen |= {step for i in kept for step in draft.founds[i].frozen}
+            frozen |= {j for i in kept if self._guessed(i, draft, effects) for j in reads if j < i}
+            used = {position for i in kept | refs | frozen for position in self.mentioned[i]}
+            frozen |= {i for i in reads - kept - refs if not self.mentioned[i] <= used}
+            if {token.key for token in self.tokens} & _CONDITIONAL:
+                frozen |= reads - refs - {len(draft.steps) - 1}
+            if refs | frozen <= kept:
+                break
+            kept |= refs | frozen
+        found = Findings(frozen=frozen)
+        for i in sorted(kept):
+            found.add(draft.founds[i])
+        return replace(draft, kept=frozenset(kept), found=found)
 
-    def _used_outputs(self, draft: _Draft) -> set[int]:
-        ids = [step.id for step in draft.steps]
-        return {ids.index(ref.step) for step in draft.steps for ref in _output_refs(step)}
+    @staticmethod
+    def _guessed(index: int, draft: _Draft, effects: set[int]) -> bool:
+        """Whether a step that matters holds data of unknown origin; looking at what was done does not matter."""
+        return draft.founds[index].guessed and (index in effects or not effects or index < max(effects))
 
-    def _result_step(self, draft: _Draft) -> int:
-        """The step the answer comes from: the last effect or, in a run without effects, the last step."""
-        effects = [i for i, step in enumerate(draft.steps) if step.effect.changes_world]
-        return len(draft.steps) - 1 if not effects else max(effects[-1], len(draft.steps) - 1)
+    def _refusal(self, draft: _Draft) -> str | None:
+        """Why steps can't be computed again: they hold what a failed call said, or a day that passes."""
+        known = {form.casefold() for token in self.tokens for form in (token.text, token.value)}
+        for i in sorted(draft.kept):
+            for name, expr in draft.steps[i].args.items():
+                code = name in self.tools[draft.steps[i].tool].code_params
+                pieces = {piece for text in constants(expr) for piece in pieces(text, code=code)}
+                for piece in pieces:
+                    if piece.casefold() not in known and self._said_by_failure(piece):
+                        return f"step {draft.steps[i].id} uses {piece!r}, which a failed call had said"
+                if any(self._is_of_the_day(piece) for piece in constants(expr)):
+                    return f"step {draft.steps[i].id} holds a date of that day"
+        return None
+
+    def _said_by_failure(self, piece: str) -> bool:
+        return any(
+            token_bounded(piece, str(step.output)) and not token_bounded(piece, json.dumps(step.args))
+            for step in self.failed
+        )
+
+    def _is_of_the_day(self, text: str) -> bool:
+        """Whether a constant names the day of the run (or one near it, if the goal speaks of days) and the goal not."""
+        if "today" not in self.env:
+            return False
+        today = date.fromisoformat(self.env["today"])
+        near = _DAYS & {token.key for token in self.tokens}
+        days = [today + timedelta(days=n) for n in range(-31, 32)] if near else [today]
+        forms = {form for day in days for form in day_forms(day)}
+        return any(token_bounded(form, text) and form not in self.run.goal for form in forms if form in text)
 
     def _checked(self, index: int, step: Step, found: Findings) -> Step:
         output = self.run.steps[index].output
@@ -278,6 +370,7 @@ def step_ids(steps: Sequence[StepRecord]) -> list[str]:
     ids: list[str] = []
     for step in steps:
         base = re.sub(r"[^A-Za-z0-9_]+", "_", step.tool).strip("_") or "step"
+        base = f"step_{base}" if base[0].isdigit() else base
         name, number = base, 2
         while name in ids:
             name, number = f"{base}_{number}", number + 1
@@ -293,7 +386,7 @@ def trace_id(template: str, slots: Sequence[Slot]) -> str:
 
 
 def _identity(template: str, slots: Sequence[Slot]) -> str:
-    literals = [t.value for t in tokenize(re.sub(r"\{\w+\}", " ", template)) if t.kind.is_literal]
+    literals = [t.value for t in template_tokens(template) if isinstance(t, Token) and t.kind.is_literal]
     return "\n".join([template_skeleton(template, slots), *literals, *(s.suffix or "" for s in slots)])
 
 
@@ -311,51 +404,16 @@ def json_type(value: Any) -> str:
 
 def _repeated(tokens: Sequence[Token]) -> set[int]:
     """Literals the goal says twice: which one an argument came from can't be told."""
-    values = [token.value for token in tokens]
-    return {i for i, token in enumerate(tokens) if token.kind.is_literal and values.count(token.value) > 1}
+    counts = Counter(token.value for token in tokens)
+    return {i for i, token in enumerate(tokens) if token.kind.is_literal and counts[token.value] > 1}
 
 
-def _forms(token: Token) -> set[str]:
-    """The ways a literal may be mentioned: itself and, for a path, its file name and stem."""
-    if not token.kind.is_literal:
-        return set()
-    forms = {token.value.casefold()}
-    if token.kind is Kind.PATH:
-        path = PurePosixPath(token.value)
-        forms |= {path.name.casefold(), path.stem.casefold()}
-    if token.kind is Kind.NUMBER:
-        forms.add(str(TRANSFORMS["number"](token.value)))
-    return {form for form in forms if form.strip("./")}
+def _telling(token: Token) -> bool:
+    return telling(TRANSFORMS["number"](token.value))
 
 
 def _suffix(token: Token) -> str:
     return PurePosixPath(token.value).suffix if token.kind is Kind.PATH else ""
-
-
-def _constants(expr: Expr) -> list[str]:
-    numbers = [str(leaf) for leaf in _constant_numbers(expr)]
-    return [*constant_texts(expr), *numbers]
-
-
-def _constant_numbers(expr: Expr) -> list[float]:
-    match expr:
-        case Const(value=value):
-            return [v for _, v in leaves(value) if isinstance(v, int | float) and not isinstance(v, bool)]
-        case ListExpr(items=items):
-            return [number for item in items for number in _constant_numbers(item)]
-        case Record(fields=fields):
-            return [number for _, item in fields for number in _constant_numbers(item)]
-        case _:
-            return []
-
-
-def _keys(value: Any) -> set[str]:
-    """Every key of the objects inside an argument: names that are local to the call."""
-    if isinstance(value, dict):
-        return {str(key) for key in value} | {key for item in value.values() for key in _keys(item)}
-    if isinstance(value, list):
-        return {key for item in value for key in _keys(item)}
-    return set()
 
 
 def _output_refs(step: Step) -> list[OutputRef]:

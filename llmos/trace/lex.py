@@ -57,7 +57,7 @@ _FUNCTIONS = frozenset(
     {"sqrt", "sin", "cos", "tan", "log", "log10", "log2", "exp", "round", "abs", "min", "max", "floor", "ceil"}
 )
 # Everything repeated is possessive or bounded, so that no text of MAX_GOAL_CHARS makes matching slow.
-_SEGMENT = r"(?:[\w@+=~-]++|[.,]++(?=[\w@+=~-])){1,64}+"
+_SEGMENT = r"(?:\.{1,2}(?=/)|(?:[\w@+=~-]++|[.,]++(?=[\w@+=~-])){1,64}+)"
 _GLOB_CHARS = r"[\w.@+=~*?\[\]-]"
 
 _TOKEN = re.compile(
@@ -70,10 +70,10 @@ _TOKEN = re.compile(
           (?=[\w.@+=~/\[\]-]{0,100}+[*?][\w.*?/\[-])(?=(?:~|\.{1,2})?/|[*?\d.]*+[^\W\d]|\*++/|[\[])
           ~?/?(?:GLB{1,255}+/)*+GLB{0,255}[\w*])
     | (?P<path>(?<![\w./~@+=-])(?:
-          (?=[\w.@+=~,/-]{0,100}[^\W\d]|\.{0,2}/)(?:~/|\.{0,2}/)?+(?:SEG/)++(?:SEG)?+(?![\w/])
+          (?=[\w.@+=~,/-]{0,100}[^\W\d]|\.{0,2}/)(?:~/|\.{0,2}/)?+(?:SEG/)++(?:\.\.(?![\w./])|SEG)?+(?![\w/])
         | ~?/(?:SEG)?+(?![\w/])
         | \.{1,2}/(?:SEG)(?![\w/])
-        | \.{1,2}/?(?=\s|$)
+        | (?<!\S)(?:\.{1,2}/){0,50}\.{1,2}/?(?=\s|$)
         | \.?[\w@+=~-][\w.@+=~-]{0,255}\.[^\W\d_][A-Za-z0-9]{0,9}(?![\w/])
       ))
     | (?P<number>(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w))
@@ -148,7 +148,7 @@ def _merge_expressions(goal: str, tokens: list[Token]) -> list[Token]:
 
 
 _OPERATORS = frozenset({"+", "-", "*", "/", "%", "^", "**", "//"})
-_MAX_DEPTH = 10
+_MAX_DEPTH = 6
 
 
 def _expression_length(tokens: Sequence[Token], start: int) -> int:
@@ -269,17 +269,23 @@ def escape_template(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
+_EDGE = "\ue000"
+"""Stands where a slot begins or ends while the text around it is read; no goal holds it."""
+
+
 def template_tokens(template: str) -> list[Token | Place]:
     """A template as significant tokens and places."""
     tokens: list[Token | Place] = []
-    for part in template_parts(template):
+    parts = template_parts(template)
+    for index, part in enumerate(parts):
         if isinstance(part, Place):
             tokens.append(part)
         else:
-            tokens += [t for t in tokenize(part) if not is_noise(t)]
+            text = (_EDGE if index else "") + part + (_EDGE if index + 1 < len(parts) else "")
+            tokens += [t for t in tokenize(text) if t.text != _EDGE]
     while tokens and isinstance(tokens[-1], Token) and tokens[-1].kind is Kind.PUNCT and tokens[-1].text in _FINAL:
         tokens.pop()
-    return tokens
+    return [token for token in tokens if isinstance(token, Place) or not is_noise(token)]
 
 
 def template_skeleton(template: str, slots: Sequence[Slot]) -> str:
@@ -294,11 +300,11 @@ def template_skeleton(template: str, slots: Sequence[Slot]) -> str:
 def template_masked(template: str, slots: Sequence[Slot]) -> str:
     """The template as the encoder reads it: slots and typed literals replaced by nouns."""
     types = {slot.name: slot.type for slot in slots}
+    nouns = {str(kind): noun for kind, noun in _NOUNS.items()}
     words: list[str] = []
     for token in template_tokens(template):
         if isinstance(token, Place):
-            kind = types[token.slot]
-            words.append(_NOUNS[Kind(kind)] if kind in Kind and Kind(kind) in _NOUNS else token.slot.replace("_", " "))
+            words.append(nouns.get(str(types[token.slot]), token.slot.replace("_", " ")))
         else:
             words.append(_NOUNS.get(token.kind, token.text))
     return " ".join(words)

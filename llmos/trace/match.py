@@ -10,7 +10,8 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from llmos.trace.lex import Kind, Place, Token, is_noise, template_tokens, tokenize, without_final
@@ -19,6 +20,9 @@ from llmos.trace.values import Const, Expr, ListExpr, Opaque, Record, Text
 
 SAFE_INLINE = re.compile(r"(?!-)[A-Za-z0-9_./][A-Za-z0-9_./-]*")
 _MAX_ALIGNMENTS = 2
+_MAX_TRIES = 1_000
+_MAX_TEXT_TOKENS = 400
+_MAX_COMPARED = 60_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,20 +84,25 @@ def _match_template(goal: str, tokens: Sequence[Token], trace: Trace, template: 
     pattern = template_tokens(template)
     alignments: list[dict[str, str]] = []
     aligner = _Aligner(goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world)
-    for bindings in aligner.alignments(0, 0):
-        if bindings not in alignments:
-            alignments.append(bindings)
-        if len(alignments) == _MAX_ALIGNMENTS:
-            break
+    try:
+        for bindings in aligner.alignments(0, 0):
+            if bindings not in alignments:
+                alignments.append(bindings)
+            if len(alignments) == _MAX_ALIGNMENTS:
+                break
+    except _TooManyWaysError:
+        return _miss(trace, template, "ambiguous", [], "there are too many ways to read the goal")
     anchors = sum(isinstance(token, Token) for token in pattern)
     if not alignments:
         return _nearest_miss(pattern, tokens, trace, template, aligner)
     if len(alignments) > 1:
         return _miss(trace, template, "ambiguous", [], "the goal can be read in two ways", agreed=anchors)
     bindings = {slot.name: slot.default for slot in trace.slots if slot.default is not None} | alignments[0]
-    refusal = _relation_refusal(trace, bindings)
+    refusal = _relation_refusal(trace, bindings, pattern)
     if refusal is not None:
         return _miss(trace, template, "relation", refusal[1], refusal[0], agreed=anchors)
+    if goal.rstrip().endswith("?") and not template.endswith("?") and trace.effect.changes_world:
+        return _miss(trace, template, "question", ["?"], "the goal asks, and the trace would act", agreed=anchors)
     return Match(trace=trace, template=template, bindings=bindings, anchors=anchors)
 
 
@@ -101,17 +110,35 @@ def _miss(trace: Trace, template: str, rule: str, words: Sequence[str], message:
     return Miss(trace=trace, template=template, rule=rule, words=tuple(words), message=message, agreed=agreed)
 
 
-def _relation_refusal(trace: Trace, bindings: Mapping[str, str]) -> tuple[str, list[str]] | None:
-    """Slots that were different paths when the trace was made must be different paths now."""
-    seen: dict[str, str] = {}
+def _relation_refusal(
+    trace: Trace, bindings: Mapping[str, str], pattern: Sequence[Token | Place]
+) -> tuple[str, list[str]] | None:
+    """Paths that were different when the trace was made, in slots or in words, must be different now."""
+    fixed = [part.value for part in pattern if isinstance(part, Token) and part.kind is Kind.PATH]
+    seen = {_plain_path(path): f"the {path} of the steps" for path in fixed}
     for slot in trace.slots:
         if slot.type is not SlotType.PATH:
             continue
-        path = str(PurePosixPath(bindings[slot.name]))
+        path = _plain_path(bindings[slot.name])
         if path in seen:
             return f"{slot.name} and {seen[path]} would be the same file", [path]
         seen[path] = slot.name
     return None
+
+
+def _plain_path(path: str) -> str:
+    """A path as far as its text tells which file it is; case is ignored, as some file systems do."""
+    kept: list[str] = []
+    for part in PurePosixPath(path.casefold()).parts:
+        if part == ".." and kept and kept[-1] not in ("..", "/"):
+            kept.pop()
+        else:
+            kept.append(part)
+    return str(PurePosixPath(*kept))
+
+
+class _TooManyWaysError(Exception):
+    """The search for a reading was given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +148,7 @@ class _Aligner:
     tokens: Sequence[Token]
     trace: Trace
     world: World
+    tries: list[None] = field(default_factory=list)
 
     def alignments(self, i: int, j: int) -> Iterator[dict[str, str]]:
         """Every way the pattern from i on reads the tokens from j on."""
@@ -141,10 +169,22 @@ class _Aligner:
         if slot.type is not SlotType.TEXT:
             j = self.past_noise(j)
         for length in self.lengths(slot, i, j):
+            if not self.may_follow(i + 1, j + length):
+                continue
+            self.tries.append(None)
+            if len(self.tries) > _MAX_TRIES:
+                raise _TooManyWaysError
             value, refusal = self.bound(slot, j, length)
             if refusal is None:
                 for rest in self.alignments(i + 1, j + length):
                     yield {slot.name: value, **rest}
+
+    def may_follow(self, i: int, j: int) -> bool:
+        """Whether the next word of the template may stand at j (spares trying values that lead nowhere)."""
+        if i == len(self.pattern):
+            return self.past_noise(j) == len(self.tokens)
+        part, j = self.pattern[i], self.past_noise(j)
+        return isinstance(part, Place) or (j < len(self.tokens) and self.same(part, self.tokens[j]))
 
     def past_noise(self, j: int) -> int:
         while j < len(self.tokens) and is_noise(self.tokens[j]):
@@ -154,9 +194,12 @@ class _Aligner:
     def lengths(self, slot: Slot, i: int, j: int) -> range:
         """How many tokens a slot may take at j."""
         left = len(self.tokens) - j - (len(self.pattern) - i - 1)
-        return (
-            range(1, max(left, 0) + 1) if slot.type in (SlotType.TEXT, SlotType.CHOICE) else range(1, min(left, 1) + 1)
-        )
+        most = {SlotType.TEXT: _MAX_TEXT_TOKENS, SlotType.CHOICE: 20}.get(slot.type, 1)
+        return range(1, min(left, most) + 1)
+
+    @cached_property
+    def cased(self) -> frozenset[str]:
+        return case_sensitive_words(self.trace)
 
     def same(self, expected: Token, actual: Token) -> bool:
         """Whether a literal of the template stands here; case counts for words the steps contain."""
@@ -164,7 +207,7 @@ class _Aligner:
             return False
         if expected.text == actual.text or expected.kind is not Kind.WORD:
             return True
-        return not {expected.text, actual.text} & case_sensitive_words(self.trace)
+        return not {expected.text, actual.text} & self.cased
 
     def bound(self, slot: Slot, j: int, length: int) -> tuple[str, str | None]:
         """The value a slot gets from tokens j…j+length, and why it is refused (None: it is not)."""
@@ -181,7 +224,9 @@ class _Aligner:
             return f"{value!r} does not end in {slot.suffix or 'no suffix'}, as {slot.name} must"
         if slot.parent is not None and str(PurePosixPath(value).parent) != slot.parent:
             return f"{value!r} does not lie in {slot.parent!r}, as {slot.name} must"
-        if slot.inline and not SAFE_INLINE.fullmatch(value):
+        if slot.type is SlotType.NUMBER and ambiguous_number(value):
+            return f"{value!r} may be a thousand or a fraction; write it without the point or with more digits"
+        if slot.inline and not safe_inline(value, slot.type):
             return f"{value!r} has characters that are not safe inside a command"
         return None
 
@@ -201,6 +246,23 @@ class _Aligner:
                 return kind is Kind.QUOTED or (taken[0].text != value and kind is Kind.PATH)
             case _:
                 return str(kind) == str(slot.type)
+
+
+_PLAIN_NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
+_SAFE_WORD = re.compile(r"(?!-)[A-Za-z0-9_-]+")
+
+
+def safe_inline(value: str, kind: SlotType) -> bool:
+    """Whether a value pasted into code stays one plain value there: no quote, blank, operator or pattern."""
+    if kind is SlotType.NUMBER:
+        return _PLAIN_NUMBER.fullmatch(value) is not None and not ambiguous_number(value)
+    plain = SAFE_INLINE if kind in (SlotType.PATH, SlotType.DATE) else _SAFE_WORD
+    return plain.fullmatch(value) is not None
+
+
+def ambiguous_number(text: str) -> bool:
+    """Whether a number is a thousand to some readers and a fraction to others (1.250)."""
+    return re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", text) is not None
 
 
 def balanced(text: str) -> bool:
@@ -270,6 +332,8 @@ def _nearest_miss(
     pattern: Sequence[Token | Place], tokens: Sequence[Token], trace: Trace, template: str, aligner: _Aligner
 ) -> Miss:
     tokens = [token for token in tokens if not is_noise(token)]
+    if len(pattern) * len(tokens) > _MAX_COMPARED:
+        return _miss(trace, template, "words", [], "the wording does not fit")
     aligner = replace(aligner, tokens=tokens)
     expected = [_place_key(part, trace) if isinstance(part, Place) else part.key for part in pattern]
     actual = [_goal_key(token) for token in tokens]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -58,8 +59,9 @@ class Findings:
 
     `used` maps goal tokens (by position) to the argument that consumed them first; `banned` are tokens that may
     not vary; `frozen` are steps whose output must hash the same; `lengths` are lists inside outputs (step, path)
-    that were read by position; `parents` are path tokens whose folder must stay; `guessed` says that an argument
-    holds data which nothing stated explains: the model may have worked it out from anything it had seen.
+    that were read by position; `parents` are path tokens whose folder must stay; `shared` are consumed by
+    arguments of different names; `guessed` says that an argument holds data which nothing stated explains: the
+    model may have worked it out from anything it had seen.
     """
 
     used: dict[int, str] = field(default_factory=dict)
@@ -69,19 +71,29 @@ class Findings:
     parents: set[int] = field(default_factory=set)
     inline: set[int] = field(default_factory=set)
     choices: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
     guessed: bool = False
 
     def add(self, other: Findings) -> None:
         """Take in what another step brought to light."""
+        self.shared |= other.shared | {i for i in other.used if self.used.get(i, other.used[i]) != other.used[i]}
         self.used = {**other.used, **self.used}
         self.choices |= other.choices
-        for name in ("banned", "frozen", "lengths", "parents", "inline"):
-            getattr(self, name).update(getattr(other, name))
+        self.banned |= other.banned
+        self.frozen |= other.frozen
+        self.lengths |= other.lengths
+        self.parents |= other.parents
+        self.inline |= other.inline
+
+    def use(self, position: int, param: str) -> None:
+        """Note that an argument consumes a goal token."""
+        if self.used.setdefault(position, param) != param:
+            self.shared.add(position)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Explainer:
-    """Finds provenance for the leaves of one recording.
+    """Finds provenance for the leaves of one recording; what comes to light goes into `found`.
 
     `names` gives each goal token its slot name, `banned` are positions that stay literal; `env` holds the values
     of `cwd` and `today` at the time of the run.
@@ -93,7 +105,7 @@ class Explainer:
     names: Mapping[int, str]
     banned: frozenset[int]
     env: Mapping[str, str]
-    found: Findings
+    found: Findings = field(default_factory=Findings)
 
     def explain(self, value: Any, at: int, param: str, facts: ToolFacts) -> Expr:
         """The provenance expression of one argument of step `at`; evaluates to `value` on the recorded run."""
@@ -121,27 +133,13 @@ class Explainer:
         free = [i for i in stated if i not in self.banned]
         outputs = self.evidence.equal(value, at)
         if free and not outputs:
-            return self._number_slot(free, value, param)
-        if outputs and (stated or not self._telling(value)):
+            return self._slot(free, param, Const(value=value), (Transform(name="number"),))
+        if outputs and (stated or not telling(value)):
             return self._freeze(value, free, outputs)
         if outputs:
             return self._unique_ref(outputs, value, payload=False)
         self.found.guessed |= not stated
         return Const(value=value)
-
-    def _number_slot(self, positions: list[int], value: float, param: str) -> Expr:
-        """A number of the goal; a short one that two arguments hold may be there by chance."""
-        position = positions[0]
-        chance = not self._telling(value) and self.found.used.get(position, param) != param
-        if chance or ambiguous_number(self.tokens[position].value):
-            self.found.banned.update(positions)
-            return Const(value=value)
-        return self._slot(positions, param, Const(value=value), (Transform(name="number"),))
-
-    @staticmethod
-    def _telling(value: float) -> bool:
-        """Whether a number is long enough for an equal one not to be chance."""
-        return abs(value) >= 100 or value != int(value)
 
     def _explain_text(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
         if not value:
@@ -168,9 +166,9 @@ class Explainer:
         return self._explain_pieces(value, at, param, facts)
 
     def _text_slot(self, free: list[int], value: str, param: str, facts: ToolFacts) -> Expr:
-        """A literal of the goal as the whole of an argument; where that is code, only plain values may vary."""
+        """A literal of the goal as the whole of an argument; as code or as digits only plain values may vary."""
         token = self.tokens[free[0]]
-        if param in facts.code_params and token.kind is not Kind.GLOB:
+        if token.kind is Kind.NUMBER or (param in facts.code_params and token.kind is not Kind.GLOB):
             if not safe_inline(value, SlotType(token.kind)):
                 self.found.banned.update(free)
                 return Const(value=value)
@@ -182,10 +180,11 @@ class Explainer:
 
     def _slot(self, positions: list[int], param: str, fixed: Const, transforms: tuple[Transform, ...] = ()) -> Expr:
         """A reference to the one goal token that explains a value; several of them freeze it and each other."""
-        if len(positions) > 1:
+        token = self.tokens[positions[0]]
+        if len(positions) > 1 or (token.kind is Kind.NUMBER and ambiguous_number(token.value)):
             self.found.banned.update(positions)
             return fixed
-        self.found.used.setdefault(positions[0], param)
+        self.found.use(positions[0], param)
         return SlotRef(name=self.names[positions[0]], transforms=transforms)
 
     def _freeze(self, value: Any, positions: Sequence[int], outputs: Sequence[OutputLeaf]) -> Const:
@@ -199,7 +198,7 @@ class Explainer:
         places = [i for i, t in enumerate(self.tokens) if t.text == value and i not in self.banned]
         if len(places) != 1:
             return None
-        self.found.used.setdefault(places[0], param)
+        self.found.use(places[0], param)
         self.found.choices[places[0]] = facts.enums[param]
         return SlotRef(name=self.names[places[0]])
 
@@ -249,14 +248,16 @@ class Explainer:
     def _explain_code(self, code: str, at: int, param: str, facts: ToolFacts) -> Expr:
         """Code is the procedure itself: goal literals in it become holes, data copied from outputs freezes them."""
         parts = self._with_holes(code, at, param, inline=True)
-        rest = "\n".join(part for part in parts if isinstance(part, str))
-        known = self._goal_words()
-        words = shell_words(rest) if facts.effect is Effect.UNKNOWN else set()
-        data = {piece for piece in data_in_code(rest) | words if piece.casefold() not in known}
+        constant = [part for part in parts if isinstance(part, str)]
+        rest, known = "\n".join(constant), self._goal_words
+        data = {piece for piece in data_in_code(rest) if piece.casefold() not in known}
+        if facts.effect is Effect.UNKNOWN:
+            data |= {word for word in re.findall(r"[\w.-]*\w{3,}", rest) if word.casefold() not in known}
+            self.found.guessed |= any(word.casefold() not in known for word in shell_words(" - ".join(constant)))
         for piece in data - _NO_DATA:
             self.found.frozen |= self.evidence.holding(piece, at)
         self.found.frozen |= self.evidence.naming(rest, at, known, forms=2)
-        self.found.guessed |= any(self._is_guess(piece) for piece in data - words) or bool(words)
+        self.found.guessed |= any(map(self._is_guess, data))
         return _expr_of(parts)
 
     def _is_guess(self, piece: str) -> bool:
@@ -291,13 +292,14 @@ class Explainer:
     def _picked(self, value: str, rest: str, at: int) -> set[int]:
         """The steps a value was read off, or that name a file it was made from."""
         found = self.evidence.holding(value, at) | self.evidence.standing_in(value, at)
-        return found | self.evidence.naming(rest, at, self._goal_words())
+        return found | self.evidence.naming(rest, at, self._goal_words)
 
+    @cached_property
     def _goal_words(self) -> set[str]:
         return {form.casefold() for token in self.tokens for form in (token.text, token.value)}
 
     def _is_goal_text(self, text: str) -> bool:
-        known = self._goal_words()
+        known = self._goal_words
         return all(word.casefold() in known for word in re.findall(r"\w+", text))
 
     def _written_by_model(self, value: str, at: int) -> Opaque:
@@ -309,7 +311,7 @@ class Explainer:
     def _with_holes(self, text: str, at: int, param: str, *, inline: bool) -> list[str | Ref]:
         """Replace goal literals (whole, file name, stem) and the working directory by references, longest first."""
         parts: list[str | Ref] = [text]
-        for form, position, ref in self._forms():
+        for form, position, ref in self._forms:
             if position < 0 and form == self.env.get("today") and form in text:
                 seen = self.evidence.holding(form, at)
                 self.found.frozen |= seen
@@ -325,6 +327,7 @@ class Explainer:
         numbers = {name: i for i, name in self.names.items() if self.tokens[i].kind is Kind.NUMBER}
         self.found.banned.update(i for name, i in numbers.items() if names.count(name) > 1)
 
+    @cached_property
     def _forms(self) -> list[tuple[str, int, Ref]]:
         """What may stand for a goal literal (by position) or the surroundings (-1) inside a text, longest first."""
         forms: list[tuple[str, int, Ref]] = []
@@ -358,7 +361,7 @@ class Explainer:
 
     def _stands_alone(self, text: str, start: int, end: int, position: int, ref: Ref) -> bool:
         """Whether a form found in a text is a value of its own there, and not a part of a longer one."""
-        before, after, beyond = text[:start][-1:], text[end : end + 1], text[end + 1 : end + 2]
+        before, after, beyond = text[max(start - 1, 0) : start], text[end : end + 1], text[end + 1 : end + 2]
         if before.isalnum() or (after.isalnum() and not (position < 0 and text[end - 1] == "/")):
             return False
         if position < 0:
@@ -378,7 +381,7 @@ class Explainer:
         """Literals of the goal that explain one piece freeze each other, and so does a plain word of the goal."""
         if position < 0:
             return
-        rivals = {other for text, other, _ in self._forms() if text == form and other >= 0}
+        rivals = {other for text, other, _ in self._forms if text == form and other >= 0}
         worded = any(t.kind is Kind.WORD and t.key == form.casefold() for t in self.tokens)
         if len(rivals) > 1 or worded:
             self.found.banned |= rivals
@@ -386,15 +389,14 @@ class Explainer:
     def _used_inline(self, position: int, ref: Ref, param: str, inline: bool) -> None:
         if position < 0:
             return
-        self.found.used.setdefault(position, param)
+        self.found.use(position, param)
         token = self.tokens[position]
         if isinstance(ref, SlotRef) and ref.transforms:
             self.found.parents.add(position)
-        if inline:
+        if inline or token.kind is Kind.NUMBER:
             self.found.inline.add(position)
-        unsafe = inline and not safe_inline(token.value, SlotType(token.kind))
-        if unsafe or (token.kind is Kind.NUMBER and ambiguous_number(token.value)):
-            self.found.banned.add(position)
+            if not safe_inline(token.value, SlotType(token.kind)):
+                self.found.banned.add(position)
 
 
 def _expr_of(parts: Sequence[str | Ref]) -> Expr:
@@ -418,11 +420,15 @@ def data_in_code(code: str) -> set[str]:
 def shell_words(command: str) -> set[str]:
     """What a shell command says besides options, operators and the names of the programs it runs."""
     words: set[str] = set()
-    for part in re.split(r"[|;&\n(){}`]+|\$\(", command):
-        said = [word.strip("'\"<>") for word in part.split() if not re.match(r"\d?[<>]|[A-Za-z_]+=$", word)]
+    for part in re.split(r"[|;&\n(){}`]+", command):
+        said = [word.strip("'\"<>") for word in part.split() if not re.match(r"\d?[<>]", word)]
         words.update(word for word in said[1:] if re.search(r"\w", word) and not word.startswith("-"))
-        words.update(re.findall(r"[\w.-]*\w{3,}", part) if re.search(r"['\"]", part) else ())
     return words
+
+
+def telling(value: float) -> bool:
+    """Whether a number is long enough for an equal one not to be chance."""
+    return abs(value) >= 100 or value != int(value)
 
 
 def _same_number(token: Token, value: float) -> bool:

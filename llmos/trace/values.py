@@ -8,7 +8,9 @@ An argument the model wrote itself is `{$opaque: value}`.
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,7 +127,7 @@ def evaluate(expr: Expr, scope: Scope) -> Any:
     """
     match expr:
         case Const(value=value) | Opaque(value=value):
-            return value
+            return copy.deepcopy(value)
         case Text(parts=parts):
             return "".join(part if isinstance(part, str) else as_text(evaluate(part, scope)) for part in parts)
         case ListExpr(items=items):
@@ -135,7 +137,8 @@ def evaluate(expr: Expr, scope: Scope) -> Any:
         case SecretRef(name=name):
             return scope.secret(name)
         case SlotRef() | OutputRef() | EnvRef():
-            return _transformed(expr, _base_value(expr, scope))
+            value = _transformed(expr, _base_value(expr, scope))
+            return copy.deepcopy(value) if isinstance(value, dict | list) else value
 
 
 def _base_value(ref: SlotRef | OutputRef | EnvRef, scope: Scope) -> Any:
@@ -214,8 +217,13 @@ def has_opaque(expr: Expr) -> bool:
 
 # --- text form -------------------------------------------------------------------------------------
 
-_HOLE = re.compile(r"\$?\$\{\{(.*?)\}\}", re.DOTALL)
-_ESCAPED = "$${{"
+_HOLE = re.compile(
+    r"\$(?P<literal>\$+\{\{)"
+    r"|\$\{\{(?P<hole>(?:[^\"}]|\"(?:[^\"\\]|\\.)*\"|\}(?!\}))*+)\}\}"
+    r"|\$\{\{(?P<broken>[^\n]*?)\}\}",
+    re.DOTALL,
+)
+_OPAQUE = re.compile(r"\$+opaque")
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 _PATH_PART = re.compile(r"\.(" + _NAME + r')|\[(-?\d+)\]|\["((?:[^"\\]|\\.)*)"\]')
 _TRANSFORM = re.compile(r"\s*\|\s*(" + _NAME + r")\s*(?:\(((?:[^()\"]|\"(?:[^\"\\]|\\.)*\")*)\))?")
@@ -235,9 +243,20 @@ def parse(data: Any) -> Expr:
     if isinstance(data, dict):
         if set(data) == {"$opaque"}:
             return Opaque(value=data["$opaque"])
-        fields = tuple((str(key), parse(value)) for key, value in data.items())
+        fields = tuple((_key(key, data), parse(value)) for key, value in data.items())
         return _folded(Record(fields=fields), tuple(value for _, value in fields))
+    if data is not None and not isinstance(data, bool | int | float):
+        raise TraceFormatError(f"{str(data)[:80]!r} is a {type(data).__name__}, not JSON; put it in quotes")
+    if isinstance(data, float) and not math.isfinite(data):
+        raise TraceFormatError(f"{data} is not a JSON number")
     return Const(value=data)
+
+
+def _key(key: Any, data: Mapping[Any, Any]) -> str:
+    """A key as it was meant: `$$opaque` alone in an object is a literal `$opaque`."""
+    if not isinstance(key, str):
+        raise TraceFormatError(f"the key {key!r} must be a text; put it in quotes")
+    return key[1:] if len(data) == 1 and _OPAQUE.fullmatch(key) else key
 
 
 def _folded(expr: ListExpr | Record, children: tuple[Expr, ...]) -> Expr:
@@ -249,15 +268,11 @@ def _folded(expr: ListExpr | Record, children: tuple[Expr, ...]) -> Expr:
 def _parse_text(text: str) -> Expr:
     parts: list[str | Ref] = []
     position = 0
-    for hole in _HOLE.finditer(text):
-        if hole.group(0).startswith("$$"):
-            literal = text[position : hole.start()] + hole.group(0)[1:]
-            parts.append(literal)
-        else:
-            if hole.start() > position:
-                parts.append(text[position : hole.start()])
-            parts.append(parse_reference(hole.group(1).strip()))
-        position = hole.end()
+    for found in _HOLE.finditer(text):
+        if found.start() > position:
+            parts.append(text[position : found.start()])
+        parts.append(found["literal"] or _parse_hole((found["hole"] or found["broken"] or "").strip()))
+        position = found.end()
     if position < len(text):
         parts.append(text[position:])
     if len(parts) == 1 and not isinstance(parts[0], str):
@@ -265,6 +280,16 @@ def _parse_text(text: str) -> Expr:
     if all(isinstance(part, str) for part in parts):
         return Const(value="".join(str(part) for part in parts))
     return text_of(parts)
+
+
+def _parse_hole(source: str) -> str | Ref:
+    """A reference, or a JSON string that stands for itself."""
+    if not source.startswith('"'):
+        return parse_reference(source)
+    try:
+        return str(json.loads(source))
+    except json.JSONDecodeError:
+        raise TraceFormatError(f"${{{{ {source} }}}} is no JSON string") from None
 
 
 def text_of(parts: list[str | Ref] | tuple[str | Ref, ...]) -> Text:
@@ -334,23 +359,41 @@ def unparse(expr: Expr) -> Any:
         case Opaque(value=value):
             return {"$opaque": value}
         case Text(parts=parts):
-            return "".join(_escaped(part) if isinstance(part, str) else _hole(part) for part in parts)
+            return "".join(
+                _escaped_part(part, parts[i + 1 :]) if isinstance(part, str) else _hole(part)
+                for i, part in enumerate(parts)
+            )
         case ListExpr(items=items):
             return [unparse(item) for item in items]
         case Record(fields=fields):
-            return {key: unparse(value) for key, value in fields}
+            return _escaped_key({key: unparse(value) for key, value in fields})
         case SlotRef() | OutputRef() | EnvRef() | SecretRef():
             return _hole(expr)
 
 
 def _escaped(value: Any) -> Any:
     if isinstance(value, str):
-        return re.sub(r"\$+\{\{", lambda found: "$" + found.group(0), value) if "}}" in value else value
+        return re.sub(r"\$+\{\{", lambda found: "$" + found.group(0), value)
     if isinstance(value, list):
         return [_escaped(item) for item in value]
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
+        return _escaped_key({key: _escaped(item) for key, item in value.items()})
     return value
+
+
+def _escaped_key(data: dict[str, Any]) -> dict[str, Any]:
+    return (
+        {f"${key}": item for key, item in data.items()}
+        if len(data) == 1 and _OPAQUE.fullmatch(next(iter(data)))
+        else data
+    )
+
+
+def _escaped_part(part: str, following: tuple[str | Ref, ...]) -> str:
+    """A constant piece; dollars before a hole stand in a hole of their own, or they would escape it."""
+    dollars = len(part) - len(part.rstrip("$")) if following and not isinstance(following[0], str) else 0
+    kept = str(_escaped(part[: len(part) - dollars]))
+    return kept + ("${{ " + json.dumps("$" * dollars) + " }}" if dollars else "")
 
 
 def _hole(ref: Ref) -> str:

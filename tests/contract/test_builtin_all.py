@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from llmos.trace.program import Effect
 from tests.contract.toolbox import builtin_registry, toolbox
 
+ROOT = Path(__file__).resolve().parents[2]
 EFFECTS = {
     Effect.PURE: {"calculate"},
     Effect.READ: {
@@ -144,5 +146,7 @@ def test_calling_them_imports_no_schema_library_while_arguments_are_right(tmp_pa
         "assert not any(result.is_error for result in results), results\n"
         "sys.exit('jsonschema' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

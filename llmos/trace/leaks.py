@@ -1,0 +1,119 @@
+"""What the fixed parts of a step still say of the goal's values: what a slot must not leave behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import PurePosixPath
+
+from llmos.trace.evidence import leaves
+from llmos.trace.lex import Kind, Token
+from llmos.trace.match import constant_texts
+from llmos.trace.program import Step
+from llmos.trace.provenance import data_in_code
+from llmos.trace.transforms import TRANSFORMS
+from llmos.trace.values import Const, Expr, ListExpr, Record, as_text
+
+_MIN_GLUED = 4
+
+
+def forms(token: Token) -> set[str]:
+    """The ways a literal may be mentioned: itself and, for a path, its file name and stem."""
+    if not token.kind.is_literal:
+        return set()
+    forms = {token.value.casefold()}
+    if token.kind is Kind.PATH:
+        path = PurePosixPath(token.value)
+        forms |= {path.name.casefold(), path.stem.casefold()}
+    if token.kind is Kind.NUMBER:
+        forms |= _made_of(TRANSFORMS["number"](token.value)) | {str(TRANSFORMS["number"](token.value))}
+    return {form for form in forms if form.strip("./")}
+
+
+def _made_of(number: float) -> set[str]:
+    """What a number may have become in an argument: one more or less, half, a hundredth, another unit."""
+    made = [number + 1, number - 1, -number, number**2 if abs(number) < 1e6 else 0]
+    made += [change for factor in (2, 7, 10, 12, 24, 60, 100, 1000, 1024, 3600) for change in (number * factor,)]
+    made += [number / factor for factor in (2, 10, 60, 100, 1000, 1024)]
+    return {as_text(float(one)) for one in made} - {"0", "1", "2", "-1", "-2"}
+
+
+def mentions(form: str, step: Step) -> bool:
+    """Whether a step's constant text holds a form, other than as the name of a table or input the call gives it."""
+    texts = [text.casefold() for expr in step.args.values() for text in constants(expr)]
+    digits = re.fullmatch(r"[\d.,]+", form) is not None
+    bounded = rf"(?<!\d){re.escape(form)}(?!\d)" if digits else rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
+    if len(form) >= _MIN_GLUED and not digits and any(_glued(form, text) for text in texts):
+        return True
+    inner = {name: {key.casefold() for key in _keys(expr)} for name, expr in step.args.items()}
+    holders = [name for name, keys in inner.items() if any(re.search(bounded, key) for key in keys)]
+    if not holders:
+        return any(re.search(bounded, text) for text in texts)
+    if any(form not in inner[name] for name in holders) or not texts:
+        return True
+    return not _only_looked_up(bounded, "\n".join(texts), [name.casefold() for name in holders])
+
+
+def in_a_name(form: str, step: Step) -> bool:
+    """Whether a form that is also a word of the goal stands in a step's constant text as a part of a file's name."""
+    name = rf"(?<=[/_.-]){re.escape(form)}(?![^\W_])|(?<![^\W_]){re.escape(form)}(?=[/_-]|\.\w)"
+    return any(re.search(name, text.casefold()) for expr in step.args.values() for text in constants(expr))
+
+
+def _glued(form: str, text: str) -> bool:
+    return form in text and re.search(rf"[^\W_]{re.escape(form)}|{re.escape(form)}[^\W_]", text) is not None
+
+
+def _only_looked_up(bounded: str, code: str, holders: Sequence[str]) -> bool:
+    """Whether code names a table after FROM or JOIN, or an input in brackets, and does nothing else with the name."""
+    named = rf"(?:\b(?:from|join)\s+\"?){bounded}|{bounded}\"?\s*\.\s*\w|(?<=[\[(])['\"]{bounded}['\"](?=[\])])"
+    looped = any(re.search(rf"\b{re.escape(holder)}\b(?!\s*\[|\.get\()", code) for holder in holders)
+    left = re.sub(named, " ", code)
+    return not looped and left != code and re.search(bounded, left) is None
+
+
+def pieces(text: str, *, code: bool) -> set[str]:
+    """What of a constant may have been read somewhere."""
+    if not code:
+        return {text} if len(text) > 1 else set()
+    return {piece for piece in data_in_code(text) if len(piece) > 1} | set(re.findall(r"[\w-]+(?:[./][\w-]+)+", text))
+
+
+def day_forms(day: date) -> Iterator[str]:
+    """The ways a day is commonly written."""
+    yield day.isoformat()
+    for pattern in ("%Y%m%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y_%m_%d"):
+        yield day.strftime(pattern)
+    for month in (day.strftime("%B"), day.strftime("%b")):
+        yield from (f"{day.day} {month}", f"{month} {day.day}", f"{day.day:02} {month}", f"{month} {day.day:02}")
+
+
+def constants(expr: Expr) -> list[str]:
+    numbers = [str(leaf) for leaf in _constant_numbers(expr)]
+    return [*constant_texts(expr), *numbers]
+
+
+def _constant_numbers(expr: Expr) -> list[float]:
+    match expr:
+        case Const(value=value):
+            return [v for _, v in leaves(value) if isinstance(v, int | float) and not isinstance(v, bool)]
+        case ListExpr(items=items):
+            return [number for item in items for number in _constant_numbers(item)]
+        case Record(fields=fields):
+            return [number for _, item in fields for number in _constant_numbers(item)]
+        case _:
+            return []
+
+
+def _keys(expr: Expr) -> set[str]:
+    """Every key of the objects inside an argument: names that are local to the call."""
+    match expr:
+        case Const(value=value):
+            return {part for path, _ in leaves(value) for part in path if isinstance(part, str)}
+        case ListExpr(items=items):
+            return {key for item in items for key in _keys(item)}
+        case Record(fields=fields):
+            return {key for name, item in fields for key in (name, *_keys(item))}
+        case _:
+            return set()

@@ -1,0 +1,105 @@
+"""Deciding is a table: what recall found goes in, follow, ask or learn comes out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llmos.trace.decide import Choice, Considered, consider, decide, may_be_trusted, needs_confirmation
+from llmos.trace.lex import normalise
+from llmos.trace.match import Match, Miss, World
+from llmos.trace.program import Effect, Slot, SlotType, Status, Step, Trace
+from llmos.trace.values import Const, SlotRef
+
+GOAL = "Convert a.csv to b.json"
+ARGS = {"source": SlotRef(name="source"), "target": SlotRef(name="target")}
+PLAIN = Trace(
+    id="plain",
+    goals=("Convert {source} to {target}",),
+    slots=(Slot(name="source", type=SlotType.PATH), Slot(name="target", type=SlotType.PATH)),
+    steps=(Step(id="s", tool="t", args={**ARGS}, effect=Effect.WRITE),),
+    status=Status.TRUSTED,
+)
+OTHER = replace(PLAIN, id="other", steps=(replace(PLAIN.steps[0], tool="u"),))
+TWIN = replace(PLAIN, id="twin")
+EXACT = Trace(
+    id="exact",
+    goals=(GOAL,),
+    steps=(Step(id="s", tool="t", args={"source": Const(value="a.csv")}),),
+    status=Status.TRUSTED,
+)
+UNSURE = replace(PLAIN, id="unsure", status=Status.CANDIDATE, reason="its effects (unknown) need a confirmation first")
+ELSEWHERE = replace(PLAIN, id="elsewhere", goals=("Move {source} to {target}",))
+
+
+def considered(*traces: Trace, cosine: float | None = None, goal: str = GOAL) -> list[Considered]:
+    return [consider(goal, one, how="semantic", world=World(), cosine=cosine) for one in traces]
+
+
+@pytest.mark.parametrize(
+    ("traces", "choice", "followed"),
+    [
+        ((), Choice.LEARN, None),
+        ((PLAIN,), Choice.FOLLOW, "plain"),
+        ((ELSEWHERE,), Choice.LEARN, None),
+        ((ELSEWHERE, PLAIN), Choice.FOLLOW, "plain"),
+        ((PLAIN, OTHER), Choice.LEARN, None),
+        ((PLAIN, TWIN), Choice.FOLLOW, None),
+        ((PLAIN, EXACT), Choice.FOLLOW, "exact"),
+        ((UNSURE,), Choice.CONFIRM, "unsure"),
+        ((UNSURE, PLAIN), Choice.FOLLOW, "plain"),
+    ],
+)
+def test_the_most_specific_proven_trace_is_followed(
+    traces: tuple[Trace, ...], choice: Choice, followed: str | None
+) -> None:
+    decision = decide(considered(*traces))
+    assert decision.choice is choice
+    assert decision.reason
+    if followed is not None:
+        assert decision.match is not None
+        assert decision.match.trace.id == followed
+    assert (decision.match is None) == (choice is Choice.LEARN)
+
+
+def test_no_cosine_makes_a_miss_a_hit() -> None:
+    decision = decide(considered(ELSEWHERE, cosine=0.9999))
+    assert decision.choice is Choice.LEARN
+    assert "'Move' where the goal says 'Convert'" in decision.reason
+
+
+def test_a_rejected_goal_is_never_followed_again() -> None:
+    one = consider(
+        GOAL, PLAIN, how="exact", world=World(), negatives=frozenset({normalise("convert the a.csv to b.json")})
+    )
+    assert isinstance(one.outcome, Miss)
+    assert one.outcome.rule == "rejected"
+    assert decide([one]).choice is Choice.LEARN
+
+
+def test_an_error_inside_the_gate_is_a_miss() -> None:
+    def broken(path: str) -> bool:
+        raise OSError("the disk is gone")
+
+    one = consider("Convert data to b.json", PLAIN, how="exact", world=World(exists=broken))
+    assert isinstance(one.outcome, Miss)
+    assert one.outcome.rule == "error"
+    assert "disk is gone" in one.outcome.message
+    assert decide([one]).choice is Choice.LEARN
+
+
+@pytest.mark.parametrize(("effect", "trusted"), [(e, e.rank <= Effect.WRITE.rank) for e in Effect])
+def test_only_effects_that_stay_in_the_workspace_are_trusted_at_once(effect: Effect, trusted: bool) -> None:
+    assert may_be_trusted(replace(PLAIN, steps=(replace(PLAIN.steps[0], effect=effect),))) is trusted
+
+
+@pytest.mark.parametrize("status", Status)
+def test_whatever_is_not_trusted_needs_a_confirmation(status: Status) -> None:
+    assert needs_confirmation(replace(PLAIN, status=status)) is (status is not Status.TRUSTED)
+
+
+def test_a_match_carries_its_proof() -> None:
+    decision = decide(considered(PLAIN))
+    assert isinstance(decision.match, Match)
+    assert decision.match.bindings == {"source": "a.csv", "target": "b.json"}

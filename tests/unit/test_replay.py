@@ -1,0 +1,239 @@
+"""Following a trace: everything known is checked before the first effect, and the first divergence stops it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, ToolError
+from llmos.kernel.bus import Event, EventBus, ToolCalled, ToolReturned
+from llmos.kernel.checks import evaluate_check
+from llmos.kernel.replay import Follower, as_answer
+from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import ToolContext, llm_tool, tool_of
+from llmos.trace.induce import digest
+from llmos.trace.program import Answer, Check, CheckKind, Effect, Slot, SlotType, Step, Trace, Verdict
+from llmos.trace.values import Const, EnvRef, OutputRef, Scope, SecretRef, SlotRef, parse
+
+CALLS: list[str] = []
+
+
+@llm_tool("look", "Look", {"path": str}, effect=Effect.READ, version="1")
+async def look(ctx: ToolContext, path: str) -> dict[str, Any]:
+    CALLS.append("look")
+    file = ctx.resolve(path)
+    if not file.exists():
+        raise InputError(f"there is no file {path}")
+    return {"text": file.read_text(), "rows": [1, 2]}
+
+
+@llm_tool("act", "Act", {"target": str, "text": str}, effect=Effect.WRITE, version="1")
+async def act(ctx: ToolContext, target: str, text: str) -> dict[str, Any]:
+    CALLS.append("act")
+    if text == "boom":
+        raise ToolError("the disk is full")
+    ctx.resolve(target).write_text(text)
+    return {"text": f"wrote {target}"}
+
+
+@llm_tool("spoil", "Changes what it is given", {"data": {"type": "object"}}, effect=Effect.READ, version="1")
+async def spoil(data: dict[str, Any]) -> dict[str, Any]:
+    data["rows"].clear()
+    return {"text": "spoiled"}
+
+
+READ = Step(id="look", tool="look", args={"path": SlotRef(name="source")}, effect=Effect.READ, tool_version="1")
+WRITE = Step(
+    id="act",
+    tool="act",
+    args={"target": SlotRef(name="target"), "text": OutputRef(step="look", path=("text",))},
+    effect=Effect.WRITE,
+    tool_version="1",
+)
+COPY = Trace(
+    id="copy",
+    goals=("Copy {source} to {target}",),
+    slots=(Slot(name="source", type=SlotType.PATH), Slot(name="target", type=SlotType.PATH)),
+    steps=(READ, WRITE),
+)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> ToolContext:
+    CALLS.clear()
+    (tmp_path / "a.txt").write_text("hello")
+    return ToolContext(workspace=tmp_path)
+
+
+def follower(ctx: ToolContext, trace: Trace, bus: EventBus | None = None, **bindings: Any) -> Follower:
+    registry = ToolRegistry()
+    for function in (look, act, spoil):
+        registry.register(tool_of(function))
+    bindings = bindings or {"source": "a.txt", "target": "b.txt"}
+    return Follower(
+        trace=trace, bindings=bindings, registry=registry, ctx=ctx, bus=bus or EventBus(), env={"today": "x"}
+    )
+
+
+def stopped(made: Follower) -> DivergenceError:
+    with pytest.raises(DivergenceError) as caught:
+        asyncio.run(made.run())
+    return caught.value
+
+
+def with_check(kind: CheckKind, expected: Any, at: int = 0) -> Trace:
+    steps = list(COPY.steps)
+    steps[at] = replace(steps[at], checks=(Check(kind=kind, expected=expected),))
+    return replace(COPY, steps=tuple(steps))
+
+
+def test_steps_run_in_order_and_the_answer_is_the_last_output(ctx: ToolContext) -> None:
+    events: list[Event] = []
+    bus = EventBus()
+    bus.subscribe(Event, events.append)
+    made = follower(ctx, COPY, bus)
+    replay = asyncio.run(made.run())
+    assert (ctx.workspace / "b.txt").read_text() == "hello"
+    assert replay.answer == "wrote b.txt"
+    assert [record.tool for record in replay.records] == ["look", "act"]
+    assert made.effects_done == 1
+    assert [type(event) for event in events] == [ToolCalled, ToolReturned] * 2
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        replace(COPY, steps=(READ, replace(WRITE, tool="gone"))),
+        replace(COPY, steps=(READ, replace(WRITE, tool_version="0"))),
+    ],
+)
+def test_a_tool_that_is_gone_or_changed_is_noticed_before_anything_is_called(ctx: ToolContext, trace: Trace) -> None:
+    assert isinstance(stopped(follower(ctx, trace)), StaleTraceError)
+    assert CALLS == []
+
+
+@pytest.mark.parametrize("missing", [EnvRef(name="user"), SecretRef(name="KEY"), SlotRef(name="target")])
+def test_what_can_not_be_bound_is_noticed_before_anything_is_called(ctx: ToolContext, missing: Any) -> None:
+    step = Step(id="late", tool="act", args={"target": missing, "text": Const(value="x")}, effect=Effect.WRITE)
+    stopped(follower(ctx, replace(COPY, steps=(*COPY.steps, step)), source="a.txt"))
+    assert CALLS == []
+
+
+def test_an_argument_of_the_wrong_type_is_noticed_before_anything_is_called(ctx: ToolContext) -> None:
+    step = Step(id="late", tool="act", args={"target": Const(value=5), "text": Const(value="x")}, effect=Effect.WRITE)
+    with pytest.raises(ToolError):
+        asyncio.run(follower(ctx, replace(COPY, steps=(READ, step))).run())
+    assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (CheckKind.OUTPUT_TYPE, "string"),
+        (CheckKind.OUTPUT_SHA256, digest({"text": "other"})),
+        (CheckKind.LENGTH, {"path": ["rows"], "length": 3}),
+        (CheckKind.LENGTH, {"path": ["gone"], "length": 3}),
+        (CheckKind.LENGTH, "nonsense"),
+        (CheckKind.NOT_EMPTY, ["gone"]),
+        (CheckKind.NOT_EMPTY, None),
+        (CheckKind.EXIT_STATUS, 0),
+        (CheckKind.FILE_EXISTS, "${{ target }}"),
+        (CheckKind.FILE_EXISTS, "${{ nothing }}"),
+        (CheckKind.FILE_EXISTS, "${{ | }}"),
+        (CheckKind.FILE_EXISTS, "../outside"),
+    ],
+)
+def test_a_failed_or_unknown_check_stops_before_the_next_step(ctx: ToolContext, kind: CheckKind, expected: Any) -> None:
+    made = follower(ctx, with_check(kind, expected))
+    error = stopped(made)
+    assert (error.step_id, error.effects_done) == ("look", 0)
+    assert CALLS == ["look"]
+    assert not (ctx.workspace / "b.txt").exists()
+
+
+def test_a_divergence_after_an_effect_says_how_many_were_done(ctx: ToolContext) -> None:
+    error = stopped(follower(ctx, with_check(CheckKind.OUTPUT_TYPE, "number", at=1)))
+    assert (error.step_id, error.effects_done, error.actual) == ("act", 1, "object")
+    assert error.expected == "output_type number"
+
+
+def test_a_write_that_failed_whole_is_no_effect(ctx: ToolContext) -> None:
+    (ctx.workspace / "a.txt").write_text("boom")
+    assert stopped(follower(ctx, COPY)).effects_done == 0
+
+
+def test_an_unknown_effect_that_failed_counts(ctx: ToolContext) -> None:
+    (ctx.workspace / "a.txt").write_text("boom")
+    trace = replace(COPY, steps=(READ, replace(WRITE, effect=Effect.UNKNOWN)))
+    assert stopped(follower(ctx, trace)).effects_done == 1
+
+
+def test_what_the_goal_names_and_is_not_there_is_the_users_matter(ctx: ToolContext) -> None:
+    with pytest.raises(InputError):
+        asyncio.run(follower(ctx, COPY, source="gone.txt", target="b.txt").run())
+    with pytest.raises(NotPermittedError):
+        asyncio.run(follower(ctx, COPY, source="/etc/passwd", target="b.txt").run())
+
+
+def test_a_missing_output_field_is_a_divergence(ctx: ToolContext) -> None:
+    args = {**WRITE.args, "text": OutputRef(step="look", path=("gone",))}
+    error = stopped(follower(ctx, replace(COPY, steps=(READ, replace(WRITE, args=args)))))
+    assert (error.step_id, error.effects_done) == ("act", 0)
+
+
+def test_a_tool_that_spoils_its_arguments_spoils_no_later_step(ctx: ToolContext) -> None:
+    steps = (
+        READ,
+        Step(id="spoil", tool="spoil", args={"data": OutputRef(step="look")}, effect=Effect.READ),
+        Step(id="again", tool="spoil", args={"data": OutputRef(step="look")}, effect=Effect.READ),
+    )
+    replay = asyncio.run(follower(ctx, replace(COPY, steps=steps)).run())
+    assert replay.outputs["look"]["rows"] == [1, 2]
+
+
+def test_the_answer_is_made_of_this_runs_outputs(ctx: ToolContext) -> None:
+    check = Check(kind=CheckKind.LENGTH, expected={"step": "look", "path": ["rows"], "length": 2})
+    answer = Answer(expr=parse("First of ${{ source }}: ${{ steps.look.rows[0] }}"), checks=(check,))
+    trace = replace(COPY, answer=answer)
+    assert asyncio.run(follower(ctx, trace).run()).answer == "First of a.txt: 1"
+    for broken in ({"step": "look", "path": ["rows"], "length": 5}, {"step": "gone", "path": [], "length": 1}, "odd"):
+        other = replace(answer, checks=(Check(kind=CheckKind.LENGTH, expected=broken),))
+        assert asyncio.run(follower(ctx, replace(COPY, answer=other)).run()).answer == "wrote b.txt"
+    missing = Answer(expr=parse("${{ steps.look.gone }}"))
+    assert asyncio.run(follower(ctx, replace(COPY, answer=missing)).run()).answer == "wrote b.txt"
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"),
+    [
+        ({"text": "a\n"}, "a"),
+        ({"result": {"text": "b"}}, "b"),
+        ({"result": 5}, "5"),
+        ("c\n", "c"),
+        ([{"a": 1}], "a\n-\n1"),
+        ([], "[]"),
+        (None, "null"),
+        ({"text": 5}, '{\n  "text": 5\n}'),
+    ],
+)
+def test_an_output_reads_as_a_person_reads_it(value: Any, answer: str) -> None:
+    assert as_answer(value) == answer
+
+
+def test_checks_pass_on_what_they_expect() -> None:
+    scope = Scope(slots={"target": "b.txt"})
+    table = [
+        (CheckKind.OUTPUT_TYPE, "array", [1]),
+        (CheckKind.OUTPUT_SHA256, digest({"b": 1, "a": 2}), {"a": 2, "b": 1}),
+        (CheckKind.EXIT_STATUS, 0, {"exit_status": 0}),
+        (CheckKind.LENGTH, {"path": ["x"], "length": 1}, {"x": [9]}),
+        (CheckKind.NOT_EMPTY, "x", {"x": "y"}),
+        (CheckKind.FILE_EXISTS, "${{ target }}", None),
+    ]
+    for kind, expected, output in table:
+        verdict, _ = evaluate_check(Check(kind=kind, expected=expected), output, scope, lambda path: path == "b.txt")
+        assert verdict is Verdict.PASS, kind
