@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from llmos.errors import SettingsError, TraceFormatError, UsageError
+from llmos.errors import GoalError, SettingsError, TraceFormatError, UsageError
 from llmos.interfaces.results import Confirm, Explanation, Question, Result
 from llmos.kernel.bus import EventBus
 from llmos.settings import Settings, load_settings
@@ -119,7 +119,7 @@ class LLMOS:
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
         """
-        self._check(mode)
+        self._check(goal, mode)
         self.plugins.rescan()
         asked = confirm if confirm is not None else self._confirm
         return await self.scheduler.submit(
@@ -128,13 +128,15 @@ class LLMOS:
 
     async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
-        self._check(mode)
+        self._check(goal, mode)
         self.plugins.rescan()
         return await self.dispatcher.explain(goal, mode=mode)
 
-    def _check(self, mode: str) -> None:
+    def _check(self, goal: str, mode: str) -> None:
         if self._stack is None:
             raise UsageError("LLMOS is not running: await boot() first.")
+        if not isinstance(goal, str):
+            raise GoalError(f"the goal must be text, not {type(goal).__name__}.")
         if mode not in MODES:
             raise UsageError(f"mode {mode!r} is not known; choose one of {', '.join(MODES)}.")
 

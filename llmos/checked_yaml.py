@@ -70,6 +70,8 @@ class _Reader:
             line = f", line {mark.line + 1}" if mark is not None else ""
             problem = getattr(error, "problem", None) or str(error)
             raise SettingsError(f"{self.path}{line} is not YAML: {problem}.") from None
+        except RecursionError:
+            raise SettingsError(f"{self.path} is nested too deeply to be settings.") from None
         return self._checked(root, schema, "") if root is not None else {}
 
     def _checked(self, node: Any, rule: Any, where: str) -> Any:

@@ -257,7 +257,13 @@ def _find_home(home: Path | None, env: Mapping[str, str], checkout: Path | None)
 
         home = platformdirs.user_data_path("llmos")
     home = _absolute(home)
-    if home.exists() and not home.is_dir():
+    try:
+        is_file = home.exists() and not home.is_dir()
+    except OSError as error:
+        raise SettingsError(
+            f"the home {str(home)[:200]!r} can't be used: {error.strerror}; name a folder with --home or LLMOS_HOME."
+        ) from None
+    if is_file:
         raise SettingsError(f"the home {home} is a file; name a folder with --home or LLMOS_HOME.")
     return home
 

@@ -233,6 +233,8 @@ def read_text(file: Path) -> str:
         if str(file) == "-":
             raw = sys.stdin.buffer.read(MAX_TRACE_BYTES + 1)
         else:
+            if file.is_fifo():  # opening one waits for whoever writes it
+                raise TraceFormatError(f"{file} is a pipe; `-` reads standard input")
             with file.open("rb") as stream:
                 raw = stream.read(MAX_TRACE_BYTES + 1)
     except OSError as error:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 SERVER = "llmos"
 MAX_RESULT_CHARS = 30_000
 _CLOSING_S = 5.0
+_NO_SERVER = ("Connection refused", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH")
 _BUFFER_BYTES = 64 * 2**20
 # A title request costs money, retries cost minutes, and nothing else the CLI sends home is needed.
 _QUIET = {
@@ -116,7 +117,9 @@ class ClaudeLearner:
         """Send one prompt and listen until the result; a cancelled conversation is still billed."""
         from claude_agent_sdk import ClaudeSDKError
 
-        heard = _Heard(price_of=self._price, session=session, base_url=self._server())
+        heard = _Heard(
+            price_of=self._price, session=session, base_url=self._server(), asked_model=options.model or "by default"
+        )
         try:
             async with _client(options) as client:
                 await client.query(prompt)
@@ -158,6 +161,7 @@ class _Heard:
 
     price_of: Callable[[str], Price | None]
     base_url: str
+    asked_model: str
     session: LearnSession | None = None
     text: str = ""
     model: str = ""
@@ -243,7 +247,11 @@ class _Heard:
 
     def _unreachable(self, status: int | None) -> bool:
         said = self.result.result or "" if self.result is not None else ""
-        return status in (401, 403, 404) or self.error_kind == "authentication_failed" or "Connection refused" in said
+        return (
+            status in (401, 403, 404)
+            or self.error_kind == "authentication_failed"
+            or any(sign in said for sign in _NO_SERVER)
+        )
 
     def _sentence(self, result: ResultMessage) -> str:
         said = _first_line(result.result or "; ".join(result.errors or []) or result.subtype)
@@ -257,7 +265,7 @@ class _Heard:
         known = {
             401: f"{self.base_url} refused the key (401); check ANTHROPIC_API_KEY",
             403: f"{self.base_url} does not allow this key to use the model (403)",
-            404: f"{self.base_url} does not know the model {result_model(result)!r}; choose another with --model",
+            404: f"{self.base_url} does not know the model {self.asked_model!r}; choose another with --model",
             429: f"{self.base_url} limits the rate (429); wait a little and try again",
             529: f"{self.base_url} is overloaded (529); try again later",
         }
@@ -266,11 +274,6 @@ class _Heard:
         if "Connection refused" in said:
             return f"{self.base_url} can't be reached (connection refused); check ANTHROPIC_BASE_URL and the network"
         return f"{self.base_url} failed: {said}"
-
-
-def result_model(result: ResultMessage) -> str:
-    """The model a result speaks of, as far as it says."""
-    return next(iter(result.model_usage or {}), "that was asked for")
 
 
 def _first_line(error: object) -> str:

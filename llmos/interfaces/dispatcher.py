@@ -14,6 +14,7 @@ from llmos.errors import (
     DivergenceError,
     LLMOSError,
     LowBatteryError,
+    NoLearnerError,
     NothingToFollowError,
     NotPermittedError,
     StorageError,
@@ -80,7 +81,16 @@ class Dispatcher:
                 return await self.following.follow(run, decision.match, reason)
             except DivergenceError as error:
                 reason = self._after_divergence(run, error, mode)
+                return await self._learned_instead(run, reason)
         return await self.learning.learn(run, reason)
+
+    async def _learned_instead(self, run: Running, reason: str) -> dict[str, Any]:
+        """Learn what could not be followed; where nobody can be asked, the sentence says first why it was needed."""
+        try:
+            return await self.learning.learn(run, reason)
+        except (LowBatteryError, NoLearnerError) as error:
+            error.args = (f"{reason[:400]}; and to learn it instead: {error}",)
+            raise
 
     async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
         """What `handle` would do, and why; reads, but does nothing."""

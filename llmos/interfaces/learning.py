@@ -118,7 +118,7 @@ class Learning:
     async def _admit(self, run: Running) -> None:
         """Turn the finished run into a stored trace, or say why it is none."""
         facts = {tool.name: tool_facts(tool) for tool in self.registry}
-        trace = induce(run.run, facts, self.surroundings.constants())
+        trace = await asyncio.to_thread(induce, run.run, facts, self.surroundings.constants())
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")

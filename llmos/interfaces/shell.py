@@ -211,6 +211,8 @@ async def shell(session: Session) -> None:
     """Read and do lines until the end; errors of a line do not end it."""
     system = await session.system()
     loop = Shell(session=session, options=session.options)
+    if sys.stdin is None:
+        raise UsageError("there is no standard input to read goals from; name one goal on the command line.")
     on_terminal = is_terminal(sys.stdin) and not session.options.as_json
     lines = _typed(session, system.settings.memory) if on_terminal else _piped(sys.stdin.fileno())
     async for line in lines:

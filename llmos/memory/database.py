@@ -166,6 +166,7 @@ def _create(path: Path) -> None:
             connection.execute(sql.SCHEMA)
             connection.execute(sql.SET_META, ["schema_version", str(sql.SCHEMA_VERSION)])
             connection.execute("COMMIT")
+            connection.execute("CHECKPOINT")  # closing does it too, but says nothing when the disk is full
         _place(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -216,7 +217,9 @@ def _check_schema(connection: DuckDBPyConnection, path: Path) -> None:
 
 _FULL = re.compile(r"no space left|file too large|disk quota|enough (disk )?space|out of disk", re.IGNORECASE)
 _READ_ONLY = re.compile(r"permission denied|read-only|operation not permitted", re.IGNORECASE)
-_DAMAGED = re.compile(r"not a valid duckdb|corrupt|checksum|deserializ|unexpected end of file", re.IGNORECASE)
+_DAMAGED = re.compile(
+    r"not a valid duckdb|corrupt|checksum|deserializ|unexpected end of file|read enough bytes", re.IGNORECASE
+)
 _NEWER = re.compile(r"newer|version number|storage version", re.IGNORECASE)
 _LOCKED = re.compile(r"could not set lock|conflicting lock", re.IGNORECASE)
 

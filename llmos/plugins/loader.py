@@ -125,7 +125,10 @@ class PluginLoader:
         self._failures.pop(where, None)
         try:
             take(plugin)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            self._discard(plugin)
+            raise
+        except BaseException as error:
             self._discard(plugin)
             self.report(where, error)
         else:

@@ -86,15 +86,21 @@ class ToolRegistry:
             output = jsonable(tool.name, await tool.function(ctx, **arguments))
         except LLMOSError as error:
             return ToolResult(output=str(error), is_error=True, error=error, duration_s=time.perf_counter() - started)
-        except asyncio.CancelledError:
-            raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
             log.info("tool %s raised", name, exc_info=True, extra={"action": "tool_raised", "tool": name})
             failure = ToolError(f"{name}: {type(error).__name__}: {error}")
             return ToolResult(
                 output=str(failure), is_error=True, error=failure, duration_s=time.perf_counter() - started
             )
         return ToolResult(output=output, duration_s=time.perf_counter() - started)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancels this task; a CancelledError is a tool's own failure otherwise."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def validate(tool: Tool, arguments: dict[str, Any]) -> None:

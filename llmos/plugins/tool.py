@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Union, get_args, get_origin
 
-from llmos.errors import NotPermittedError, PluginError, ToolError
+from llmos.errors import InputError, NotPermittedError, PluginError
 from llmos.plugins.source import fingerprint
 from llmos.trace.program import Effect
 
@@ -58,13 +58,14 @@ class ToolContext:
 
         Raises:
             NotPermittedError: outside the workspace, symlinks followed, or in a place closed to this use.
-            ToolError: it can't be a path at all.
+            InputError: it can't be a path at all.
         """
         root = self.workspace.resolve()
         try:
-            resolved = (root / Path(path).expanduser()).resolve()
+            at_home = path == "~" or path.startswith("~/")  # `~name` is a file name as good as any
+            resolved = (root / (Path(path).expanduser() if at_home else path)).resolve()
         except (OSError, ValueError, RuntimeError) as error:
-            raise ToolError(f"{path[:200]!r} can't be used as a path: {error}.") from None
+            raise InputError(f"{path[:200]!r} can't be used as a path: {error}.") from None
         if resolved != root and root not in resolved.parents:
             raise NotPermittedError(
                 f"{path!r} is outside the workspace {root}; run with --workspace DIR to work elsewhere."

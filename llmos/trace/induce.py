@@ -311,8 +311,8 @@ class _Inducer:
         for i in sorted(draft.kept):
             for name, expr in draft.steps[i].args.items():
                 code = name in self.tools[draft.steps[i].tool].code_params
-                pieces = {piece for text in constants(expr) for piece in pieces(text, code=code)}
-                for piece in pieces:
+                said = {piece for text in constants(expr) for piece in pieces(text, code=code)}
+                for piece in said:
                     if piece.casefold() not in known and self._said_by_failure(piece):
                         return f"step {draft.steps[i].id} uses {piece!r}, which a failed call had said"
                 if any(self._is_of_the_day(piece) for piece in constants(expr)):
@@ -332,8 +332,8 @@ class _Inducer:
         today = date.fromisoformat(self.env["today"])
         near = _DAYS & {token.key for token in self.tokens}
         days = [today + timedelta(days=n) for n in range(-31, 32)] if near else [today]
-        forms = {form for day in days for form in day_forms(day)}
-        return any(token_bounded(form, text) and form not in self.run.goal for form in forms if form in text)
+        written = {form for day in days for form in day_forms(day)}
+        return any(token_bounded(form, text) and form not in self.run.goal for form in written if form in text)
 
     def _checked(self, index: int, step: Step, found: Findings) -> Step:
         output = self.run.steps[index].output

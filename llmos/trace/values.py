@@ -2,8 +2,9 @@
 
 In text form an expression is a JSON value whose strings may hold `${{ reference | transform(arg) }}`.
 A string that is one such hole keeps the type of its value; otherwise the holes are pasted into the text.
-References: a slot name, `steps.ID.path[0].to.value`, `env.NAME`, `secret.NAME`. `$${{` is a literal `${{`.
-An argument the model wrote itself is `{$opaque: value}`.
+References: a slot name, `steps.ID.path[0].to.value`, `env.NAME`, `secret.NAME`. `$${{` is a literal `${{`,
+and so is a JSON string in a hole (`${{ "$" }}`). An argument the model wrote itself is `{$opaque: value}`; an
+object whose only key is literally `$opaque` is written `{$$opaque: value}`.
 """
 
 from __future__ import annotations

@@ -272,3 +272,18 @@ async def test_explaining_does_nothing(make_lab: MakeLab) -> None:
     assert (would.decision, would.cost_usd) == ("follow", 0.0)
     assert sorted(would.bindings.values()) == ["c.txt", "d.txt"]
     assert not (lab.workspace / "d.txt").exists()
+
+
+async def test_permissions_hold_for_the_learner_though_the_cli_allows_every_tool(make_lab: MakeLab) -> None:
+    lab = make_lab(
+        steps(
+            call("write", file_path="../outside.txt", content="gotcha"),
+            call("write", file_path="inside.txt", content="fine"),
+            *finishing("Done."),
+        )
+    )
+    async with lab.boot() as system:
+        result = await system.execute("Put fine into inside.txt")
+    assert [step["is_error"] for step in result.steps] == [True, False]
+    assert not (lab.root / "outside.txt").exists()
+    assert (result.cost_usd > 0, lab.read("inside.txt")) == (True, "fine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from llmos.errors import InputError, ToolError
 from llmos.plugins.tool import ToolContext
 
 SKIPPED_FOLDERS = frozenset({".git"})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 def existing_file(ctx: ToolContext, path: str) -> Path:
@@ -61,8 +63,9 @@ def folder_text(ctx: ToolContext, folder: Path) -> str:
 
 
 def os_sentence(error: OSError, what: str) -> ToolError:
-    """An operating-system error as one sentence about `what`."""
-    return ToolError(f"{what}: {error.strerror or error}.")
+    """An operating-system error as one sentence about `what`; an InputError where the disk has no room or no rights."""
+    kind = InputError if error.errno in _NO_ROOM else ToolError
+    return kind(f"{what}: {error.strerror or error}.")
 
 
 def walk(ctx: ToolContext, root: Path, *, recursive: bool = True) -> Iterator[Path]:

@@ -7,12 +7,13 @@ import datetime
 import decimal
 import json
 import math
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmos.errors import ToolError
+from llmos.errors import InputError, ToolError
 from llmos.plugins.builtin.calc import number_text
 from llmos.plugins.builtin.paths import existing_file
 from llmos.plugins.tool import ToolContext
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TIMEOUT_S = 120.0
+_NO_ROOM = re.compile(r"no space left on device|file too large|disk quota exceeded", re.IGNORECASE)
 READERS = {
     ".csv": "read_csv({path}, sample_size = -1)",
     ".tsv": "read_csv({path}, sample_size = -1)",
@@ -41,6 +43,7 @@ async def with_duckdb(work: Callable[[DuckDBPyConnection], T]) -> T:
 
     Raises:
         ToolError: DuckDB refused, in its own first words, or the time was over.
+        InputError: the disk is full.
     """
     import duckdb
 
@@ -52,7 +55,10 @@ async def with_duckdb(work: Callable[[DuckDBPyConnection], T]) -> T:
             raise ToolError(f"the query was stopped after {TIMEOUT_S:.0f} s; ask for less at once.")
         return task.result()
     except duckdb.Error as error:
-        raise ToolError(first_words(error)) from None
+        full = _NO_ROOM.search(str(error))
+        raise (
+            InputError(f"the result can't be written: {full[0]}.") if full else ToolError(first_words(error))
+        ) from None
     finally:
         if not task.done():
             connection.interrupt()
