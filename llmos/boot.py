@@ -169,6 +169,8 @@ class LLMOS:
             clock=self._clock,
             cap_usd=self.settings.budget_usd,
         )
+        for reservation in self.economy.charged_at_boot:
+            await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.loader import PluginLoader

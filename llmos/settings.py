@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -152,6 +153,13 @@ class Settings:
         """The file in which Claude Code keeps its login, if it has one (macOS has it in the keychain)."""
         home = Path(self.environment.get("HOME") or Path.home())
         return Path(self.environment.get("CLAUDE_CONFIG_DIR") or home / ".claude") / ".credentials.json"
+
+    @property
+    def has_claude_login(self) -> bool:
+        """Whether Claude Code may reach an account without a key: its login, a cloud's account, or macOS's keychain."""
+        clouds = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
+        has_cloud = any(self.environment.get(name, "").lower() in ("1", "true", "yes", "on") for name in clouds)
+        return has_cloud or sys.platform == "darwin" or self.claude_login.is_file()
 
     def secret(self, name: str) -> str:
         """The value of a secret from the environment as it was when the settings were loaded.

@@ -323,11 +323,17 @@ async def _rejected(system: LLMOS, name: str, goal: str | None) -> tuple[str, st
 
 
 async def _trace(system: LLMOS, name: str) -> Trace:
-    """The trace of an id or a label (`id@version`)."""
+    """The trace of an id, of the only id that starts so, or of a label (`id@version`)."""
     identifier, at, version = name.rpartition("@")
-    if at and version.isdecimal() and version.isascii():
-        return await system.traces.get(identifier, int(version[:9]))
-    return await system.traces.get(name)
+    labelled = bool(at) and version.isdecimal() and version.isascii()
+    wanted, number = (identifier, int(version[:9])) if labelled else (name, None)
+    try:
+        return await system.traces.get(wanted, number)
+    except NotFoundError:
+        alike = [one.id for one in await system.traces.list() if one.id.startswith(wanted)] if wanted else []
+        if len(alike) != 1:
+            raise
+        return await system.traces.get(alike[0], number)
 
 
 # --------------------------------------------------------------------------------------------------------- runs

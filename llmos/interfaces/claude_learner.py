@@ -50,6 +50,11 @@ class ClaudeLearner:
     settings: Settings
     name: str = "claude"
 
+    def check(self) -> None:
+        """NoLearnerError where there is neither a key nor a login nor a cloud's account."""
+        if not (self.settings.learner.has_key or self.settings.has_claude_login):
+            raise NoLearnerError(NO_LOGIN)
+
     async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
         """Solve a goal with the session's tools; see `Learner.solve`."""
         bridge = _Bridge(session=session)

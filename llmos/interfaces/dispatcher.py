@@ -81,15 +81,11 @@ class Dispatcher:
                 return await self.following.follow(run, decision.match, reason)
             except DivergenceError as error:
                 reason = self._after_divergence(run, error, mode)
-                return await self._learned_instead(run, reason)
-        return await self.learning.learn(run, reason)
-
-    async def _learned_instead(self, run: Running, reason: str) -> dict[str, Any]:
-        """Learn what could not be followed; where nobody can be asked, the sentence says first why it was needed."""
         try:
             return await self.learning.learn(run, reason)
         except (LowBatteryError, NoLearnerError) as error:
-            error.args = (f"{reason[:400]}; and to learn it instead: {error}",)
+            # where nobody can be asked, the sentence says first why somebody had to be
+            error.args = (f"{reason[:400].rstrip('.')}; learning it needs more: {error}",)
             raise
 
     async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:

@@ -152,7 +152,7 @@ def _account(settings: Settings) -> Finding:
     where = f" at {learner.base_url}" if learner.base_url else ""
     if learner.has_key:
         return Finding(name="learner", detail=f"claude, model {learner.model}{where}, with the environment's key")
-    if _is_logged_in(settings):
+    if settings.has_claude_login:
         return Finding(name="learner", detail=f"claude, model {learner.model}{where}, with Claude Code's login")
     return Finding(
         name="learner",
@@ -160,12 +160,6 @@ def _account(settings: Settings) -> Finding:
         detail=f"claude, model {learner.model}{where}: no key and no login; known goals are followed all the same",
         fix="export ANTHROPIC_API_KEY=…, or log in with Claude Code, or set `learner.name: provider` in llmos.yaml",
     )
-
-
-def _is_logged_in(settings: Settings) -> bool:
-    """Whether Claude Code keeps a login here (macOS has it in the keychain, which is not asked)."""
-    folder = Path(settings.environment.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
-    return (folder / ".credentials.json").is_file()
 
 
 def _provider(settings: Settings) -> Finding:

@@ -78,6 +78,13 @@ class Learner(Protocol):
 
     name: str
 
+    def check(self) -> None:
+        """Refuse at once, before anything is reserved, if it is plain that nobody can be asked.
+
+        Raises:
+            NoLearnerError: what is missing, and how to get it.
+        """
+
     async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
         """Solve a goal.
 

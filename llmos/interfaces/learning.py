@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from llmos.plugins.tool import Tool
 from llmos.settings import LearnerSettings
 from llmos.trace.induce import NotATrace, ToolFacts, induce, step_ids
 from llmos.trace.run import Mode, RunStatus, StepRecord
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class Learning:
         """
         run.begin(mode=Mode.LEARNER, reason=reason, model=self.limits.model)
         await self.discover()
+        self.learner.check()
         estimate = await self.estimate(run.run.goal)
         reservation = await asyncio.to_thread(self._reserve, run.run.id, estimate)
         recorder = self._recorder(run.run.id)
@@ -118,7 +122,11 @@ class Learning:
     async def _admit(self, run: Running) -> None:
         """Turn the finished run into a stored trace, or say why it is none."""
         facts = {tool.name: tool_facts(tool) for tool in self.registry}
-        trace = await asyncio.to_thread(induce, run.run, facts, self.surroundings.constants())
+        try:
+            trace = await asyncio.to_thread(induce, run.run, facts, self.surroundings.constants())
+        except Exception as error:  # the answer is paid for: it is given, whatever becomes of the trace
+            log.exception("induction broke", extra={"action": "induction_broke", "run_id": run.run.id})
+            trace = NotATrace(reason=f"induction broke on it ({type(error).__name__}: {error})")
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")

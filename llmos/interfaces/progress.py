@@ -51,6 +51,7 @@ class Progress:
     def __init__(self, *, verbose: int, live: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._verbose = verbose
         self._is_live = live
+        self._is_paused = False
         self._clock = clock
         self._work: _Work | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -96,9 +97,11 @@ class Progress:
     def paused(self) -> Iterator[None]:
         """Leave the terminal to somebody else for the length of a block."""
         self._hide()
+        self._is_paused = True
         try:
             yield
         finally:
+            self._is_paused = False
             self._reveal()
 
     def status(self) -> str:
@@ -156,7 +159,7 @@ class Progress:
             click.echo(f"· {plain(text)}", err=True)
 
     def _reveal(self) -> None:
-        if not self._is_live or self._live is not None or self._work is None:
+        if not self._is_live or self._is_paused or self._live is not None or self._work is None:
             return
         from rich.console import Console
         from rich.live import Live

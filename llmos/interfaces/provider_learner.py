@@ -43,6 +43,9 @@ class ProviderLearner:
         async with connected(self._settings, task.model, task.max_budget_usd) as line:
             return await _Work(task=task, session=session, line=line).run()
 
+    def check(self) -> None:
+        """Nothing is plain before the server is asked: `connected` tells what is missing."""
+
     async def think(self, prompt: str, *, max_tokens: int, model: str, max_budget_usd: float) -> Thought:
         """One request without tools; errors as in `solve`."""
         from pydantic_ai.messages import ModelRequest

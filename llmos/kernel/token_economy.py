@@ -178,8 +178,10 @@ class TokenEconomy:
             return
         needed_usd, balance = to_usd(needed), self._ledger.balance_microusd()
         if needed > balance:
+            held_usd = to_usd(sum(reservation.amount_microusd for reservation in self._open.values()))
+            beside = f" beside the ${held_usd:.4f} set aside for goals that run now" if held_usd else ""
             raise LowBatteryError(
-                f"the battery holds ${self.balance:.4f} and this needs ${needed_usd:.4f}; "
+                f"the battery holds ${self.balance:.4f}{beside} and this needs ${needed_usd:.4f}; "
                 f"recharge it with `battery recharge DOLLARS`.",
                 needed_usd=needed_usd,
                 available_usd=self.available_usd,
@@ -277,7 +279,8 @@ class TokenEconomy:
         self._tell(row)
 
     def _charge_left_open(self) -> None:
-        for reservation in self._ledger.open_reservations():
+        self.charged_at_boot = tuple(self._ledger.open_reservations())
+        for reservation in self.charged_at_boot:
             log.warning(
                 "a reservation was never settled; it is charged in full",
                 extra={"action": "charge_left_open", "run_id": reservation.run_id},

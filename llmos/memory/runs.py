@@ -62,6 +62,11 @@ class RunStore:
 
         await self._db.run(work)
 
+    async def add_cost(self, run_id: str, cost_usd: float) -> None:
+        """Charge a run with dollars that became known after it ended; nothing happens if it was never stored."""
+        row = [cost_usd, run_id]
+        await self._db.run(lambda connection: connection.execute(sql.ADD_RUN_COST, row) and None)
+
     async def get(self, run_id: str) -> Run:
         """A run with its steps.
 

@@ -111,6 +111,8 @@ SELECT id FROM runs WHERE status = 'done' AND answer IS NOT NULL ORDER BY end_no
 """
 
 # One process holds the file, so a run still marked running when it is opened has lost its process.
+ADD_RUN_COST = "UPDATE runs SET cost_usd = cost_usd + ? WHERE id = ?"
+
 INTERRUPT_RUNNING = "UPDATE runs SET status = 'interrupted', reason = ? WHERE status = 'running'"
 
 RUN_GOALS = "SELECT id, goal FROM runs"

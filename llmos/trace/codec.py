@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from llmos.errors import TraceFormatError
-from llmos.trace.lex import Place, template_parts
+from llmos.trace.lex import Kind, Place, Token, template_parts, template_tokens
 from llmos.trace.program import (
     FORMAT_VERSION,
     Answer,
@@ -28,6 +28,9 @@ from llmos.trace.values import Expr, OutputRef, SlotRef, parse, references, unpa
 
 S = TypeVar("S", bound=StrEnum)
 _MAX_YAML_CHARS = 2_000_000
+_MAX_DEPTH = 100
+_MAX_VERSION = 2**31 - 1
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 # Characters that YAML folds, drops or refuses unless they are escaped.
 _ODD_CHARS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
@@ -96,7 +99,7 @@ def from_data(data: Any) -> Trace:
     """
     top = _mapping(data, "the trace")
     version = top.get("format")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise TraceFormatError(
             f"trace format {version!r} is not known here (this version reads {FORMAT_VERSION}); "
             "export it again with a matching LLM OS, or update this one."
@@ -105,7 +108,7 @@ def from_data(data: Any) -> Trace:
     steps = tuple(_step(step, number) for number, step in enumerate(_list(top.get("steps"), "steps"), 1))
     slots = _mapping(top.get("slots") or {}, "slots")
     trace = Trace(
-        id=_text(top, "id", "the trace"),
+        id=_trace_id(top),
         version=_positive(top.get("version", 1)),
         goals=tuple(_goal(goal) for goal in _list(top.get("goals"), "goals")),
         slots=tuple(_slot(str(name), slot) for name, slot in slots.items()),
@@ -202,6 +205,10 @@ def validate(trace: Trace) -> None:
     required = {slot.name for slot in trace.slots if slot.default is None}
     for goal in trace.goals:
         places = [part.slot for part in template_parts(goal) if isinstance(part, Place)]
+        if places and not any(
+            isinstance(part, Token) and part.kind is not Kind.PUNCT for part in template_tokens(goal)
+        ):
+            raise TraceFormatError(f"goal template {goal!r} has no word of its own, so it would fit any goal")
         if len(places) != len(set(places)) or not required <= set(places) <= names:
             raise TraceFormatError(
                 f"goal template {goal!r} must name each of its slots exactly once: {sorted(names) or 'it has none'}"
@@ -278,8 +285,7 @@ def loads_yaml(text: str, *, source: str = "the file") -> Trace:
         raise TraceFormatError(f"{source}: {len(text):,} characters are too many for a trace")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=loader)):
-            raise TraceFormatError(f"{source}: YAML aliases are not allowed in a trace; write the value out")
+        _check_events(yaml.parse(text, Loader=loader), source)
         data = yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -289,6 +295,35 @@ def loads_yaml(text: str, *, source: str = "the file") -> Trace:
         return from_data(data)
     except (TraceFormatError, RecursionError) as error:
         raise TraceFormatError(f"{source}: {error}") from None
+
+
+def _check_events(events: Iterable[Any], source: str) -> None:
+    """Refuse what a reader of the file would not see: aliases, keys said twice, and nesting without end."""
+    import yaml
+
+    open_keys: list[set[str] | None] = []
+    expects_key: list[bool] = []
+    for event in events:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise TraceFormatError(
+                f"{source}, line {line}: YAML aliases are not allowed in a trace; write the value out"
+            )
+        if isinstance(event, yaml.NodeEvent) and open_keys:
+            keys = open_keys[-1]
+            if keys is not None and expects_key[-1] and isinstance(event, yaml.ScalarEvent):
+                if event.value in keys:
+                    raise TraceFormatError(f"{source}, line {line}: the key {event.value!r} stands twice")
+                keys.add(event.value)
+            expects_key[-1] = not expects_key[-1]
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
+            expects_key.append(True)
+            if len(open_keys) > _MAX_DEPTH:
+                raise TraceFormatError(f"{source}, line {line}: nested too deeply for a trace")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            open_keys.pop()
+            expects_key.pop()
 
 
 # --- small readers ---------------------------------------------------------------------------------
@@ -339,9 +374,18 @@ def _enum(kind: type[S], value: Any, where: str) -> S:
         raise TraceFormatError(f"{where} {value!r} is not known; known: {known}") from None
 
 
+def _trace_id(data: Mapping[str, Any]) -> str:
+    value = _text(data, "id", "the trace")
+    if not _ID.fullmatch(value):
+        raise TraceFormatError(
+            f"id {value[:90]!r} must be 1 to 80 letters, digits, `.`, `_` or `-`, a letter or digit first"
+        )
+    return value
+
+
 def _positive(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TraceFormatError(f"version must be a whole number from 1, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_VERSION:
+        raise TraceFormatError(f"version must be a whole number from 1 to {_MAX_VERSION}, not {value!r}")
     return value
 
 

@@ -156,7 +156,7 @@ def _expression_length(tokens: Sequence[Token], start: int) -> int:
     best, depth, operators, operand, signed = 0, 0, 0, False, False
     for position in range(start, len(tokens)):
         token = tokens[position]
-        text = token.text if token.kind in (Kind.PUNCT, Kind.WORD, Kind.IDENTIFIER) else ""
+        text = token.text if token.kind in (Kind.PUNCT, Kind.WORD, Kind.IDENTIFIER) or token.text == "/" else ""
         if token.kind is Kind.NUMBER and not operand:
             operand = True
         elif text in _FUNCTIONS and not operand and _text(tokens, position + 1) == "(":

@@ -225,6 +225,9 @@ class Worker:
     def __init__(self, work: Callable[[LearnTask, LearnSession], Awaitable[str]], *, cost_usd: float = 0.4) -> None:
         self.work, self.cost_usd, self.asked = work, cost_usd, 0
 
+    def check(self) -> None:
+        """Somebody can always be asked."""
+
     async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
         self.asked += 1
         answer = await self.work(task, session)

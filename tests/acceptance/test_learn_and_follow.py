@@ -34,6 +34,9 @@ class Spy:
     name: str = "claude"
     bills: list[float] = field(default_factory=list)
 
+    def check(self) -> None:
+        self.inner.check()
+
     async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
         learned = await self.inner.solve(task, session)
         self.bills.append(learned.cost_usd)
