@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, ToolError
@@ -93,7 +96,9 @@ class ClaudeLearner:
     def _options(self, *, env: dict[str, str] | None = None, **more: Any) -> ClaudeAgentOptions:
         from claude_agent_sdk import ClaudeAgentOptions
 
+        leash, leash_env = leashed_cli()
         return ClaudeAgentOptions(
+            cli_path=leash,
             tools=[],
             setting_sources=[],
             strict_mcp_config=True,
@@ -104,7 +109,7 @@ class ClaudeLearner:
             cwd=self.settings.workspace,
             extra_args={"no-session-persistence": None, "disable-slash-commands": None},
             stderr=lambda line: log.debug("claude: %s", line, extra={"action": "cli_stderr"}),
-            env=self._environment() | (env or {}),
+            env=self._environment() | leash_env | (env or {}),
             **more,
         )
 
@@ -146,6 +151,20 @@ class ClaudeLearner:
 
     def _server(self) -> str:
         return self.settings.learner.base_url or "the Anthropic API"
+
+
+def leashed_cli() -> tuple[Path | None, dict[str, str]]:
+    """The script that ties the bundled CLI's life to ours, and its environment; (None, {}) where that can't be had.
+
+    Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    import claude_agent_sdk
+
+    binary = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
+    script = Path(__file__).with_name("leash.sh")
+    if not binary.is_file() or not os.access(script, os.X_OK) or shutil.which("setpriv") is None:
+        return None, {}
+    return script, {"LLMOS_CLAUDE_CLI": str(binary)}
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -204,14 +205,35 @@ def test_after_a_kill_the_run_is_interrupted_and_the_reservation_charged(door: D
         deadline = time.monotonic() + TIMEOUT_S
         while len(server.conversation) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert clis_of(door) != []
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=TIMEOUT_S)
+        assert gone(lambda: clis_of(door) == []), "the CLI lives on and keeps asking"
     assert door("Calculate 1 + 1").stdout == "2\n"
     interrupted = door.json("runs", "list")["runs"][-1]
-    assert interrupted["status"] == "interrupted"
+    assert (interrupted["status"], interrupted["cost_usd"]) == ("interrupted", 2.0)
     battery = door.json("battery")
     assert (battery["reserved_usd"], battery["spent_usd"], battery["balance_usd"]) == (0.0, 2.0, 8.0)
     assert [path.name for path in door.workspace.iterdir()] == ["a.txt"]
+
+
+def clis_of(door: Door) -> list[int]:
+    """The processes that have this test's Claude folder in their environment and are no Python."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_ours = str(door.folder / "user").encode() in (process / "environ").read_bytes()
+            if is_ours and "_bundled/claude" in (process / "cmdline").read_text():
+                found.append(int(process.name))
+    return found
+
+
+def gone(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    """Whether a condition comes true within some seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
 
 
 # ---------------------------------------------------------------------------------------------- the Python API
