@@ -20,7 +20,7 @@ from typing import Any
 
 from llmos.trace.answer import explain_answer
 from llmos.trace.evidence import Evidence, leaves, token_bounded
-from llmos.trace.leaks import constants, day_forms, forms, in_a_name, mentions, pieces
+from llmos.trace.leaks import begins_or_ends, constants, day_forms, forms, in_a_name, mentions, pieces
 from llmos.trace.lex import (
     Kind,
     Token,
@@ -214,12 +214,14 @@ class _Inducer:
         """Slots whose value, or its name, stem or a number made of it, still stands in a constant part of a step."""
         words = {token.text.casefold() for token in tokens if token.kind is Kind.WORD}
         steps = [draft.steps[i] for i in draft.kept]
-        return {
+        leaking = {
             position
             for position in draft.found.used
             for form in forms(tokens[position])
             if any((in_a_name if form in words else mentions)(form, step) for step in steps)
         }
+        named = {i for i in draft.found.used if tokens[i].kind in (Kind.QUOTED, Kind.IDENTIFIER)}
+        return leaking | {i for i in named if any(begins_or_ends(tokens[i].value, step) for step in steps)}
 
     def _too_general(self, tokens: list[Token], draft: _Draft) -> bool:
         """Fewer than two words or constraints would hold the template."""

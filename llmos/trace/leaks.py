@@ -55,6 +55,13 @@ def mentions(form: str, step: Step) -> bool:
     return not _only_looked_up(bounded, "\n".join(texts), [name.casefold() for name in holders])
 
 
+def begins_or_ends(value: str, step: Step) -> bool:
+    """Whether a value, however short, begins or ends a single constant word of a step (a: a0)."""
+    value = value.casefold()
+    words = [text.casefold() for expr in step.args.values() for text in constants(expr) if not re.search(r"\s", text)]
+    return any(word != value and (word.startswith(value) or word.endswith(value)) for word in words if value)
+
+
 def in_a_name(form: str, step: Step) -> bool:
     """Whether a form that is also a word of the goal stands in a step's constant text as a part of a file's name."""
     name = rf"(?<=[/_.-]){re.escape(form)}(?![^\W_])|(?<![^\W_]){re.escape(form)}(?=[/_-]|\.\w)"

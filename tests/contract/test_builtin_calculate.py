@@ -141,3 +141,8 @@ def test_any_text_has_a_value_or_a_sentence(text: str) -> None:
     except ToolError:
         return
     assert math.isfinite(value)
+
+
+@pytest.mark.parametrize(("expression", "value"), [("1,240 + 3", 1243), ("15% of 1,240", 186), ("max(1,200)", 200)])
+def test_thousands_may_be_written_with_commas_outside_calls(expression: str, value: int) -> None:
+    assert evaluate(expression) == value

@@ -729,3 +729,9 @@ def test_induction_never_shares_a_slot_between_two_runs_of_values(lab: Lab) -> N
     found = lab.match(first, "Convert a.csv to b.json")
     assert isinstance(found, Match)
     assert not isinstance(found, Miss)
+
+
+def test_a_short_value_that_begins_a_constant_does_not_vary() -> None:
+    mix = plugin("mix")
+    trace = learned("Mix 'ab' into the paint", step("mix", {"p": "ab", "q": "ab0"}, "ok"), extra=[mix])
+    assert refused(trace, "Mix 'cd' into the paint")

@@ -69,6 +69,8 @@ def _normal(text: str) -> str:
     text = text.rstrip("=? ").lstrip("= ")
     for written, operator in (("×", "*"), ("·", "*"), ("÷", "/"), ("−", "-"), ("–", "-"), ("^", "**")):  # noqa: RUF001
         text = text.replace(written, operator)
+    if not re.search(r"[A-Za-z]", text.replace("of", "")):  # in a call, a comma parts arguments
+        text = re.sub(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", lambda found: found[0].replace(",", ""), text)
     return re.sub(r"(\d+(?:\.\d+)?|\.\d+)\s*%\s*of\b", r"(\1/100)*", text)
 
 
