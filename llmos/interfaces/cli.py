@@ -398,6 +398,7 @@ def parse(args: Sequence[str], line: Line, *, prog_name: str) -> Action | None:
 def main(argv: Sequence[str] | None = None, *, prog_name: str | None = None) -> int:
     """Run one command line (by default the process's own) and return its exit code; nothing is raised."""
     args = list(sys.argv[1:] if argv is None else argv)
+    args = ["--help"] if args == ["help"] else args  # nobody means it as a goal to be paid for
     if prog_name is None:
         prog_name = "python boot.py" if Path(sys.argv[0]).name == "boot.py" else "llmos"
     _prepare_streams()
