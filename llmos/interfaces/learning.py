@@ -22,7 +22,9 @@ from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
 from llmos.settings import LearnerSettings
+from llmos.trace.codec import validate
 from llmos.trace.induce import NotATrace, ToolFacts, induce, step_ids
+from llmos.trace.program import Trace
 from llmos.trace.run import Mode, RunStatus, StepRecord
 
 log = logging.getLogger(__name__)
@@ -121,12 +123,7 @@ class Learning:
 
     async def _admit(self, run: Running) -> None:
         """Turn the finished run into a stored trace, or say why it is none."""
-        facts = {tool.name: tool_facts(tool) for tool in self.registry}
-        try:
-            trace = await asyncio.to_thread(induce, run.run, facts, self.surroundings.constants())
-        except Exception as error:  # the answer is paid for: it is given, whatever becomes of the trace
-            log.exception("induction broke", extra={"action": "induction_broke", "run_id": run.run.id})
-            trace = NotATrace(reason=f"induction broke on it ({type(error).__name__}: {error})")
+        trace = await self._induced(run)
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")
@@ -134,6 +131,18 @@ class Learning:
         stored = await self.traces.add(trace)
         run.update(trace_id=stored.id, trace_version=stored.version)
         self.bus.publish(TraceStored(run_id=run.run.id, trace=stored.label, status=str(stored.status)))
+
+    async def _induced(self, run: Running) -> Trace | NotATrace:
+        """The run's trace; the answer is paid for and is given, even where induction breaks on the run."""
+        facts = {tool.name: tool_facts(tool) for tool in self.registry}
+        try:
+            trace = await asyncio.to_thread(induce, run.run, facts, self.surroundings.constants())
+            if isinstance(trace, Trace):
+                validate(trace)
+        except Exception as error:
+            log.exception("induction broke", extra={"action": "induction_broke", "run_id": run.run.id})
+            return NotATrace(reason=f"induction broke on it ({type(error).__name__}: {error})")
+        return trace
 
 
 def tool_facts(tool: Tool) -> ToolFacts:

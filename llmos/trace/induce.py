@@ -229,7 +229,7 @@ class _Inducer:
         words = [t for i, t in enumerate(tokens) if i not in free and t.kind is not Kind.PUNCT and not is_noise(t)]
         held = sum(t.key not in _STOP for t in words)
         held += sum(_suffix(tokens[i]) != "" for i in free) + sum(i in draft.found.choices for i in free)
-        return bool(free) and held < 2
+        return bool(free) and (held < 2 or not words)
 
     # --- slots and their names -----------------------------------------------------------------------
 
