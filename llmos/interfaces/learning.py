@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.accounts import Reservation
@@ -48,6 +49,7 @@ class Learning:
     watchdog: Watchdog
     surroundings: Surroundings
     discover: Callable[[], Awaitable[None]]
+    _reserving: threading.Lock = field(default_factory=threading.Lock)
 
     async def learn(self, run: Running, reason: str) -> dict[str, Any]:
         """Solve a run's goal with the model; gives the outputs by step id, answer and trace go into the run.
@@ -84,9 +86,10 @@ class Learning:
 
     def _reserve(self, run_id: str, estimate_usd: float) -> Reservation:
         """Set aside what the run may cost at most; the estimate must fit before anything is asked."""
-        self.economy.check_budget(estimate_usd)
-        most = min(self.limits.max_usd_per_run, self.economy.available_usd)
-        return self.economy.reserve(most, run_id, f"learning: {self.limits.model}")
+        with self._reserving:  # or another run could take what was just found to suffice
+            self.economy.check_budget(estimate_usd)
+            most = min(self.limits.max_usd_per_run, self.economy.available_usd)
+            return self.economy.reserve(most, run_id, f"learning: {self.limits.model}")
 
     async def estimate(self, goal: str) -> float:
         """What learning is likely to cost, judged by similar goals learned before."""

@@ -148,6 +148,7 @@ def test_the_wheel_holds_every_source_file_and_what_goes_with_it(wheel: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("llmos/")}
     wanted = [*(ROOT / "llmos").rglob("*.py"), *(ROOT / "llmos").rglob("*.yaml"), ROOT / "llmos" / "py.typed"]
+    wanted.append(ROOT / "llmos" / "interfaces" / "leash.sh")
     assert packed == {file.relative_to(ROOT).as_posix() for file in wanted}
 
 
