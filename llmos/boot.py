@@ -17,6 +17,8 @@ from llmos.settings import Settings, load_settings
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from llmos.interfaces.admission import Admission
+    from llmos.interfaces.deciding import Deciding
     from llmos.interfaces.dispatcher import Dispatcher
     from llmos.interfaces.learner import Learner
     from llmos.kernel.scheduler import Scheduler
@@ -56,6 +58,8 @@ class LLMOS:
     traces: TraceStore
     memory: SemanticMemory
     scheduler: Scheduler
+    deciding: Deciding
+    admission: Admission
     dispatcher: Dispatcher
 
     def __init__(
@@ -186,6 +190,8 @@ class LLMOS:
         await self.mcp.register(self.registry, start=False)
 
     async def _wire(self, stack: AsyncExitStack) -> None:
+        from llmos.interfaces.admission import Admission
+        from llmos.interfaces.deciding import Deciding
         from llmos.interfaces.dispatcher import Dispatcher
         from llmos.interfaces.following import Following
         from llmos.interfaces.learning import Learning
@@ -205,21 +211,29 @@ class LLMOS:
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
-        stores: dict[str, Any] = {"traces": self.traces, "runs": self.runs, "economy": self.economy, "bus": self.bus}
-        following = Following(registry=self.registry, surroundings=surroundings, discover=self.mcp.discover, **stores)
+        self.deciding = Deciding(recall=self._recall, traces=self.traces, world=surroundings.world(self.registry))
+        self.admission = Admission(registry=self.registry, traces=self.traces, constants=surroundings.constants)
+        stores: dict[str, Any] = {"runs": self.runs, "economy": self.economy, "bus": self.bus}
+        following = Following(
+            registry=self.registry,
+            traces=self.traces,
+            surroundings=surroundings,
+            discover=self.mcp.discover,
+            **stores,
+        )
         learning = Learning(
             learner=learner,
             limits=limits,
             registry=self.registry,
             recall=self._recall,
+            admission=self.admission,
             watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
             surroundings=surroundings,
             discover=self.mcp.discover,
             **stores,
         )
         self.dispatcher = Dispatcher(
-            recall=self._recall,
-            world=surroundings.world,
+            deciding=self.deciding,
             clock=self._clock,
             following=following,
             learning=learning,

@@ -19,20 +19,17 @@ from llmos.errors import (
     NotPermittedError,
     StorageError,
 )
+from llmos.interfaces.deciding import Deciding
 from llmos.interfaces.following import Following
 from llmos.interfaces.learning import Learning
 from llmos.interfaces.results import Confirm, Explanation, Question, Result, candidate_shown, planned_step
 from llmos.interfaces.running import Running, result_of
 from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded
 from llmos.kernel.token_economy import TokenEconomy
-from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
-from llmos.memory.traces import TraceStore
-from llmos.trace.decide import Choice, Considered, Decision, consider, decide
+from llmos.trace.decide import Choice, Decision
 from llmos.trace.induce import step_ids
 from llmos.trace.lex import check_goal
-from llmos.trace.match import Match, World
-from llmos.trace.program import Trace
 from llmos.trace.run import Mode, Run, RunStatus
 
 log = logging.getLogger(__name__)
@@ -42,12 +39,10 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """Carries goals out. It alone knows both the kernel's side and the memory's."""
 
-    recall: Recall
-    traces: TraceStore
+    deciding: Deciding
     runs: RunStore
     economy: TokenEconomy
     bus: EventBus
-    world: World
     clock: Callable[[], datetime]
     following: Following
     learning: Learning
@@ -91,8 +86,8 @@ class Dispatcher:
     async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
         """What `handle` would do, and why; reads, but does nothing."""
         goal = check_goal(goal)
-        considered = await self._considered(goal) if mode != "learn" else []
-        decision = decide(considered) if mode != "learn" else Decision(choice=Choice.LEARN, reason="--mode learn")
+        asked = mode == "learn"
+        decision = Decision(choice=Choice.LEARN, reason="--mode learn") if asked else await self.deciding.decide(goal)
         found = decision.match
         estimate = 0.0 if found is not None else await self.learning.estimate(goal)
         choice, reason = str(decision.choice), decision.reason
@@ -121,31 +116,12 @@ class Dispatcher:
         if mode == "learn":
             decision = Decision(choice=Choice.LEARN, reason="learning was asked for")
         else:
-            decision = decide(await self._considered(run.run.goal))
+            decision = await self.deciding.decide(run.run.goal)
         if mode == "follow" and decision.choice is Choice.LEARN:
             raise NothingToFollowError(f"no trace is proven for this goal: {decision.reason}")
         label = decision.match.trace.label if decision.match else None
         self.bus.publish(Decided(run_id=run.run.id, decision=str(decision.choice), reason=decision.reason, trace=label))
         return decision
-
-    async def _considered(self, goal: str) -> list[Considered]:
-        """What recall finds, cheapest way first; the next way is only gone where nothing was proven."""
-        considered: list[Considered] = []
-        for how in ("exact", "skeleton", "semantic"):
-            for trace, cosine in await self._recalled(how, goal):
-                if any(one.trace.id == trace.id for one in considered):
-                    continue
-                negatives = frozenset(await self.traces.negatives(trace.id))
-                considered.append(consider(goal, trace, how=how, world=self.world, cosine=cosine, negatives=negatives))
-            if any(isinstance(one.outcome, Match) for one in considered):
-                break
-        return considered
-
-    async def _recalled(self, how: str, goal: str) -> list[tuple[Trace, float | None]]:
-        if how == "semantic":
-            return [(found.trace, found.cosine) for found in await self.recall.semantic(goal)]
-        found = await (self.recall.exact(goal) if how == "exact" else self.recall.skeleton(goal))
-        return [(trace, None) for trace in found]
 
     async def _confirmed(self, decision: Decision, mode: str, confirm: Confirm | None) -> Decision:
         assert decision.match is not None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, WatchdogError
+from llmos.interfaces.admission import Admission
 from llmos.interfaces.learner import Learner, LearnTask, Recorder
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
@@ -19,16 +19,10 @@ from llmos.kernel.token_economy import TokenEconomy, estimate_cost
 from llmos.kernel.watchdog import Watchdog
 from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
-from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool
 from llmos.settings import LearnerSettings
-from llmos.trace.codec import validate
-from llmos.trace.induce import NotATrace, ToolFacts, induce, step_ids
-from llmos.trace.program import Trace
+from llmos.trace.induce import NotATrace, step_ids
 from llmos.trace.run import Mode, RunStatus, StepRecord
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +36,7 @@ class Learning:
     limits: LearnerSettings
     registry: ToolRegistry
     recall: Recall
-    traces: TraceStore
+    admission: Admission
     runs: RunStore
     economy: TokenEconomy
     bus: EventBus
@@ -126,37 +120,10 @@ class Learning:
 
     async def _admit(self, run: Running) -> None:
         """Turn the finished run into a stored trace, or say why it is none."""
-        trace = await self._induced(run)
+        trace = await self.admission.admit(run.run)
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")
             return
-        stored = await self.traces.add(trace)
-        run.update(trace_id=stored.id, trace_version=stored.version)
-        self.bus.publish(TraceStored(run_id=run.run.id, trace=stored.label, status=str(stored.status)))
-
-    async def _induced(self, run: Running) -> Trace | NotATrace:
-        """The run's trace; the answer is paid for and is given, even where induction breaks on the run."""
-        facts = {tool.name: tool_facts(tool) for tool in self.registry}
-        try:
-            trace = await asyncio.to_thread(induce, run.run, facts, self.surroundings.constants())
-            if isinstance(trace, Trace):
-                validate(trace)
-        except Exception as error:
-            log.exception("induction broke", extra={"action": "induction_broke", "run_id": run.run.id})
-            return NotATrace(reason=f"induction broke on it ({type(error).__name__}: {error})")
-        return trace
-
-
-def tool_facts(tool: Tool) -> ToolFacts:
-    """What induction must know of a registered tool."""
-    properties: Mapping[str, Any] = tool.schema.get("properties", {})
-    enums = {name: tuple(map(str, schema["enum"])) for name, schema in properties.items() if schema.get("enum")}
-    return ToolFacts(
-        name=tool.name,
-        effect=tool.effect,
-        version=tool.version,
-        code_params=frozenset(tool.code_params),
-        payload_params=frozenset(tool.payload_params),
-        enums=enums,
-    )
+        run.update(trace_id=trace.id, trace_version=trace.version)
+        self.bus.publish(TraceStored(run_id=run.run.id, trace=trace.label, status=str(trace.status)))

@@ -15,6 +15,7 @@ from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
+from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext
 from llmos.settings import Settings, plain_environment
 from llmos.trace.match import World
@@ -39,9 +40,8 @@ class Surroundings:
     now: Callable[[], datetime]
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def world(self) -> World:
-        """What the gate may ask: whether a path exists in the workspace."""
+    def world(self, registry: ToolRegistry) -> World:
+        """What the gate may ask: whether a path exists in the workspace, and what a tool's parameter may be."""
         ctx = self.context("")
 
         def exists(path: str) -> bool:
@@ -50,7 +50,10 @@ class Surroundings:
             except Exception:
                 return False
 
-        return World(exists=exists)
+        def values(tool: str, parameter: str) -> frozenset[str] | None:
+            return registry.get(tool).values_of(parameter) if tool in registry else None
+
+        return World(exists=exists, values=values)
 
     def context(self, run_id: str) -> ToolContext:
         """What a tool may touch in this run."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import re
 import types
 import typing
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin
 from llmos.errors import InputError, NotPermittedError, PluginError
 from llmos.plugins.source import fingerprint
 from llmos.trace.program import Effect
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__llmos_tool__"
@@ -87,8 +90,9 @@ class Tool:
 
     `schema` is the JSON schema of the arguments object. `code_params` name the arguments that hold a
     procedure (SQL, Python, a command), `payload_params` those that hold content (a file's body): induction
-    treats them differently. `function(ctx, **arguments)` returns any JSON-able value. `source` is the file it
-    comes from (`builtin`, `mcp:SERVER`) and `line` where in it.
+    treats them differently. `values(parameter)` lists what a parameter may be at the moment. `function(ctx,
+    **arguments)` returns any JSON-able value. `source` is the file it comes from (`builtin`, `mcp:SERVER`) and
+    `line` where in it.
     """
 
     name: str
@@ -100,9 +104,24 @@ class Tool:
     open_world: bool = True
     code_params: tuple[str, ...] = ()
     payload_params: tuple[str, ...] = ()
+    values: Callable[[str], Iterable[str] | None] | None = None
     version: str = "1"
     source: str = "builtin"
     line: int | None = None
+
+    def values_of(self, parameter: str) -> frozenset[str] | None:
+        """What a parameter may take: its schema's enumeration or what the tool lists now; None: anything.
+
+        A tool that fails to list its values knows none, so that nothing is followed on them.
+        """
+        listed = self.schema.get("properties", {}).get(parameter, {}).get("enum")
+        if listed is None and self.values is not None:
+            try:
+                listed = self.values(parameter)
+            except Exception:  # a plugin's code, asked while a goal is decided
+                log.warning("values of %s.%s failed", self.name, parameter, exc_info=True, extra={"action": "values"})
+                listed = ()
+        return None if listed is None else frozenset(map(str, listed))
 
 
 def effect_of(
@@ -138,6 +157,7 @@ def llm_tool(
     effect: Effect | str | None = None,
     code: tuple[str, ...] = (),
     payload: tuple[str, ...] = (),
+    values: Callable[[str], Iterable[str] | None] | None = None,
     version: str | None = None,
 ) -> Callable[[F], F]:
     """Mark an async (or plain) function as a tool.
@@ -145,7 +165,9 @@ def llm_tool(
     `parameters` maps names to Python types (`{"shots": int}`); those with a default (in `defaults` or the
     function's signature) are optional. A full JSON schema object may stand instead, here or as `schema`. The
     function takes the parameters by name, or one dict called `args`; a parameter `ctx` receives the ToolContext.
-    A plain function runs in a thread, so that it may block. Without `version` the tool's source is its version.
+    A plain function runs in a thread, so that it may block. `values(parameter)` may list what a parameter can be at
+    the moment (None: anything); a goal that asks for something else is not followed. Without `version` the tool's
+    source is its version.
 
     Raises:
         PluginError: the name, the schema or the function's signature can't be used.
@@ -165,6 +187,7 @@ def llm_tool(
             open_world=open_world is not False,
             code=code,
             payload=payload,
+            values=values,
             version=version,
         )
         setattr(function, MARK, tool)
@@ -210,6 +233,7 @@ def build_tool(
     open_world: bool,
     code: tuple[str, ...],
     payload: tuple[str, ...],
+    values: Callable[[str], Iterable[str] | None] | None,
     version: str | None,
 ) -> Tool:
     """Wrap a function as a Tool and check that its signature takes what the schema promises."""
@@ -228,6 +252,7 @@ def build_tool(
         open_world=open_world,
         code_params=code,
         payload_params=payload,
+        values=values,
         version=version or fingerprint(function, schema),
         source=inspect.getsourcefile(inspect.unwrap(function)) or "",
         line=_line(function),

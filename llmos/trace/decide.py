@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from llmos.trace.lex import normalise
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.program import Effect, Status, Trace
+
+DEFAULT_BOUNDS: Mapping[Effect, float] = {Effect.PURE: 0.01, Effect.READ: 0.01, Effect.WRITE: 0.001}
+"""How likely a replay may be wrong, by the trace's effect; an effect that is missing needs a proof."""
 
 _WHOLLY = 1_000_000
 """`agreed` of a trace that was refused before its words were looked at: it is the nearest there is."""
@@ -19,6 +22,7 @@ class Choice(StrEnum):
 
     FOLLOW = "follow"
     CONFIRM = "confirm"
+    GUIDED = "guided"
     LEARN = "learn"
 
 
@@ -34,12 +38,16 @@ class Considered:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What to do, why in one sentence, and everything that was considered, nearest first."""
+    """What to do, why in one sentence, and everything that was considered, nearest first.
+
+    `match` is what would be followed or confirmed; `plan` the nearest trace, where it may help a learner.
+    """
 
     choice: Choice
     reason: str
     match: Match | None = None
     considered: tuple[Considered, ...] = ()
+    plan: Trace | None = None
 
 
 def consider(
@@ -66,7 +74,7 @@ def _refused(trace: Trace, rule: str, message: str) -> Miss:
     return Miss(trace=trace, template=trace.goals[0], rule=rule, words=(), message=message, agreed=_WHOLLY)
 
 
-def decide(considered: Sequence[Considered]) -> Decision:
+def decide(considered: Sequence[Considered], *, bounds: Mapping[Effect, float] = DEFAULT_BOUNDS) -> Decision:
     """Follow the most specific proven trace, ask where its effects or its standing need it, else learn."""
     proven = [one.outcome for one in considered if isinstance(one.outcome, Match)]
     ordered = tuple(considered)

@@ -27,24 +27,38 @@ _MAX_COMPARED = 60_000
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What the gate may ask about the surroundings: does a path exist in the workspace."""
+    """What the gate may ask about the surroundings.
+
+    `exists`: does a path exist in the workspace; `values`: what a parameter of a tool may take, in its tool's own
+    words (None: the tool does not say).
+    """
 
     exists: Callable[[str], bool] = lambda path: False
+    values: Callable[[str, str], frozenset[str] | None] = lambda tool, parameter: None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A proof that a goal is an instance of a trace; `anchors` counts the literal words that agreed."""
+    """A goal as an instance of a trace; `anchors` counts the literal words that agreed.
+
+    `doubt` is the upper bound of the chance that it is none: 0 is a proof. `wording` is the template that the
+    goal adds to the trace once it is confirmed (empty for a proof).
+    """
 
     trace: Trace
     template: str
     bindings: Mapping[str, str]
     anchors: int
+    wording: str = ""
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Miss:
-    """Why a goal is no instance of a trace: the rule that failed, the words it failed on, one sentence."""
+    """Why a goal is no instance of a trace: the rule that failed, the words it failed on, one sentence.
+
+    `near` binds every slot where only the wording is not proven: it may be confirmed or judged.
+    """
 
     trace: Trace
     template: str
@@ -52,6 +66,7 @@ class Miss:
     words: tuple[str, ...]
     message: str
     agreed: int = 0
+    near: Match | None = None
 
 
 def match(goal: str, trace: Trace, world: World | None = None) -> Match | Miss:
