@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
-from llmos.kernel.checks import evaluate_check
+from llmos.kernel.checks import Files, evaluate_check
 from llmos.plugins.registry import ToolRegistry, ToolResult, validate
 from llmos.plugins.tool import Tool, ToolContext
-from llmos.trace.program import CheckKind, Effect, Step, Trace, Verdict
+from llmos.trace.conditions import all_hold, phrase
+from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
 from llmos.trace.run import StepRecord
 from llmos.trace.transforms import table
-from llmos.trace.values import EnvRef, Scope, SecretRef, SlotRef, UnboundError, evaluate, references
+from llmos.trace.values import (
+    EnvRef,
+    Expr,
+    IndexRef,
+    ItemRef,
+    OutputRef,
+    Scope,
+    SecretRef,
+    SlotRef,
+    UnboundError,
+    evaluate,
+    references,
+)
+
+MAX_ITERATIONS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What following a trace came to: outputs by step id, the calls as made, the answer of this run."""
+    """What following a trace came to: outputs by the ids of steps and loops, the calls as made, this run's answer."""
 
     outputs: dict[str, Any]
     records: tuple[StepRecord, ...]
@@ -44,6 +60,7 @@ class Follower:
     secret: Callable[[str], str] | None = None
     records: list[StepRecord] = field(default_factory=list)
     effects_done: int = 0
+    iterations: int = 0
 
     async def run(self) -> Replay:
         """Preflight, then every step in order, then the answer.
@@ -55,20 +72,37 @@ class Follower:
         """
         self.preflight()
         outputs: dict[str, Any] = {}
-        for step in self.trace.steps:
-            outputs[step.id] = await self._step(step, self._scope(outputs))
+        self.iterations = 0
+        await self._nodes(self.trace.steps, self._scope(outputs), outputs)
+        await self._check_goal(self._scope(outputs))
         return Replay(outputs=outputs, records=tuple(self.records), answer=self._answer(outputs))
 
     def preflight(self) -> None:
         """Everything that can be known before the first effect."""
-        for step in self.trace.steps:
-            tool = self._tool(step)
-            for expr in step.args.values():
+        self.iterations = 0
+        for step in self.trace.calls:
+            self._tool(step)
+        for node in self.trace.nodes:
+            for expr in node.exprs:
                 for ref in references(expr):
                     if isinstance(ref, EnvRef | SecretRef):
-                        self._evaluated(step, ref, self._scope({}))
-            if not self._needs_outputs(step):
-                validate(tool, self._arguments(step, self._scope({})))
+                        self._evaluated(node, ref, self._scope({}))
+        self._foresee(self.trace.steps, self._scope({}))
+
+    def _foresee(self, nodes: Sequence[Node], scope: Scope) -> None:
+        """Check arguments and lists that are known already, for each entry of a list that is."""
+        for node in nodes:
+            if isinstance(node, Step):
+                refs = [ref for expr in node.args.values() for ref in references(expr)]
+                for ref in (one for one in refs if self._is_known((one,), scope)):
+                    self._evaluated(node, ref, scope)
+                if self._is_known(node.args.values(), scope):
+                    validate(self._tool(node), self._arguments(node, scope))
+            elif self._is_known(node.exprs, scope, node.id) and not _asks_for_files(node):
+                for inner in self._iterations(node, scope):
+                    self._foresee(node.steps, inner)
+            else:
+                self._foresee(node.steps, scope)
 
     def _tool(self, step: Step) -> Tool:
         if step.tool not in self.registry:
@@ -86,8 +120,14 @@ class Follower:
         return tool
 
     @staticmethod
-    def _needs_outputs(step: Step) -> bool:
-        return any(hasattr(ref, "step") for expr in step.args.values() for ref in references(expr))
+    def _is_known(exprs: Iterable[Expr], scope: Scope, own: str = "") -> bool:
+        """Whether neither an output of this run is needed nor the entry of a loop that is not under way (but `own`)."""
+        loops = {own, *scope.items}
+        refs = [ref for expr in exprs for ref in references(expr)]
+        return not any(
+            isinstance(ref, OutputRef) or (isinstance(ref, ItemRef | IndexRef) and ref.loop not in loops)
+            for ref in refs
+        )
 
     def _scope(self, outputs: Mapping[str, Any]) -> Scope:
         if self.secret is None:
@@ -97,16 +137,91 @@ class Follower:
     def _arguments(self, step: Step, scope: Scope) -> dict[str, Any]:
         return {name: self._evaluated(step, expr, scope) for name, expr in step.args.items()}
 
-    def _evaluated(self, step: Step, expr: Any, scope: Scope) -> Any:
+    def _evaluated(self, node: Node, expr: Any, scope: Scope) -> Any:
         try:
             return evaluate(expr, scope)
         except UnboundError as error:
-            raise self._diverged(step, str(error), actual=str(error)) from None
+            raise self._diverged(node, scope, str(error), actual=str(error)) from None
+
+    # --- loops and guards --------------------------------------------------------------------------
+
+    async def _nodes(self, nodes: Sequence[Node], scope: Scope, outputs: dict[str, Any]) -> None:
+        """Carry out nodes in order; `outputs`, which the scope reads, takes in what each gives.
+
+        A condition is asked once, at the first node that has it: what that node changes does not turn the others.
+        """
+        asked: list[tuple[Condition, bool]] = []
+        for node in nodes:
+            if not self._is_wanted(node, scope, asked):
+                continue
+            if isinstance(node, Loop):
+                outputs[node.id] = await self._loop(node, scope)
+            else:
+                outputs[node.id] = await self._step(node, scope)
+
+    def _is_wanted(self, node: Node, scope: Scope, asked: list[tuple[Condition, bool]]) -> bool:
+        for condition in node.when:
+            known = [answer for one, answer in asked if one == condition]
+            if not known:
+                known = [self._all_hold(node, (condition,), scope)]
+                asked.append((condition, known[0]))
+            if not known[0]:
+                return False
+        return True
+
+    async def _loop(self, loop: Loop, scope: Scope) -> list[dict[str, Any]]:
+        """One object for each iteration: its entry and the outputs of its steps."""
+        done: list[dict[str, Any]] = []
+        for inner in self._iterations(loop, scope):
+            await asyncio.sleep(0)
+            outputs = dict(scope.outputs)
+            await self._nodes(loop.steps, replace(inner, outputs=outputs), outputs)
+            made = {node.id: outputs[node.id] for node in loop.steps if node.id in outputs}
+            done.append({"each": inner.items[loop.id], **made})
+        return done
+
+    def _iterations(self, loop: Loop, scope: Scope) -> list[Scope]:
+        """A scope for each iteration; the whole list is looked at before the first one."""
+        entries = self._evaluated(loop, loop.over, scope)
+        if not isinstance(entries, list):
+            raise self._diverged(loop, scope, "expected a list to go through", expected="array", actual=entries)
+        if len(entries) > MAX_ITERATIONS - self.iterations:
+            message = f"expected at most {MAX_ITERATIONS:,} iterations, got a list of {len(entries):,}"
+            raise self._diverged(loop, scope, message, expected=MAX_ITERATIONS, actual=len(entries))
+        scopes: list[Scope] = []
+        for position, entry in enumerate(entries):
+            items, indexes = {**scope.items, loop.id: entry}, {**scope.indexes, loop.id: len(scopes)}
+            inner = replace(scope, items=items, indexes=indexes)
+            if self._all_hold(loop, loop.where, inner):
+                self._expect(loop, inner, position)
+                scopes.append(inner)
+        self.iterations += len(scopes)
+        return scopes
+
+    def _expect(self, node: Node, scope: Scope, position: int | None = None) -> None:
+        """Conditions that must hold for what the recording left open: of an entry of a loop, or before a call."""
+        for condition in node.expect:
+            if self._all_hold(node, (condition,), scope):
+                continue
+            expected = phrase(condition)
+            actual = evaluate(condition.value, scope) if position is None else scope.items[node.id]
+            where = "" if position is None else f"entry {position} of the list is of another kind: "
+            message = f"{where}expected that {expected}, got {actual!r}"
+            raise self._diverged(node, scope, message[:600], expected=expected, actual=actual)
+
+    def _all_hold(self, node: Node, conditions: Sequence[Condition], scope: Scope) -> bool:
+        try:
+            return all_hold(conditions, scope, self._files.exists)
+        except UnboundError as error:
+            raise self._diverged(node, scope, str(error), actual=str(error)) from None
+
+    # --- calls -------------------------------------------------------------------------------------
 
     async def _step(self, step: Step, scope: Scope) -> Any:
+        self._expect(step, scope)
         arguments = self._arguments(step, scope)
-        run_id = self.ctx.run_id
-        self.bus.publish(ToolCalled(run_id=run_id, tool=step.tool, args=arguments, step_id=step.id))
+        run_id, step_id = self.ctx.run_id, _label(step, scope)
+        self.bus.publish(ToolCalled(run_id=run_id, tool=step.tool, args=arguments, step_id=step_id))
         effect = max(step.effect, self.registry.get(step.tool).effect, key=lambda one: one.rank)
         self.effects_done += effect.changes_world
         result = await self.registry.call(step.tool, arguments, self.ctx)
@@ -118,11 +233,11 @@ class Follower:
                 is_error=result.is_error,
                 duration_s=result.duration_s,
                 output=result.output,
-                step_id=step.id,
+                step_id=step_id,
             )
         )
         if result.is_error:
-            self._refuse(step, effect, result)
+            self._refuse(step, scope, effect, result)
         self._check(step, result.output, scope)
         return result.output
 
@@ -140,32 +255,45 @@ class Follower:
             )
         )
 
-    def _refuse(self, step: Step, effect: Effect, result: ToolResult) -> None:
+    def _refuse(self, step: Step, scope: Scope, effect: Effect, result: ToolResult) -> None:
         if effect is Effect.WRITE:
             self.effects_done -= 1  # our writes are whole or not at all: this one was not
-        from_goal = any(isinstance(ref, SlotRef) for expr in step.args.values() for ref in references(expr))
+        listed = {node.id for node in self.trace.nodes if isinstance(node, Loop) and isinstance(node.over, SlotRef)}
+        refs = [ref for expr in step.args.values() for ref in references(expr)]
+        from_goal = any(isinstance(ref, SlotRef) or (isinstance(ref, ItemRef) and ref.loop in listed) for ref in refs)
         final = isinstance(result.error, NotPermittedError) or (isinstance(result.error, InputError) and from_goal)
         if result.error is not None and final and self.effects_done == 0:
             raise result.error
-        raise self._diverged(step, f"{step.tool} failed: {result.output}", expected="a result", actual=result.output)
+        message = f"{step.tool} failed: {result.output}"
+        raise self._diverged(step, scope, message, expected="a result", actual=result.output)
 
     def _check(self, step: Step, output: Any, scope: Scope) -> None:
         for check in step.checks:
-            verdict, actual = evaluate_check(check, output, scope, self._exists)
+            verdict, actual = evaluate_check(check, output, scope, self._files)
             if verdict is not Verdict.PASS:
                 expected = f"{check.kind} {check.expected}"
-                raise self._diverged(step, f"expected {expected}, got {actual}", expected=expected, actual=actual)
+                message = f"expected {expected}, got {actual}"
+                raise self._diverged(step, scope, message, expected=expected, actual=actual)
 
-    def _exists(self, path: str) -> bool:
-        try:
-            return self.ctx.resolve(path).exists()
-        except (NotPermittedError, OSError):
-            return False
+    async def _check_goal(self, scope: Scope) -> None:
+        """What shows in the workspace that the goal was reached."""
+        for check in self.trace.checks:
+            verdict, actual = await asyncio.to_thread(evaluate_check, check, None, scope, self._files)
+            if verdict is not Verdict.PASS:
+                expected = f"{check.kind} {check.expected}"
+                message = f"the goal was not reached: expected {expected}, got {actual}"
+                raise self._diverged(self.trace.steps[-1], scope, message, expected=expected, actual=actual)
 
-    def _diverged(self, step: Step, message: str, *, expected: Any = None, actual: Any = None) -> DivergenceError:
+    @property
+    def _files(self) -> Files:
+        return Files(resolve=self.ctx.resolve)
+
+    def _diverged(
+        self, node: Node, scope: Scope, message: str, *, expected: Any = None, actual: Any = None
+    ) -> DivergenceError:
         return DivergenceError(
-            f"{self.trace.label}, step {step.id}: {message}",
-            step_id=step.id,
+            f"{self.trace.label}, step {_label(node, scope)}: {message}",
+            step_id=_label(node, scope),
             expected=expected,
             actual=actual,
             effects_done=self.effects_done,
@@ -179,14 +307,37 @@ class Follower:
                 return as_answer(evaluate(answer.expr, self._scope(outputs)))
             except UnboundError:
                 pass
-        return as_answer(outputs[self.trace.steps[-1].id])
+        done = [node for node in self.trace.steps if node.id in outputs]
+        return _last_output(done[-1], outputs[done[-1].id]) if done else "Nothing had to be done."
 
     def _answer_holds(self, check: Any, outputs: Mapping[str, Any]) -> bool:
         step = check.expected.get("step") if isinstance(check.expected, dict) else None
         if check.kind is not CheckKind.LENGTH or not isinstance(step, str) or step not in outputs:
             return False
-        verdict, _ = evaluate_check(check, outputs[step], self._scope(outputs), self._exists)
+        verdict, _ = evaluate_check(check, outputs[step], self._scope(outputs), self._files)
         return verdict is Verdict.PASS
+
+
+def _label(node: Node, scope: Scope) -> str:
+    """A node's id with the numbers of the iterations it is in: `write[3]`."""
+    inside = scope.indexes if isinstance(node, Step) else {k: v for k, v in scope.indexes.items() if k != node.id}
+    return node.id + "".join(f"[{number}]" for number in inside.values())
+
+
+def _asks_for_files(loop: Loop) -> bool:
+    return any(c.kind in (ConditionKind.EXISTS, ConditionKind.MISSING) for c in (*loop.where, *loop.expect))
+
+
+def _last_output(node: Node, output: Any) -> str:
+    """What the last node gave; of a loop the last output of each iteration, one below the other."""
+    if isinstance(node, Step):
+        return as_answer(output)
+    told = [
+        _last_output(inner[-1], made[inner[-1].id])
+        for made in output
+        if (inner := [one for one in node.steps if one.id in made])
+    ]
+    return "\n".join(told) if told else "Nothing had to be done: there was no entry."
 
 
 def as_answer(value: Any) -> str:

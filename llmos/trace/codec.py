@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from llmos.errors import TraceFormatError
-from llmos.trace.lex import Kind, Place, Token, template_parts, template_tokens
+from llmos.trace.conditions import to_pair
+from llmos.trace.lex import template_parts
 from llmos.trace.program import (
     FORMAT_VERSION,
     Answer,
     Check,
     CheckKind,
+    Condition,
+    ConditionKind,
     Effect,
+    Guided,
+    Loop,
+    Node,
     Provenance,
     Slot,
     SlotType,
@@ -24,7 +30,8 @@ from llmos.trace.program import (
     Step,
     Trace,
 )
-from llmos.trace.values import Expr, OutputRef, SlotRef, parse, references, unparse
+from llmos.trace.validity import MAX_NESTED_LOOPS, validate
+from llmos.trace.values import Expr, parse, unparse
 
 S = TypeVar("S", bound=StrEnum)
 _MAX_YAML_CHARS = 2_000_000
@@ -43,9 +50,13 @@ def to_data(trace: Trace) -> dict[str, Any]:
     data["goals"] = list(trace.goals)
     if trace.slots:
         data["slots"] = {slot.name: _slot_data(slot) for slot in trace.slots}
-    data["steps"] = [_step_data(step) for step in trace.steps]
+    data["steps"] = [_node_data(node) for node in trace.steps]
     if answer := _answer_data(trace.answer):
         data["answer"] = answer
+    if trace.checks:
+        data["checks"] = [{str(check.kind): check.expected} for check in trace.checks]
+    if trace.guided is not None:
+        data["guided"] = _guided_data(trace.guided)
     data["provenance"] = str(trace.provenance)
     data["status"] = str(trace.status)
     for key in ("reason", "run_id", "model", "cost_usd"):
@@ -66,19 +77,52 @@ def _slot_data(slot: Slot) -> dict[str, Any]:
         data["parent"] = slot.parent
     if slot.inline:
         data["inline"] = True
+    if slot.many:
+        data["many"] = True
+    if slot.folded:
+        data["folded"] = True
+    if slot.examples:
+        data["examples"] = list(slot.examples)
     if slot.default is not None:
         data["default"] = slot.default
     return data
 
 
+def _node_data(node: Node) -> dict[str, Any]:
+    if isinstance(node, Step):
+        return _step_data(node)
+    data: dict[str, Any] = {"id": node.id, "for_each": unparse(node.over)}
+    for key in ("where", "expect", "when"):
+        if conditions := getattr(node, key):
+            data[key] = [to_pair(condition) for condition in conditions]
+    data["steps"] = [_node_data(inner) for inner in node.steps]
+    return data
+
+
 def _step_data(step: Step) -> dict[str, Any]:
     data: dict[str, Any] = {"id": step.id, "tool": step.tool}
+    if step.when:
+        data["when"] = [to_pair(condition) for condition in step.when]
+    if step.expect:
+        data["expect"] = [to_pair(condition) for condition in step.expect]
     data["args"] = {name: unparse(expr) for name, expr in step.args.items()}
     data["effect"] = str(step.effect)
     if step.tool_version is not None:
         data["tool_version"] = step.tool_version
     if step.checks:
         data["checks"] = [{str(check.kind): check.expected} for check in step.checks]
+    return data
+
+
+def _guided_data(guided: Guided) -> dict[str, Any]:
+    data: dict[str, Any] = {"goal": guided.goal}
+    if guided.slots:
+        data["slots"] = {slot.name: _slot_data(slot) for slot in guided.slots}
+    data["steps"] = [_node_data(node) for node in guided.steps]
+    if answer := _answer_data(guided.answer):
+        data["answer"] = answer
+    if guided.checks:
+        data["checks"] = [{str(check.kind): check.expected} for check in guided.checks]
     return data
 
 
@@ -105,7 +149,7 @@ def from_data(data: Any) -> Trace:
             "export it again with a matching LLM OS, or update this one."
         )
     _only(top, _TOP_KEYS, "the trace")
-    steps = tuple(_step(step, number) for number, step in enumerate(_list(top.get("steps"), "steps"), 1))
+    steps = _nodes(top.get("steps"), "steps")
     slots = _mapping(top.get("slots") or {}, "slots")
     trace = Trace(
         id=_trace_id(top),
@@ -114,6 +158,7 @@ def from_data(data: Any) -> Trace:
         slots=tuple(_slot(str(name), slot) for name, slot in slots.items()),
         steps=steps,
         answer=_answer(top.get("answer") or {}),
+        checks=tuple(_check(one, "checks") for one in _list(top.get("checks") or [], "checks", empty=True)),
         provenance=_enum(Provenance, top.get("provenance", "imported"), "provenance"),
         status=_enum(Status, top.get("status", "candidate"), "status"),
         reason=str(top.get("reason", "")),
@@ -122,13 +167,16 @@ def from_data(data: Any) -> Trace:
         model=_optional_text(top.get("model"), "model"),
         cost_usd=_dollars(top.get("cost_usd", 0.0)),
         created_at=_time(top.get("created_at")),
+        guided=_guided(top["guided"]) if top.get("guided") is not None else None,
     )
     validate(trace)
+    if trace.guided_program is not None:
+        validate(trace.guided_program)
     return trace
 
 
 _TOP_KEYS = {
-    *("format", "id", "version", "description", "goals", "slots", "steps", "answer", "provenance"),
+    *("format", "id", "version", "description", "goals", "slots", "steps", "answer", "checks", "guided", "provenance"),
     *("status", "reason", "run_id", "model", "cost_usd", "created_at"),
 }
 
@@ -136,7 +184,7 @@ _TOP_KEYS = {
 def _slot(name: str, data: Any) -> Slot:
     where = f"slot {name!r}"
     fields = _mapping({"type": data} if isinstance(data, str) else data, where)
-    _only(fields, {"type", "values", "suffix", "parent", "inline", "default"}, where)
+    _only(fields, {"type", "values", "suffix", "parent", "inline", "many", "folded", "examples", "default"}, where)
     if not name.isidentifier():
         raise TraceFormatError(f"{where}: a slot's name is letters, digits and _")
     if name in ("steps", "env", "secret"):
@@ -148,6 +196,9 @@ def _slot(name: str, data: Any) -> Slot:
         suffix=_optional_text(fields.get("suffix"), f"{where}: suffix"),
         parent=_optional_text(fields.get("parent"), f"{where}: parent"),
         inline=fields.get("inline") is True,
+        many=_flag(fields.get("many", False), f"{where}: many"),
+        folded=_flag(fields.get("folded", False), f"{where}: folded"),
+        examples=tuple(_examples(fields.get("examples") or [], f"{where}: examples")),
         default=_optional_text(fields.get("default"), f"{where}: default"),
     )
     if slot.type is SlotType.CHOICE and not slot.values:
@@ -155,10 +206,57 @@ def _slot(name: str, data: Any) -> Slot:
     return slot
 
 
-def _step(data: Any, number: int) -> Step:
+def _examples(data: Any, where: str) -> Iterator[str]:
+    for value in _list(data, where, empty=True):
+        if not isinstance(value, str) or not value.strip():
+            raise TraceFormatError(f"{where}: each is a text that is not empty")
+        yield value
+
+
+def _nodes(data: Any, where: str, depth: int = 0) -> tuple[Node, ...]:
+    return tuple(_node(node, number, depth) for number, node in enumerate(_list(data, where), 1))
+
+
+def _node(data: Any, number: int, depth: int) -> Node:
     fields = _mapping(data, f"step {number}")
     where = f"step {fields.get('id', number)!r}"
-    _only(fields, {"id", "tool", "args", "effect", "tool_version", "checks"}, where)
+    return _loop(fields, where, depth) if "for_each" in fields else _step(fields, where)
+
+
+def _loop(fields: dict[str, Any], where: str, depth: int) -> Loop:
+    _only(fields, {"id", "for_each", "where", "expect", "when", "steps"}, where)
+    if depth == MAX_NESTED_LOOPS:
+        raise TraceFormatError(f"{where}: more than {MAX_NESTED_LOOPS} loops in one another")
+    return Loop(
+        id=_text(fields, "id", where),
+        over=_expr(fields["for_each"], f"{where}: for_each"),
+        steps=_nodes(fields.get("steps"), f"{where}: steps", depth + 1),
+        where=_conditions(fields.get("where"), f"{where}: where"),
+        expect=_conditions(fields.get("expect"), f"{where}: expect"),
+        when=_conditions(fields.get("when"), f"{where}: when"),
+    )
+
+
+def _conditions(data: Any, where: str) -> tuple[Condition, ...]:
+    return tuple(condition_from(one, where) for one in _list(data or [], where, empty=True))
+
+
+def condition_from(data: Any, where: str = "condition") -> Condition:
+    """Read a pair such as `exists: out.txt` as a condition."""
+    fields = _mapping(data, where)
+    if len(fields) != 1:
+        raise TraceFormatError(f"{where}: a condition is one pair such as `exists: out.txt`")
+    name, asked = next(iter(fields.items()))
+    kind = _enum(ConditionKind, name, where)
+    if not kind.compares:
+        return Condition(kind=kind, value=_expr(asked, where))
+    if not isinstance(asked, list) or len(asked) != 2:
+        raise TraceFormatError(f"{where}: {kind} compares two values: `{kind}: [VALUE, EXPECTED]`")
+    return Condition(kind=kind, value=_expr(asked[0], where), expected=_expr(asked[1], where))
+
+
+def _step(fields: dict[str, Any], where: str) -> Step:
+    _only(fields, {"id", "tool", "args", "effect", "tool_version", "checks", "when", "expect"}, where)
     args = _mapping(fields.get("args") or {}, f"{where}: args")
     return Step(
         id=_text(fields, "id", where),
@@ -167,6 +265,8 @@ def _step(data: Any, number: int) -> Step:
         effect=_enum(Effect, fields.get("effect", "unknown"), f"{where}: effect"),
         tool_version=_optional_text(fields.get("tool_version"), f"{where}: tool_version"),
         checks=tuple(_check(check, where) for check in _list(fields.get("checks") or [], where, empty=True)),
+        when=_conditions(fields.get("when"), f"{where}: when"),
+        expect=_conditions(fields.get("expect"), f"{where}: expect"),
     )
 
 
@@ -176,6 +276,19 @@ def _check(data: Any, where: str) -> Check:
         raise TraceFormatError(f"{where}: a check is one pair such as `output_type: object`")
     kind, expected = next(iter(fields.items()))
     return Check(kind=_enum(CheckKind, kind, f"{where}: check"), expected=expected)
+
+
+def _guided(data: Any) -> Guided:
+    fields = _mapping(data, "guided")
+    _only(fields, {"goal", "slots", "steps", "answer", "checks"}, "guided")
+    slots = _mapping(fields.get("slots") or {}, "guided: slots")
+    return Guided(
+        goal=_goal(fields.get("goal")),
+        slots=tuple(_slot(str(name), slot) for name, slot in slots.items()),
+        steps=_nodes(fields.get("steps"), "guided: steps"),
+        answer=_answer(fields.get("answer") or {}),
+        checks=tuple(_check(one, "guided") for one in _list(fields.get("checks") or [], "guided: checks", empty=True)),
+    )
 
 
 def _answer(data: Any) -> Answer:
@@ -193,53 +306,6 @@ def _expr(value: Any, where: str) -> Expr:
         return parse(value)
     except TraceFormatError as error:
         raise TraceFormatError(f"{where}: {error}") from None
-
-
-def validate(trace: Trace) -> None:
-    """Check what the types can't say: references resolve, every slot stands in a template and is consumed.
-
-    Raises:
-        TraceFormatError: the first thing that does not hold.
-    """
-    names = {slot.name for slot in trace.slots}
-    required = {slot.name for slot in trace.slots if slot.default is None}
-    for goal in trace.goals:
-        places = [part.slot for part in template_parts(goal) if isinstance(part, Place)]
-        if places and not any(
-            isinstance(part, Token) and part.kind is not Kind.PUNCT for part in template_tokens(goal)
-        ):
-            raise TraceFormatError(f"goal template {goal!r} has no word of its own, so it would fit any goal")
-        if len(places) != len(set(places)) or not required <= set(places) <= names:
-            raise TraceFormatError(
-                f"goal template {goal!r} must name each of its slots exactly once: {sorted(names) or 'it has none'}"
-            )
-    done: set[str] = set()
-    consumed: set[str] = set()
-    for step in trace.steps:
-        for expr in step.args.values():
-            consumed |= _check_references(expr, f"step {step.id!r}", names, done)
-        for check in step.checks:
-            if check.kind is CheckKind.FILE_EXISTS:
-                _check_references(_expr(check.expected, f"step {step.id!r}"), f"step {step.id!r}", names, done)
-        if step.id in done or not step.id.replace("-", "_").isidentifier():
-            raise TraceFormatError(f"step id {step.id!r} must be unique, of letters, digits, _ and -")
-        done.add(step.id)
-    if trace.answer.expr is not None:
-        _check_references(trace.answer.expr, "answer", names, done)
-    if unused := names - consumed:
-        raise TraceFormatError(f"slot {sorted(unused)[0]!r} is used by no step, so it can't vary; write it as text")
-
-
-def _check_references(expr: Expr, where: str, slots: set[str], done: set[str]) -> set[str]:
-    used: set[str] = set()
-    for ref in references(expr):
-        if isinstance(ref, SlotRef):
-            if ref.name not in slots:
-                raise TraceFormatError(f"{where}: there is no slot {ref.name!r}")
-            used.add(ref.name)
-        if isinstance(ref, OutputRef) and ref.step not in done:
-            raise TraceFormatError(f"{where}: step {ref.step!r} is not an earlier step")
-    return used
 
 
 # --- text ------------------------------------------------------------------------------------------
@@ -344,6 +410,12 @@ def _list(data: Any, where: str, *, empty: bool = False) -> list[Any]:
 def _only(data: Mapping[str, Any], allowed: set[str], where: str) -> None:
     if unknown := sorted(str(key) for key in data if key not in allowed):
         raise TraceFormatError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(allowed))}")
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise TraceFormatError(f"{where} must be true or false, not {value!r}")
+    return value
 
 
 def _text(data: Mapping[str, Any], key: str, where: str) -> str:

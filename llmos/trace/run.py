@@ -11,11 +11,17 @@ from llmos.trace.program import Effect
 
 
 class Mode(StrEnum):
-    """Who solved the goal."""
+    """Who solved the goal; JUDGED is a replay that a small model agreed to, NONE that nobody began."""
 
     LEARNER = "learner"
     GUIDED = "guided"
     FOLLOWER = "follower"
+    JUDGED = "judged"
+    NONE = "none"
+
+    @property
+    def is_replay(self) -> bool:
+        return self in (Mode.FOLLOWER, Mode.JUDGED)
 
 
 class RunStatus(StrEnum):

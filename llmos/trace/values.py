@@ -2,9 +2,10 @@
 
 In text form an expression is a JSON value whose strings may hold `${{ reference | transform(arg) }}`.
 A string that is one such hole keeps the type of its value; otherwise the holes are pasted into the text.
-References: a slot name, `steps.ID.path[0].to.value`, `env.NAME`, `secret.NAME`. `$${{` is a literal `${{`,
-and so is a JSON string in a hole (`${{ "$" }}`). An argument the model wrote itself is `{$opaque: value}`; an
-object whose only key is literally `$opaque` is written `{$$opaque: value}`.
+References: a slot name, `steps.ID.path[0].to.value`, `env.NAME`, `secret.NAME`, and inside the loop LOOP its current
+entry `each.LOOP.path` and the number of the iteration `index.LOOP`. `$${{` is a literal `${{`,
+and so is a JSON string in a hole (`${{ "$" }}`). An argument the model wrote itself is `{$opaque: value, for: text}`,
+with what it was written for; an object with these keys, or `$opaque` alone, is written with `$$opaque`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,23 @@ class EnvRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemRef:
+    """A value inside the current entry of an enclosing loop."""
+
+    loop: str
+    path: ValuePath = ()
+    transforms: tuple[Transform, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRef:
+    """The number of the current iteration of an enclosing loop, from 0."""
+
+    loop: str
+    transforms: tuple[Transform, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SecretRef:
     """A secret, by name only; looked up at replay, never stored."""
 
@@ -72,16 +90,20 @@ class SecretRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Opaque:
-    """A value the model wrote itself; it stands only while everything it could depend on is unchanged."""
+    """A value the model wrote itself; it stands only while everything it could depend on is unchanged.
+
+    `purpose` says what it was written for; two of one value are equal whatever that was.
+    """
 
     value: Any
+    purpose: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
     """Constant pieces and references pasted into one string."""
 
-    parts: tuple[str | SlotRef | OutputRef | EnvRef | SecretRef, ...]
+    parts: tuple[str | Ref, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +120,9 @@ class Record:
     fields: tuple[tuple[str, Expr], ...]
 
 
-Ref: TypeAlias = SlotRef | OutputRef | EnvRef | SecretRef
-Expr: TypeAlias = Const | SlotRef | OutputRef | EnvRef | SecretRef | Opaque | Text | ListExpr | Record
+ValueRef: TypeAlias = SlotRef | OutputRef | EnvRef | ItemRef | IndexRef
+Ref: TypeAlias = ValueRef | SecretRef
+Expr: TypeAlias = Const | Ref | Opaque | Text | ListExpr | Record
 
 
 class UnboundError(LookupError):
@@ -112,11 +135,17 @@ def _no_secret(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What the references of one replay resolve to; `outputs` maps step ids to their outputs."""
+    """What the references of one replay resolve to.
+
+    `outputs` maps step ids to their outputs, `items` and `indexes` the ids of the loops that are under way to the
+    current entry and its number.
+    """
 
     slots: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, Any] = field(default_factory=dict)
+    items: Mapping[str, Any] = field(default_factory=dict)
+    indexes: Mapping[str, int] = field(default_factory=dict)
     secret: Callable[[str], str] = _no_secret
 
 
@@ -137,12 +166,12 @@ def evaluate(expr: Expr, scope: Scope) -> Any:
             return {key: evaluate(value, scope) for key, value in fields}
         case SecretRef(name=name):
             return scope.secret(name)
-        case SlotRef() | OutputRef() | EnvRef():
+        case SlotRef() | OutputRef() | EnvRef() | ItemRef() | IndexRef():
             value = _transformed(expr, _base_value(expr, scope))
             return copy.deepcopy(value) if isinstance(value, dict | list) else value
 
 
-def _base_value(ref: SlotRef | OutputRef | EnvRef, scope: Scope) -> Any:
+def _base_value(ref: ValueRef, scope: Scope) -> Any:
     match ref:
         case SlotRef(name=name):
             if name not in scope.slots:
@@ -156,6 +185,14 @@ def _base_value(ref: SlotRef | OutputRef | EnvRef, scope: Scope) -> Any:
             if step not in scope.outputs:
                 raise UnboundError(f"step {step!r} has not run")
             return value_at(scope.outputs[step], path, root=f"steps.{step}")
+        case ItemRef(loop=loop, path=path):
+            if loop not in scope.items:
+                raise UnboundError(f"the loop {loop!r} is not under way")
+            return value_at(scope.items[loop], path, root=f"each.{loop}")
+        case IndexRef(loop=loop):
+            if loop not in scope.indexes:
+                raise UnboundError(f"the loop {loop!r} is not under way")
+            return scope.indexes[loop]
 
 
 def value_at(value: Any, path: ValuePath, *, root: str = "value") -> Any:
@@ -170,11 +207,11 @@ def value_at(value: Any, path: ValuePath, *, root: str = "value") -> Any:
     return value
 
 
-def _transformed(ref: SlotRef | OutputRef | EnvRef, value: Any) -> Any:
+def _transformed(ref: ValueRef, value: Any) -> Any:
     for transform in ref.transforms:
         try:
             value = TRANSFORMS[transform.name](value, *transform.args)
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError) as error:
             raise UnboundError(f"{transform.name} does not apply to {value!r}: {error}") from error
     return value
 
@@ -191,7 +228,7 @@ def as_text(value: Any) -> str:
 def references(expr: Expr) -> Iterator[Ref]:
     """Every reference in an expression, left to right."""
     match expr:
-        case SlotRef() | OutputRef() | EnvRef() | SecretRef():
+        case SlotRef() | OutputRef() | EnvRef() | SecretRef() | ItemRef() | IndexRef():
             yield expr
         case Text(parts=parts):
             yield from (part for part in parts if not isinstance(part, str))
@@ -242,8 +279,8 @@ def parse(data: Any) -> Expr:
         items = tuple(parse(item) for item in data)
         return _folded(ListExpr(items=items), items)
     if isinstance(data, dict):
-        if set(data) == {"$opaque"}:
-            return Opaque(value=data["$opaque"])
+        if "$opaque" in data and set(data) <= {"$opaque", "for"}:
+            return Opaque(value=data["$opaque"], purpose=_purpose(data.get("for", "")))
         fields = tuple((_key(key, data), parse(value)) for key, value in data.items())
         return _folded(Record(fields=fields), tuple(value for _, value in fields))
     if data is not None and not isinstance(data, bool | int | float):
@@ -253,11 +290,22 @@ def parse(data: Any) -> Expr:
     return Const(value=data)
 
 
+def _purpose(data: Any) -> str:
+    if not isinstance(data, str):
+        raise TraceFormatError(f"what a value was written `for` must be a text, not {data!r}")
+    return data
+
+
 def _key(key: Any, data: Mapping[Any, Any]) -> str:
-    """A key as it was meant: `$$opaque` alone in an object is a literal `$opaque`."""
+    """A key as it was meant: `$$opaque`, alone in an object or beside `for`, is a literal `$opaque`."""
     if not isinstance(key, str):
         raise TraceFormatError(f"the key {key!r} must be a text; put it in quotes")
-    return key[1:] if len(data) == 1 and _OPAQUE.fullmatch(key) else key
+    return key[1:] if _OPAQUE.fullmatch(key) and _looks_opaque(data) else key
+
+
+def _looks_opaque(data: Mapping[Any, Any]) -> bool:
+    """Whether an object has the keys of an opaque value, however many dollars are in front."""
+    return len(data) == 1 or (len(data) == 2 and "for" in data)
 
 
 def _folded(expr: ListExpr | Record, children: tuple[Expr, ...]) -> Expr:
@@ -309,7 +357,7 @@ def parse_reference(source: str) -> Ref:
     head = re.match(_NAME, source)
     if head is None:
         raise TraceFormatError(
-            f"${{{{ {source} }}}} is not a reference: start with a slot name, steps., env. or secret."
+            f"${{{{ {source} }}}} is not a reference: start with a slot name, steps., each., index., env. or secret."
         )
     name, position = head.group(0), head.end()
     path: list[str | int] = []
@@ -345,6 +393,10 @@ def _build_reference(source: str, name: str, path: list[str | int], transforms: 
         return OutputRef(step=path[0], path=tuple(path[1:]), transforms=transforms)
     if name == "env" and len(path) == 1 and isinstance(path[0], str):
         return EnvRef(name=path[0], transforms=transforms)
+    if name == "each" and path and isinstance(path[0], str):
+        return ItemRef(loop=path[0], path=tuple(path[1:]), transforms=transforms)
+    if name == "index" and len(path) == 1 and isinstance(path[0], str):
+        return IndexRef(loop=path[0], transforms=transforms)
     if name == "secret" and len(path) == 1 and isinstance(path[0], str) and not transforms:
         return SecretRef(name=path[0])
     if path:
@@ -357,8 +409,8 @@ def unparse(expr: Expr) -> Any:
     match expr:
         case Const(value=value):
             return _escaped(value)
-        case Opaque(value=value):
-            return {"$opaque": value}
+        case Opaque(value=value, purpose=purpose):
+            return {"$opaque": value, "for": purpose} if purpose else {"$opaque": value}
         case Text(parts=parts):
             return "".join(
                 _escaped_part(part, parts[i + 1 :]) if isinstance(part, str) else _hole(part)
@@ -368,7 +420,7 @@ def unparse(expr: Expr) -> Any:
             return [unparse(item) for item in items]
         case Record(fields=fields):
             return _escaped_key({key: unparse(value) for key, value in fields})
-        case SlotRef() | OutputRef() | EnvRef() | SecretRef():
+        case SlotRef() | OutputRef() | EnvRef() | SecretRef() | ItemRef() | IndexRef():
             return _hole(expr)
 
 
@@ -383,11 +435,9 @@ def _escaped(value: Any) -> Any:
 
 
 def _escaped_key(data: dict[str, Any]) -> dict[str, Any]:
-    return (
-        {f"${key}": item for key, item in data.items()}
-        if len(data) == 1 and _OPAQUE.fullmatch(next(iter(data)))
-        else data
-    )
+    if not _looks_opaque(data):
+        return data
+    return {f"${key}" if _OPAQUE.fullmatch(key) else key: item for key, item in data.items()}
 
 
 def _escaped_part(part: str, following: tuple[str | Ref, ...]) -> str:
@@ -407,6 +457,10 @@ def _hole(ref: Ref) -> str:
             inner = f"env.{name}" + _pipes(transforms)
         case OutputRef(step=step, path=path, transforms=transforms):
             inner = f"steps.{step}" + "".join(_path_part(part) for part in path) + _pipes(transforms)
+        case ItemRef(loop=loop, path=path, transforms=transforms):
+            inner = f"each.{loop}" + "".join(_path_part(part) for part in path) + _pipes(transforms)
+        case IndexRef(loop=loop, transforms=transforms):
+            inner = f"index.{loop}" + _pipes(transforms)
     return "${{ " + inner + " }}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -172,7 +173,88 @@ def test_the_error_names_source_and_line() -> None:
 
 
 def test_yaml_is_for_people() -> None:
-    step = replace(TRACE.steps[0], args={**TRACE.steps[0].args, "sql": Const(value="SELECT 1\nFROM x")})
+    step = replace(TRACE.calls[0], args={**TRACE.calls[0].args, "sql": Const(value="SELECT 1\nFROM x")})
     text = dumps_yaml(replace(TRACE, steps=(step,)))
     assert "sql: |-\n" in text
     assert json.loads(dumps_json(TRACE))["id"] == "convert-a1"
+
+
+LOOPS = """
+format: 1
+id: convert-each
+goals: ["Convert {files} into {folder}"]
+slots: {files: {type: path, many: true}, folder: path}
+steps:
+- id: outer
+  for_each: ${{ files }}
+  where:
+  - equals: ["${{ each.outer | suffix }}", .csv]
+  expect:
+  - plain: ${{ each.outer }}
+  when:
+  - exists: ${{ folder }}
+  steps:
+  - id: read
+    tool: read
+    args: {file_path: "${{ each.outer }}"}
+    effect: read
+  - id: inner
+    for_each: ${{ steps.read.text | lines }}
+    steps:
+    - id: write
+      tool: write
+      args: {file_path: "${{ folder }}/${{ index.outer }}-${{ index.inner }}", content: "${{ each.inner }}"}
+      effect: write
+      when:
+      - not_empty: ${{ each.inner }}
+- id: note
+  tool: write
+  args: {file_path: done.txt, content: "${{ steps.outer | count }}"}
+  when:
+  - exists: ${{ folder }}
+"""
+
+
+def test_loops_and_conditions_survive_both_codecs() -> None:
+    trace = loads_yaml(LOOPS)
+    assert loads_yaml(dumps_yaml(trace)) == trace
+    assert loads_json(dumps_json(trace)) == trace
+    assert [step.id for step in trace.calls] == ["read", "write", "note"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("where:", "whither:", "unknown key 'whither'"),
+        ("each.inner", "each.other", "does not stand inside a loop 'other'"),
+        ("index.inner", "index.note", "does not stand inside a loop 'note'"),
+        ("steps.outer |", "steps.read |", "step 'read' is not an earlier step"),
+        ("steps.outer | count", "each.outer", "does not stand inside a loop 'outer'"),
+        ("- plain:", "- pretty:", "is not known"),
+        (", .csv]", "]", "compares two values"),
+        ("- plain: ${{ each.outer }}", "- {plain: 1, empty: 2}", "a condition is one pair"),
+        ("for_each: ${{ files }}", "for_each: files", "a list or a reference to one"),
+        ("id: inner", "id: read", "must be unique"),
+        ("id: inner", "id: each", "not `each`"),
+        ("many: true", "many: 2", "must be true or false"),
+        ("steps.read.text", "steps.inner", "step 'inner' is not an earlier step"),
+    ],
+)
+def test_a_loop_that_does_not_hold_together_is_refused(old: str, new: str, said: str) -> None:
+    assert old in LOOPS
+    with pytest.raises(TraceFormatError, match=re.escape(said)):
+        loads_yaml(LOOPS.replace(old, new))
+
+
+def test_what_may_be_left_out_is_only_used_under_the_same_condition() -> None:
+    head, _, tail = LOOPS.rpartition("  when:")
+    with pytest.raises(TraceFormatError, match="may have been left out"):
+        loads_yaml(head + tail.partition("\n")[2].partition("\n")[2])
+
+
+def test_loops_in_loops_without_end_are_refused() -> None:
+    steps: list[dict[str, object]] = [{"id": "last", "tool": "t"}]
+    for depth in range(9):
+        steps = [{"id": f"l{depth}", "for_each": [1], "steps": steps}]
+    with pytest.raises(TraceFormatError, match="more than 8 loops"):
+        from_data({"format": 1, "id": "deep", "goals": ["Go deep"], "steps": steps})

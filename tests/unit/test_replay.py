@@ -11,11 +11,11 @@ import pytest
 
 from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, ToolError
 from llmos.kernel.bus import Event, EventBus, ToolCalled, ToolReturned
-from llmos.kernel.checks import evaluate_check
+from llmos.kernel.checks import Files, evaluate_check
 from llmos.kernel.replay import Follower, as_answer
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext, llm_tool, tool_of
-from llmos.trace.induce import digest
+from llmos.trace.checking import digest
 from llmos.trace.program import Answer, Check, CheckKind, Effect, Slot, SlotType, Step, Trace, Verdict
 from llmos.trace.values import Const, EnvRef, OutputRef, Scope, SecretRef, SlotRef, parse
 
@@ -86,7 +86,7 @@ def stopped(made: Follower) -> DivergenceError:
 
 
 def with_check(kind: CheckKind, expected: Any, at: int = 0) -> Trace:
-    steps = list(COPY.steps)
+    steps = list(COPY.calls)
     steps[at] = replace(steps[at], checks=(Check(kind=kind, expected=expected),))
     return replace(COPY, steps=tuple(steps))
 
@@ -224,8 +224,10 @@ def test_an_output_reads_as_a_person_reads_it(value: Any, answer: str) -> None:
     assert as_answer(value) == answer
 
 
-def test_checks_pass_on_what_they_expect() -> None:
+def test_checks_pass_on_what_they_expect(ctx: ToolContext) -> None:
     scope = Scope(slots={"target": "b.txt"})
+    (ctx.workspace / "b.txt").write_text("x")
+    files = Files(resolve=ctx.resolve)
     table = [
         (CheckKind.OUTPUT_TYPE, "array", [1]),
         (CheckKind.OUTPUT_SHA256, digest({"b": 1, "a": 2}), {"a": 2, "b": 1}),
@@ -235,5 +237,5 @@ def test_checks_pass_on_what_they_expect() -> None:
         (CheckKind.FILE_EXISTS, "${{ target }}", None),
     ]
     for kind, expected, output in table:
-        verdict, _ = evaluate_check(Check(kind=kind, expected=expected), output, scope, lambda path: path == "b.txt")
+        verdict, _ = evaluate_check(Check(kind=kind, expected=expected), output, scope, files)
         assert verdict is Verdict.PASS, kind
