@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llmos.trace.evidence import leaves
 from llmos.trace.lex import Kind, Token
+from llmos.trace.listing import list_sources, said_by
 from llmos.trace.program import Answer, Check, CheckKind, Slot
 from llmos.trace.run import Run, StepRecord
 from llmos.trace.values import Const, Expr, OutputRef, Ref, SlotRef, Transform, as_text, text_of, value_at
@@ -28,7 +30,8 @@ _NEUTRAL = frozenset(
 class _Source:
     """A text that this run can compute, and how.
 
-    `echo` says that an output only repeats an argument, `picked` that it stands in a list with other entries.
+    `echo` says that an output only repeats an argument, `picked` that it stands in a list with other entries,
+    `counted` that it is the length of a list, which no output states.
     """
 
     text: str
@@ -36,29 +39,40 @@ class _Source:
     step: int | None
     echo: bool = False
     picked: bool = False
+    counted: bool = False
 
 
 def explain_answer(
-    run: Run, ids: Sequence[str], tokens: Sequence[Token], names: Mapping[int, str], slots: Sequence[Slot]
+    run: Run,
+    ids: Sequence[str],
+    tokens: Sequence[Token],
+    names: Mapping[int, str],
+    slots: Sequence[Slot],
+    loops: Mapping[str, list[Any]] | None = None,
+    whole: frozenset[str] = frozenset(),
 ) -> Answer:
     """The answer's expression with the lengths of the lists it reads by position; empty if it is the model's prose.
 
-    `ids` holds '' for steps that were dropped.
+    `ids` holds '' for steps that were dropped or stand in loops, `loops` what each loop gave in the recording,
+    `whole` the loops that go through all of a list which an output holds, so that their entries say nothing new.
     """
     answer = (run.answer or "").strip()
     if not answer:
         return Answer()
     sources = [source for source in _sources(run, ids, tokens, names, slots) if source.text in answer]
-    exact = [source for source in sources if source.text.strip() == answer and source.step is not None]
+    sources += _loop_sources(loops or {}, whole, answer)
+    sources = sorted(_without_idle_counts(sources), key=lambda source: -len(source.text))
+    exact = [s for s in sources if s.text.strip() == answer and s.step is not None and not _says_more(s.ref)]
     if exact and _unambiguous(exact):
         return _answer([exact[0].ref], run, ids)
     parts = None if _asks_to_judge(tokens) else _with_holes(answer, sources)
     if parts is None:
         return Answer()
-    acted = any(step.effect.changes_world for step, kept in zip(run.steps, ids, strict=True) if kept)
+    acted = any(step.effect.changes_world for step, kept in zip(run.steps, ids, strict=True) if kept or loops)
     if not acted and not any(isinstance(part, OutputRef) for part in parts):
         return Answer()
     texts = [part for part in parts if isinstance(part, str)]
+    texts += [said_by(transform) for part in parts if isinstance(part, OutputRef) for transform in part.transforms]
     labels = {key.casefold() for step in run.steps for key in _labels(step.output)}
     if re.search(r"\d", " ".join(texts)) or not _is_neutral(texts, tokens, labels, acted=acted):
         return Answer()
@@ -85,13 +99,15 @@ def _labels(output: object) -> list[str]:
     if not isinstance(output, dict):
         return []
     own = [str(key) for key, value in output.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+    tables = [value for value in output.values() if isinstance(value, list)]
+    own += [str(key) for rows in tables for row in rows[:1] if isinstance(row, dict) for key in row]
     return own + [label for value in output.values() for label in _labels(value)]
 
 
 def _answer(parts: Sequence[str | Ref], run: Run, ids: Sequence[str]) -> Answer:
     checks: dict[str, Check] = {}
     for ref in parts:
-        if isinstance(ref, OutputRef):
+        if isinstance(ref, OutputRef) and ref.step in ids:
             for depth in (d for d, part in enumerate(ref.path) if isinstance(part, int)):
                 listed = value_at(run.steps[list(ids).index(ref.step)].output, ref.path[:depth])
                 expected = {"step": ref.step, "path": list(ref.path[:depth]), "length": len(listed)}
@@ -102,17 +118,22 @@ def _answer(parts: Sequence[str | Ref], run: Run, ids: Sequence[str]) -> Answer:
 
 
 def _sources(
-    run: Run, ids: Sequence[str], tokens: Sequence[Token], names: Mapping[int, str], slots: Sequence[Slot]
+    run: Run,
+    ids: Sequence[str],
+    tokens: Sequence[Token],
+    names: Mapping[int, str],
+    slots: Sequence[Slot],
 ) -> list[_Source]:
     sources = [
         _Source(text=tokens[position].value, ref=SlotRef(name=name), step=None)
         for position, name in names.items()
-        if any(slot.name == name for slot in slots)
+        if any(slot.name == name and not slot.many for slot in slots)
     ]
     for index, (step_id, step) in enumerate(zip(ids, run.steps, strict=True)):
         if step_id:
             sources += _output_sources(step_id, index, step, (run.answer or "").replace(",", ""))
-    return sorted((s for s in sources if s.text.strip()), key=lambda s: -len(s.text))
+            sources += _lists(step_id, index, step.output, run.answer or "")
+    return [source for source in sources if source.text.strip()]
 
 
 def _output_sources(step_id: str, index: int, step: StepRecord, answer: str) -> Iterator[_Source]:
@@ -125,6 +146,52 @@ def _output_sources(step_id: str, index: int, step: StepRecord, answer: str) -> 
         for text, transforms in _renderings(leaf):
             ref = OutputRef(step=step_id, path=path, transforms=transforms)
             yield _Source(text=text, ref=ref, step=index, echo=echo, picked=picked)
+
+
+def _loop_sources(loops: Mapping[str, list[Any]], whole: frozenset[str], answer: str) -> Iterator[_Source]:
+    for number, (loop, made) in enumerate(loops.items()):
+        for source in _lists(loop, -1 - number, _without_echoes(made), answer):
+            transforms = source.ref.transforms if isinstance(source.ref, OutputRef) else ()
+            repeats = transforms[0].name == "count" or transforms[0].args == ("each",)
+            if source.text.strip() and not (loop in whole and repeats):
+                yield source
+
+
+def _without_echoes(made: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A loop's iterations without the fields of outputs that only repeat the entry."""
+    echoes = {
+        (name, key)
+        for name, output in (made[0].items() if made else ())
+        if isinstance(output, dict)
+        for key in output
+        if all(isinstance(one.get(name), dict) and one[name].get(key) == one["each"] for one in made)
+    }
+    return [
+        {
+            name: {key: value for key, value in output.items() if (name, key) not in echoes}
+            if isinstance(output, dict) and name != "each"
+            else output
+            for name, output in one.items()
+        }
+        for one in made
+    ]
+
+
+def _says_more(ref: Ref) -> bool:
+    """Whether a reference puts words of its own beside the values."""
+    return isinstance(ref, OutputRef) and any(said_by(transform).strip() for transform in ref.transforms)
+
+
+def _lists(step_id: str, index: int, output: Any, answer: str) -> Iterator[_Source]:
+    for text, path, transforms in list_sources(output, answer):
+        ref = OutputRef(step=step_id, path=path, transforms=transforms)
+        yield _Source(text=text, ref=ref, step=index, counted=transforms[-1].name == "count")
+
+
+def _without_idle_counts(sources: Sequence[_Source]) -> list[_Source]:
+    """The sources without the lengths of lists where an output, or the goal, says that number itself."""
+    stated = {source.text for source in sources if not source.counted}
+    return [source for source in sources if not (source.counted and source.text in stated)]
 
 
 def _may_stand_in(leaf: str | float, answer: str) -> bool:

@@ -11,10 +11,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llmos.trace.run import StepRecord
-from llmos.trace.values import ValuePath
+from llmos.trace.transforms import TRANSFORMS
+from llmos.trace.values import Transform, ValuePath
 
 MIN_PIECE = 3
 _MAX_PATH_CHARS = 1024
+_MAX_RENDERED = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,15 @@ class Evidence:
             if type(part) is type(value) and len(part) == len(value) and part == value
         ]
 
+    def rendered(self, text: str, at: int) -> list[tuple[int, ValuePath, tuple[Transform, ...]]]:
+        """The lists and objects before `at` that a text is written from, each with the ways to write it so."""
+        found: list[tuple[int, ValuePath, tuple[Transform, ...]]] = []
+        for index in range(at):
+            for path, part in containers(self.steps[index].output):
+                if 2 <= len(part) <= _MAX_RENDERED and (ways := list(_renderings(part, text))):
+                    found.append((index, path, ways[0] if len(ways) == 1 else ()))
+        return found
+
     def lengths(self, leaf: OutputLeaf) -> list[int]:
         """How long the lists are that a leaf's path goes through."""
         found: list[int] = []
@@ -113,6 +124,37 @@ class Evidence:
                 found.append(len(here))
             here = here[part]
         return found
+
+
+def _renderings(part: Any, text: str) -> Iterator[tuple[Transform, ...]]:
+    """The ways of writing a list or object that give a text; the first entry mostly shows that they can't."""
+    for way in _ways(part, text) if len(text) >= len(part) else ():
+        made = part
+        try:
+            for transform in way:
+                made = TRANSFORMS[transform.name](made, *transform.args)
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError):
+            continue
+        if made == text:
+            yield way
+
+
+def _ways(part: Any, text: str) -> Iterator[tuple[Transform, ...]]:
+    if text[0] in "[{":
+        yield from ((Transform(name=name),) for name in ("json", "pretty"))
+    if not isinstance(part, list):
+        return
+    if str(part[0]) in text:
+        yield from ((joined,) for joined in _JOINED)
+    if isinstance(part[0], dict):
+        for key in (key for key, value in part[0].items() if text.startswith(str(value))):
+            yield from ((Transform(name="column", args=(key,)), joined) for joined in _JOINED[:3])
+
+
+_JOINED = (
+    *(Transform(name="join", args=(mark,)) for mark in (", ", "\n", ",", "; ", " ")),
+    *(Transform(name="bullets"), Transform(name="bullets", args=("* ",)), Transform(name="sentence")),
+)
 
 
 def _text(leaf: OutputLeaf) -> str:

@@ -16,11 +16,18 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
 
+from llmos.trace.align import constant_texts
 from llmos.trace.answer import explain_answer
+from llmos.trace.checking import Recorded, output_checks, with_goal_checks, with_types
+from llmos.trace.codewords import telling
+from llmos.trace.derive import date_shapes
 from llmos.trace.evidence import Evidence, leaves, token_bounded
-from llmos.trace.leaks import begins_or_ends, constants, day_forms, forms, in_a_name, mentions, pieces
+from llmos.trace.findings import Findings, ToolFacts
+from llmos.trace.folding import Fold
+from llmos.trace.folds import folds, step_ids
+from llmos.trace.guided import REWRITE
+from llmos.trace.leaks import begins_or_ends, constants, day_forms, forms, in_a_name, mentions, other_day, pieces
 from llmos.trace.lex import (
     Kind,
     Token,
@@ -28,32 +35,27 @@ from llmos.trace.lex import (
     is_noise,
     template_skeleton,
     template_tokens,
-    tokenize,
-    without_final,
 )
-from llmos.trace.match import Match, constant_texts, match
-from llmos.trace.program import Check, CheckKind, Effect, Provenance, Slot, SlotType, Status, Step, Trace
-from llmos.trace.provenance import Explainer, Findings, ToolFacts, telling
+from llmos.trace.match import Match, match
+from llmos.trace.phrases import PLAIN, is_anchor
+from llmos.trace.program import Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
+from llmos.trace.provenance import Explainer
+from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
 from llmos.trace.run import Run, RunStatus, StepRecord
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
     OutputRef,
-    Scope,
-    UnboundError,
-    evaluate,
     references,
-    value_at,
 )
+from llmos.trace.wording import read_goal, touching
 
 _CONDITIONAL = frozenset({"if", "when", "unless", "whether", "otherwise", "else", "depending", "missing", "exists"})
-_STOP = frozenset(
-    {"a", "an", "of", "in", "on", "at", "to", "into", "from", "for", "with", "and", "or", "by", "as", "is", "are"}
-    | {"it", "its", "this", "that", "my", "me", "i", "you", "your", "be", "do", "then", "them", "all", "some"}
-)
 _DAYS = frozenset(
     {"today", "today's", "todays", "yesterday", "yesterday's", "tomorrow", "tonight", "now", "current", "latest"}
     | {"day", "week", "month", "year", "quarter", "weekend", "recent", "recently", "ago"}
 )
+_DELIMITED = frozenset({Kind.QUOTED, Kind.URL, Kind.EMAIL, Kind.LIST})
+"""Literals that show where they begin and end; with a word that anchors them they make a template."""
 _MAX_PASSES = 12
 _MAX_SEARCHED = 10_000
 
@@ -75,10 +77,16 @@ class _Draft:
     found: Findings = field(default_factory=Findings)
 
 
-def induce(run: Run, tools: Mapping[str, ToolFacts], env: Mapping[str, str] | None = None) -> Trace | NotATrace:
+def induce(
+    run: Run,
+    tools: Mapping[str, ToolFacts],
+    env: Mapping[str, str] | None = None,
+    frozen: frozenset[str] = frozenset(),
+) -> Trace | NotATrace:
     """Turn a finished learner's run into a trace.
 
-    `tools` are the facts of every tool the follower can call, `env` the values of `cwd` and `today` at the run.
+    `tools` are the facts of every tool the follower can call, `env` the values of `cwd` and `today` at the run,
+    `frozen` values of the goal that are known not to vary.
     """
     if run.status is not RunStatus.DONE:
         return NotATrace(reason=f"the run ended as {run.status}, so nothing was learned from it")
@@ -89,28 +97,56 @@ def induce(run: Run, tools: Mapping[str, ToolFacts], env: Mapping[str, str] | No
         if step.tool not in tools:
             return NotATrace(reason=f"the follower has no tool {step.tool!r}")
     failed = tuple(step for step in run.steps if step.is_error)
-    run = replace(run, goal=unicodedata.normalize("NFC", run.goal.strip()), steps=steps)
+    original = replace(run, goal=unicodedata.normalize("NFC", run.goal.strip()))
+    run = replace(original, steps=steps)
     try:
-        inducer = _Inducer(run=run, tools=tools, env=env or {}, failed=failed)
-        trace = inducer.trace()
-        if not isinstance(trace, NotATrace) and not isinstance(match(run.goal, trace), Match):
-            trace = replace(inducer, literal=True).trace()
-        return trace if isinstance(trace, NotATrace) else _verified(trace, run, env or {})
+        trace: Trace | NotATrace = NotATrace(reason="nothing explains the run")
+        for fold in folds(run, read_goal(run.goal, run.steps, tools), tools):
+            inducer = _Inducer(fold=fold, tools=tools, env=env or {}, failed=failed, frozen=frozen)
+            trace = _induced(inducer)
+            if not isinstance(trace, NotATrace):
+                break
+        return trace if isinstance(trace, NotATrace) else _with_guidance(trace, original, tools, env, frozen)
     except RecursionError:
         return NotATrace(reason="an argument or an output is nested too deeply")
 
 
+def _induced(inducer: _Inducer) -> Trace | NotATrace:
+    """The trace of one way to fold the run, literal where its own goal does not match otherwise."""
+    trace = inducer.trace()
+    if not isinstance(trace, NotATrace) and not isinstance(match(inducer.fold.original.goal, trace), Match):
+        trace = replace(inducer, literal=True).trace()
+    return trace if isinstance(trace, NotATrace) else _verified(trace, inducer.fold, inducer.env, inducer.tools)
+
+
+def _with_guidance(
+    trace: Trace, run: Run, tools: Mapping[str, ToolFacts], env: Mapping[str, str] | None, frozen: frozenset[str]
+) -> Trace:
+    """The trace, its opaque values told what for, with a guided program where one value can be written anew."""
+    trace = with_purposes(trace, run.goal)
+    recorded = rewritable(run, trace, step_ids([step for step in run.steps if not step.is_error]))
+    if recorded is None:
+        return trace
+    varied = induce(recorded, {**tools, REWRITE: FACTS}, env, frozen)
+    return trace if isinstance(varied, NotATrace) else replace(trace, guided=guided_of(varied))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Inducer:
-    run: Run
+    fold: Fold
     tools: Mapping[str, ToolFacts]
     env: Mapping[str, str]
     failed: tuple[StepRecord, ...] = ()
     literal: bool = False
+    frozen: frozenset[str] = frozenset()
 
-    @cached_property
+    @property
+    def run(self) -> Run:
+        return self.fold.run
+
+    @property
     def tokens(self) -> list[Token]:
-        return without_final(tokenize(self.run.goal))
+        return self.fold.tokens
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -132,7 +168,7 @@ class _Inducer:
     def trace(self) -> Trace | NotATrace:
         tokens = self.tokens
         draft, names, banned = self._fixpoint(tokens)
-        refusal = self._refusal(draft)
+        refusal = self._refusal(draft) or self._loop_refusal(draft, banned)
         if refusal is not None:
             return NotATrace(reason=refusal)
         ids = [step.id if i in draft.kept else "" for i, step in enumerate(draft.steps)]
@@ -143,14 +179,20 @@ class _Inducer:
             if position not in banned
         )
         template = self._template(tokens, {s.name for s in slots}, names)
-        answer = explain_answer(self.run, [s.id for s in draft.steps], tokens, names, slots)
-        steps = tuple(self._checked(index, step, draft.found) for index, step in enumerate(draft.steps) if step.id)
+        outside = ["" if i in self.fold.columns else step.id for i, step in enumerate(draft.steps)]
+        steps = self._checked(draft)
+        nodes, given = self.fold.nested(steps, names), self.fold.slots(slots, names)
+        values = {names[position]: tokens[position].value for position in range(len(tokens))}
+        said = {slot.name: list(slot.examples) if slot.many else values[slot.name] for slot in given}
+        loops = {} if self.fold.is_flat else self.fold.loop_outputs(nodes, said, self.env)
+        whole = {one.id for one in nodes if isinstance(one, Loop) and isinstance(one.over, OutputRef) and not one.where}
+        answer = explain_answer(self.run, outside, tokens, names, given, loops, frozenset(whole))
         effect = max((step.effect for step in steps), key=lambda e: e.rank)
         return Trace(
             id=trace_id(template, slots),
             goals=(template,),
-            slots=slots,
-            steps=steps,
+            slots=given,
+            steps=nodes,
             answer=answer,
             provenance=Provenance.LEARNED,
             status=Status.TRUSTED if effect.rank <= Effect.WRITE.rank else Status.CANDIDATE,
@@ -164,10 +206,12 @@ class _Inducer:
     def _fixpoint(self, tokens: list[Token]) -> tuple[_Draft, dict[int, str], frozenset[int]]:
         """Explain again and again until no further literal has to be frozen."""
         banned = frozenset(range(len(tokens)) if self.literal else _repeated(tokens))
+        banned |= {i for i, token in enumerate(tokens) if token.value in self.frozen}
         names: dict[int, str] = {i: f"slot{i}" for i in range(len(tokens))}
         for _ in range(_MAX_PASSES):
             draft = self._explained(tokens, names, banned)
             more = self._fixed(tokens, draft) | self._leaks(tokens, draft)
+            more |= touching(tokens, set(draft.found.used) - more - self._closed(draft))
             if self._too_general(tokens, draft):
                 more |= set(draft.found.used)
             if more <= banned:
@@ -181,7 +225,7 @@ class _Inducer:
         explainer = Explainer(
             tokens=tokens,
             evidence=self.evidence,
-            step_ids=step_ids(self.run.steps),
+            step_ids=self.fold.ids,
             names=names,
             banned=banned,
             env=self.env,
@@ -191,6 +235,7 @@ class _Inducer:
         for index, record in enumerate(self.run.steps):
             explainer.found = Findings()
             steps.append(self._step(explainer, index, record))
+            self.fold.note(index, steps[-1], explainer.found)
             founds.append(explainer.found)
         return self._with_needed(_Draft(steps=tuple(steps), founds=tuple(founds)))
 
@@ -205,9 +250,10 @@ class _Inducer:
         return Step(
             id=explainer.step_ids[index],
             tool=step.tool,
-            args={name: explainer.explain(value, index, name, facts) for name, value in step.args.items()},
+            args={n: self.fold.filled(explainer.explain(value, index, n, facts)) for n, value in step.args.items()},
             effect=step.effect,
             tool_version=facts.version,
+            expect=self.fold.expected(index),
         )
 
     def _leaks(self, tokens: list[Token], draft: _Draft) -> set[int]:
@@ -221,15 +267,24 @@ class _Inducer:
             if any((in_a_name if form in words else mentions)(form, step) for step in steps)
         }
         named = {i for i in draft.found.used if tokens[i].kind in (Kind.QUOTED, Kind.IDENTIFIER)}
+        leaking |= {i for i in draft.found.used if any(other_day(tokens[i], step, self.run.goal) for step in steps)}
         return leaking | {i for i in named if any(begins_or_ends(tokens[i].value, step) for step in steps)}
 
     def _too_general(self, tokens: list[Token], draft: _Draft) -> bool:
         """Fewer than two words or constraints would hold the template."""
         free = set(draft.found.used)
         words = [t for i, t in enumerate(tokens) if i not in free and t.kind is not Kind.PUNCT and not is_noise(t)]
-        held = sum(t.key not in _STOP for t in words)
-        held += sum(_suffix(tokens[i]) != "" for i in free) + sum(i in draft.found.choices for i in free)
-        return bool(free) and (held < 2 or not words)
+        closed = self._closed(draft)
+        phrases = any(tokens[i].kind is Kind.TEXT for i in free - closed)
+        held = sum(is_anchor(t) if phrases else t.key not in PLAIN for t in words)
+        bounded = closed | set(draft.found.choices)
+        bounded |= {i for i in free if tokens[i].kind in _DELIMITED or _suffix(tokens[i]) != ""}
+        return bool(free) and (not held or held + len(bounded & free) < 2)
+
+    def _closed(self, draft: _Draft) -> set[int]:
+        """The goal tokens whose values the tools list."""
+        closed = {name for step in self.run.steps for name in self.tools[step.tool].closed_params}
+        return {i for i, name in draft.found.used.items() if name in closed}
 
     # --- slots and their names -----------------------------------------------------------------------
 
@@ -260,6 +315,8 @@ class _Inducer:
         parent = str(PurePosixPath(token.value).parent)
         texts = [text for i in draft.kept for expr in draft.steps[i].args.values() for text in constant_texts(expr)]
         bound = position in found.parents or (parent != "." and any(token_bounded(parent, text) for text in texts))
+        if token.kind is Kind.TEXT:
+            return Slot(name=name, type=SlotType.TEXT, examples=(token.value,), folded=token.value != token.text)
         return Slot(
             name=name,
             type=SlotType(str(token.kind)),
@@ -283,29 +340,52 @@ class _Inducer:
         """The draft with the steps that stay: effects, the last one, what they use, and what they depended on."""
         reads = {i for i, step in enumerate(draft.steps) if not step.effect.changes_world}
         effects = set(range(len(draft.steps))) - reads
-        ids = {step.id: i for i, step in enumerate(draft.steps)}
-        kept = effects | {len(draft.steps) - 1}
+        kept = (effects | {len(draft.steps) - 1}) - overwritten(self.run.steps, draft.steps)
         frozen: set[int] = set()
         while True:
-            refs = {ids[ref.step] for i in kept for ref in _output_refs(draft.steps[i])}
+            refs = self._used(kept, draft)
+            kept |= refs
             frozen |= {step for i in kept for step in draft.founds[i].frozen}
-            frozen |= {j for i in kept if self._guessed(i, draft, effects) for j in reads if j < i}
+            frozen |= {j for i in kept for j in self._guessed_from(i, draft, effects) if j in reads}
             used = {position for i in kept | refs | frozen for position in self.mentioned[i]}
             frozen |= {i for i in reads - kept - refs if not self.mentioned[i] <= used}
             if {token.key for token in self.tokens} & _CONDITIONAL:
                 frozen |= reads - refs - {len(draft.steps) - 1}
-            if refs | frozen <= kept:
+            if frozen <= kept:
                 break
-            kept |= refs | frozen
+            kept |= frozen
         found = Findings(frozen=frozen)
         for i in sorted(kept):
             found.add(draft.founds[i])
         return replace(draft, kept=frozenset(kept), found=found)
 
+    def _used(self, kept: set[int], draft: _Draft) -> set[int]:
+        """The steps whose outputs the kept ones use, directly or through others."""
+        used: set[int] = set()
+        while more := {j for i in kept | used for j in self.fold.needed(i, draft.steps[i])} - used:
+            used |= more
+        return used
+
     @staticmethod
     def _guessed(index: int, draft: _Draft, effects: set[int]) -> bool:
         """Whether a step that matters holds data of unknown origin; looking at what was done does not matter."""
         return draft.founds[index].guessed and (index in effects or not effects or index < max(effects))
+
+    def _guessed_from(self, index: int, draft: _Draft, effects: set[int]) -> set[int]:
+        """The calls that a step's data of unknown origin may come from.
+
+        Words that stayed the same through a loop are not made of what it went through.
+        """
+        if not self._guessed(index, draft, effects):
+            return set()
+        certain = self.fold.is_certain(index, draft.steps[index])
+        return set(range(index)) - (self.fold.gone_through if certain else frozenset())
+
+    def _loop_refusal(self, draft: _Draft, banned: frozenset[int]) -> str | None:
+        if not set(self.fold.positions.values()) <= set(draft.found.used) - banned:
+            return "a list of the goal may not vary"
+        steps = [step if i in draft.kept else replace(step, id="") for i, step in enumerate(draft.steps)]
+        return self.fold.refusal(draft.found.frozen, steps)
 
     def _refusal(self, draft: _Draft) -> str | None:
         """Why steps can't be computed again: they hold what a failed call said, or a day that passes."""
@@ -333,51 +413,78 @@ class _Inducer:
             return False
         today = date.fromisoformat(self.env["today"])
         near = _DAYS & {token.key for token in self.tokens}
+        if near and any(shape not in self.run.goal for shape in date_shapes(text)):
+            return True
         days = [today + timedelta(days=n) for n in range(-31, 32)] if near else [today]
         written = {form for day in days for form in day_forms(day)}
         return any(token_bounded(form, text) and form not in self.run.goal for form in written if form in text)
 
-    def _checked(self, index: int, step: Step, found: Findings) -> Step:
-        output = self.run.steps[index].output
-        checks = [Check(kind=CheckKind.OUTPUT_TYPE, expected=json_type(output))]
-        if index in found.frozen:
-            checks.append(Check(kind=CheckKind.OUTPUT_SHA256, expected=digest(output)))
-        for where, path in sorted(found.lengths, key=str):
-            if where == index:
-                length = len(value_at(output, path))
-                checks.append(Check(kind=CheckKind.LENGTH, expected={"path": list(path), "length": length}))
-        return replace(step, checks=tuple(checks))
+    def _checked(self, draft: _Draft) -> tuple[Step, ...]:
+        """The steps that stay, with the checks of their outputs."""
+        outputs = {step.id: record.output for step, record in zip(draft.steps, self.run.steps, strict=True) if step.id}
+        steps = [
+            replace(
+                step,
+                checks=output_checks(
+                    outputs[step.id],
+                    frozen=index in draft.found.frozen,
+                    lengths=[path for where, path in draft.found.lengths if where == index],
+                ),
+            )
+            for index, step in enumerate(draft.steps)
+            if step.id
+        ]
+        return with_types(steps, outputs)
 
 
-def _verified(trace: Trace, run: Run, env: Mapping[str, str]) -> Trace | NotATrace:
-    """The trace, if its own goal matches it and gives exactly the recorded arguments."""
+def _verified(trace: Trace, fold: Fold, env: Mapping[str, str], tools: Mapping[str, ToolFacts]) -> Trace | NotATrace:
+    """The trace with checks of its goal, if its own goal matches it and gives exactly the recorded arguments."""
+    run = fold.original
     bound = match(run.goal, trace)
     if not isinstance(bound, Match):
         return NotATrace(reason=f"its own goal does not match its template: {bound.message}")
-    ids = step_ids(run.steps)
-    records = dict(zip(ids, run.steps, strict=True))
-    scope = Scope(slots=bound.bindings, outputs={i: r.output for i, r in records.items()}, env=env)
-    for step in trace.steps:
-        try:
-            args = {name: evaluate(expr, scope) for name, expr in step.args.items()}
-        except UnboundError as error:
-            return NotATrace(reason=f"step {step.id} can't be computed again: {error}")
-        if json.dumps(args, sort_keys=True) != json.dumps(records[step.id].args, sort_keys=True):
-            return NotATrace(reason=f"step {step.id} would get other arguments than the recorded ones")
-    return trace
+    mismatch = fold.mismatch(trace, bound.bindings, env)
+    if mismatch is not None:
+        return NotATrace(reason=mismatch)
+    tainted = None if fold.is_flat else fold.tainted(trace, tools)
+    if tainted is not None:
+        return NotATrace(reason=f"step {tainted} holds what another entry of a loop may have given")
+    records = {name: run.steps[at] for name, at in zip(fold.ids, fold.origin, strict=True)}
+    kept = {step.id: records[step.id] for step in trace.steps if isinstance(step, Step)}
+    recorded = Recorded(records=kept, bindings=bound.bindings, tools=tools)
+    return with_goal_checks(trace, recorded, run.finish.checks if run.finish else ())
 
 
-def step_ids(steps: Sequence[StepRecord]) -> list[str]:
-    """Readable ids for recorded steps: the tool's name, numbered from the second on."""
-    ids: list[str] = []
-    for step in steps:
-        base = re.sub(r"[^A-Za-z0-9_]+", "_", step.tool).strip("_") or "step"
-        base = f"step_{base}" if base[0].isdigit() else base
-        name, number = base, 2
-        while name in ids:
-            name, number = f"{base}_{number}", number + 1
-        ids.append(name)
-    return ids
+def overwritten(records: Sequence[StepRecord], steps: Sequence[Step]) -> set[int]:
+    """The writes of a file that a later write of the same file undoes before anything could look at it."""
+    dead: set[int] = set()
+    for i, record in enumerate(records):
+        path = _written(record)
+        used = any(ref.step == steps[i].id for step in steps for ref in _output_refs(step))
+        if path is None or used:
+            continue
+        for later in records[i + 1 :]:
+            if _written(later) == path:
+                dead.add(i)
+            if _written(later) == path or not _looks_away(later, path):
+                break
+    return dead
+
+
+def _written(record: StepRecord) -> str | None:
+    """The file that a call of the built-in `write` replaces as a whole."""
+    whole = record.tool == "write" and record.effect is Effect.WRITE and set(record.args) == {"file_path", "content"}
+    path = record.args.get("file_path")
+    return str(PurePosixPath(path)) if whole and isinstance(path, str) else None
+
+
+def _looks_away(record: StepRecord, path: str) -> bool:
+    """Whether a call surely does not depend on a file: it computes, or reads or writes one other file by its path."""
+    if record.effect is Effect.PURE:
+        return True
+    other = record.args.get("file_path")
+    alone = record.tool in ("read", "write") and isinstance(other, str)
+    return alone and str(PurePosixPath(str(other))) != path and ".." not in f"{other}{path}"
 
 
 def trace_id(template: str, slots: Sequence[Slot]) -> str:
@@ -390,18 +497,6 @@ def trace_id(template: str, slots: Sequence[Slot]) -> str:
 def _identity(template: str, slots: Sequence[Slot]) -> str:
     literals = [t.value for t in template_tokens(template) if isinstance(t, Token) and t.kind.is_literal]
     return "\n".join([template_skeleton(template, slots), *literals, *(s.suffix or "" for s in slots)])
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value's canonical form, in hexadecimal."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def json_type(value: Any) -> str:
-    """The JSON name of a value's type."""
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), "null")
 
 
 def _repeated(tokens: Sequence[Token]) -> set[int]:
@@ -422,4 +517,4 @@ def _output_refs(step: Step) -> list[OutputRef]:
     return [ref for expr in step.args.values() for ref in references(expr) if isinstance(ref, OutputRef)]
 
 
-__all__ = ["NotATrace", "ToolFacts", "digest", "induce", "json_type", "step_ids", "trace_id"]
+__all__ = ["NotATrace", "ToolFacts", "induce", "step_ids", "trace_id"]

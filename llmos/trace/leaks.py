@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import PurePosixPath
 
+from llmos.trace.align import constant_texts
+from llmos.trace.codewords import data_in_code
+from llmos.trace.derive import FORMATS, date_shapes
 from llmos.trace.evidence import leaves
-from llmos.trace.lex import Kind, Token
-from llmos.trace.match import constant_texts
+from llmos.trace.lex import Kind, Token, tokenize
 from llmos.trace.program import Step
-from llmos.trace.provenance import data_in_code
-from llmos.trace.transforms import TRANSFORMS
+from llmos.trace.transforms import TRANSFORMS, chain
 from llmos.trace.values import Const, Expr, ListExpr, Record, as_text
+from llmos.trace.wordforms import NUMBER_WORDS, ORDINAL_WORDS, dated, day
 
 _MIN_GLUED = 4
 
@@ -21,14 +23,50 @@ _MIN_GLUED = 4
 def forms(token: Token) -> set[str]:
     """The ways a literal may be mentioned: itself and, for a path, its file name and stem."""
     if not token.kind.is_literal:
-        return set()
+        return _word_forms(token.key)
     forms = {token.value.casefold()}
+    if token.kind in (Kind.TEXT, Kind.LIST):
+        forms |= {form for inner in tokenize(token.value) if inner.value != token.value for form in _inner(inner)}
+    if token.kind in (Kind.QUOTED, Kind.IDENTIFIER, Kind.TEXT):
+        forms |= {form for way in _CASES if len(form := chain(token.value, way).casefold()) >= _MIN_GLUED}
+    if token.kind is Kind.DATE:
+        forms |= _day_forms(token.value)
     if token.kind is Kind.PATH:
         path = PurePosixPath(token.value)
         forms |= {path.name.casefold(), path.stem.casefold()}
     if token.kind is Kind.NUMBER:
         forms |= _made_of(TRANSFORMS["number"](token.value)) | {str(TRANSFORMS["number"](token.value))}
     return {form for form in forms if form.strip("./")}
+
+
+def _inner(token: Token) -> set[str]:
+    """What a number, a day or a path inside a phrase may be mentioned as."""
+    return forms(token) if token.kind in (Kind.NUMBER, Kind.DATE, Kind.PATH) else _word_forms(token.key)
+
+
+_CASES = ("slug", "snake", "camel", "spaced")
+
+
+def _word_forms(word: str) -> set[str]:
+    """What a word that says a number may stand for; nothing for other words."""
+    if word in NUMBER_WORDS:
+        return {word, str(chain(word, "number"))}
+    return {word, str(chain(word, "position"))} if word in ORDINAL_WORDS else set()
+
+
+def _day_forms(text: str) -> set[str]:
+    """The ways a day, its month or its year may be written."""
+    try:
+        forms = {dated(text, pattern).casefold() for pattern in FORMATS}
+        return forms | {form.casefold() for form in day_forms(day(text))}
+    except ValueError:
+        return set()
+
+
+def other_day(token: Token, step: Step, goal: str) -> bool:
+    """Whether a step holds some fixed day that the goal does not say: it may have been worked out from the goal's."""
+    texts = [text for expr in step.args.values() for text in constant_texts(expr)]
+    return token.kind is Kind.DATE and any(shape not in goal for text in texts for shape in date_shapes(text))
 
 
 def _made_of(number: float) -> set[str]:

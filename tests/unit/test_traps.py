@@ -12,9 +12,10 @@ from llmos.plugins.tool import ToolContext, llm_tool, tool_of
 from llmos.trace.decide import Choice, consider, decide
 from llmos.trace.induce import NotATrace, induce
 from llmos.trace.match import Miss, World
-from llmos.trace.program import CheckKind, Effect, Status
+from llmos.trace.program import CheckKind, Effect, Status, Step, Trace
+from llmos.trace.reliability import Record, weighed
 from llmos.trace.run import RunStatus, StepRecord
-from llmos.trace.values import OutputRef
+from llmos.trace.values import Const, OutputRef
 from tests.unit.trace_lab import ENV, FACTS, Lab, bound, learned, plugin, refused, run_of, step
 
 WRITE = plugin("put", Effect.WRITE)
@@ -68,7 +69,7 @@ def test_failed_tool_calls_are_not_replayed() -> None:
     """Failed attempts were replayed, because results were never recorded."""
     failed = step("put", {"path": "/a.txt", "text": "x"}, "not permitted", is_error=True, effect=Effect.WRITE)
     trace = learned("Write 'x' to a.txt at once", failed, put("a.txt", "x"), extra=[WRITE])
-    assert [one.tool for one in trace.steps] == ["put"]
+    assert [one.tool for one in trace.calls] == ["put"]
     assert bound(trace, "Write 'y' to b.txt at once") == [{"path": "b.txt", "text": "y"}]
 
 
@@ -77,7 +78,7 @@ def test_what_is_learned_is_served() -> None:
     trace = learned("Write 'x' to a.txt at once", put("a.txt", "x"), extra=[WRITE])
     for goal in ("Write 'x' to a.txt at once", "write 'z' to b.txt at once"):
         considered = consider(goal, trace, how="exact", world=World(), cosine=0.1)
-        assert decide([considered]).choice is Choice.FOLLOW
+        assert decide([considered], goal="x").choice is Choice.FOLLOW
 
 
 @llm_tool("ask", "Ask the counter", {"name": str}, effect=Effect.READ, open_world=False, version="1")
@@ -131,7 +132,6 @@ COPY = learned(
 @pytest.mark.parametrize(
     "goal",
     [
-        "Convert 20 degrees from Fahrenheit to Celsius",
         "Convert 20 degrees to Fahrenheit from Celsius",
         "Convert from Celsius 20 degrees to Fahrenheit",
     ],
@@ -139,6 +139,12 @@ COPY = learned(
 def test_a_reversed_order_is_another_goal(goal: str) -> None:
     """Reversed order was accepted: cosine 0.994."""
     assert refused(CONVERT, goal)
+
+
+def test_the_other_direction_is_bound_as_it_stands() -> None:
+    """The reversed goal was served the recorded answer: cosine 0.994."""
+    turned = {"value": 20, "source": "Fahrenheit", "target": "Celsius"}
+    assert bound(CONVERT, "Convert 20 degrees from Fahrenheit to Celsius") == [turned]
 
 
 def test_swapped_files_are_bound_as_they_stand() -> None:
@@ -154,7 +160,8 @@ def test_one_other_word_is_another_goal(goal: str) -> None:
     """One word differed (TV, money) and the answer was served."""
     switch = plugin("switch", Effect.WRITE)
     trace = learned("Turn on the TV please now", step("switch", {"device": "TV", "on": True}, "ok"), extra=[switch])
-    assert refused(trace, goal)
+    decision = decide([consider(goal, trace, how="semantic", world=World())], goal=goal)
+    assert decision.choice is not Choice.FOLLOW
 
 
 def test_an_error_in_the_gate_serves_nothing() -> None:
@@ -165,7 +172,7 @@ def test_an_error_in_the_gate_serves_nothing() -> None:
 
     considered = consider("Copy backup over config.json", COPY, how="exact", world=World(exists=broken))
     assert isinstance(considered.outcome, Miss)
-    assert decide([considered]).choice is Choice.LEARN
+    assert decide([considered], goal="x").choice is Choice.LEARN
 
 
 @llm_tool("mail", "Send", {"to": str, "text": str}, effect=Effect.EXTERNAL, version="1")
@@ -204,5 +211,14 @@ def test_an_intermediate_state_is_not_taken_for_the_whole_plan() -> None:
     look = step("find_files", {"path": "in"}, {"files": [{"path": "in/b.txt"}, {"path": "in/c.txt"}]})
     rest = step("remove", {"path": "in/c.txt"}, "ok", effect=Effect.WRITE)
     trace = learned("Remove what is left in the folder", look, rest, extra=[plugin("remove", Effect.WRITE)])
-    assert trace.steps[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
-    assert not isinstance(trace.steps[1].args["path"], OutputRef)
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+    assert not isinstance(trace.calls[1].args["path"], OutputRef)
+
+
+@pytest.mark.parametrize("effect", [Effect.PURE, Effect.READ, Effect.WRITE])
+def test_what_was_just_learned_and_is_trusted_is_served(effect: Effect) -> None:
+    """The same once more, with what is known of its replays: nothing yet."""
+    step = Step(id="s", tool="t", args={"a": Const(value=1)}, effect=effect)
+    fresh = Trace(id="fresh", goals=("Do it",), steps=(step,), status=Status.TRUSTED)
+    decision = decide([consider("Do it", fresh, how="exact", world=World())], goal="Do it")
+    assert weighed(decision, Record()).choice is Choice.FOLLOW

@@ -14,10 +14,10 @@ from llmos.plugins.builtin import llmos_tools
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool, ToolContext
 from llmos.trace.codec import dumps_json, dumps_yaml, loads_json, loads_yaml
+from llmos.trace.findings import ToolFacts
 from llmos.trace.induce import NotATrace, induce, step_ids
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.program import Effect, Trace
-from llmos.trace.provenance import ToolFacts
 from llmos.trace.run import Finish, Mode, Run, RunStatus, StepRecord
 from llmos.trace.values import Scope, evaluate
 
@@ -94,7 +94,7 @@ def bound(trace: Trace, goal: str, outputs: Mapping[str, Any] | None = None, exi
     if isinstance(found, Miss):
         return found
     scope = Scope(slots=found.bindings, outputs=outputs or {}, env=ENV)
-    return [{name: evaluate(expr, scope) for name, expr in one.args.items()} for one in trace.steps]
+    return [{name: evaluate(expr, scope) for name, expr in one.args.items()} for one in trace.calls]
 
 
 def refused(trace: Trace, goal: str, exists: Sequence[str] = ()) -> bool:
