@@ -207,10 +207,26 @@ def _check_schema(connection: DuckDBPyConnection, path: Path) -> None:
             f"{path} was written by a newer LLM OS (schema {version}, this one knows {sql.SCHEMA_VERSION}): "
             "update this one."
         )
-    if version < sql.SCHEMA_VERSION:
+    if version < 1:
         raise StorageError(
             f"{path} names {row[0]!r} as its schema, which no LLM OS ever wrote: restore it from a backup."
         )
+    if version < sql.SCHEMA_VERSION:
+        _migrate(connection, version)
+
+
+def _migrate(connection: DuckDBPyConnection, version: int) -> None:
+    """Bring a file of an older version up to date: all of it, or nothing."""
+    log.info("the memory is brought from schema %s to %s", version, sql.SCHEMA_VERSION, extra={"action": "migrate"})
+    connection.execute("BEGIN")
+    try:
+        for step in range(version, sql.SCHEMA_VERSION):
+            connection.execute(sql.MIGRATIONS[step])
+        connection.execute(sql.SET_META, ["schema_version", str(sql.SCHEMA_VERSION)])
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 # --- errors ----------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from llmos.memory import sql
 from llmos.memory.database import Database, digest
 from llmos.memory.embeddings import Embedder, Embedding
 from llmos.memory.index import VectorIndex
-from llmos.memory.traces import TraceStore, rewrite_templates
+from llmos.memory.trace_rows import rewrite_templates
+from llmos.memory.traces import TraceStore
 from llmos.trace import lex
 from llmos.trace.program import Trace
 
@@ -57,7 +58,7 @@ class Recall:
         """Traces with a template that has the goal's words and kinds of literals; trusted ones first."""
         return await self._by_hash(sql.SKELETON, [digest(lex.skeleton(goal))])
 
-    async def semantic(self, goal: str, k: int = 10) -> list[Candidate]:
+    async def semantic(self, goal: str, k: int = 24) -> list[Candidate]:
         """The `k` traces nearest in meaning, each with every template that came up, nearest template first.
 
         Raises:

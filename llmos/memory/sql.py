@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # --- schema ----------------------------------------------------------------------------------------
 # Rows that other rows are found by have a primary key or an index. The embeddings have none: they are read by
 # model in one sweep, and their ids come from a sequence.
 
-SCHEMA = """
+# What version 2 added: which runs a version of a trace was proven on, and traces by the tools they call.
+_RUNS_AND_SHAPES = """
+CREATE TABLE trace_runs (trace_id VARCHAR NOT NULL, version INTEGER NOT NULL, run_id VARCHAR NOT NULL);
+CREATE INDEX trace_runs_by_trace ON trace_runs (trace_id);
+CREATE TABLE trace_shapes (trace_id VARCHAR NOT NULL, shape VARCHAR NOT NULL);
+CREATE INDEX trace_shapes_by_shape ON trace_shapes (shape);
+"""
+
+# And what became of replays: one row for each run of a trace, by the last judgement of it. The row without a run says
+# since when they count.
+_OUTCOMES = """
+CREATE SEQUENCE outcome_no;
+CREATE TABLE outcomes (
+    trace_id VARCHAR, run_id VARCHAR, no BIGINT NOT NULL, kind VARCHAR NOT NULL, ok BOOLEAN NOT NULL,
+    judged_at TIMESTAMP NOT NULL, PRIMARY KEY (trace_id, run_id)
+);
+"""
+
+SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
 CREATE SEQUENCE run_no;
@@ -64,7 +82,17 @@ CREATE TABLE facts (
     name VARCHAR PRIMARY KEY, key VARCHAR NOT NULL, value VARCHAR NOT NULL, text VARCHAR NOT NULL,
     updated_at TIMESTAMP NOT NULL
 );
-"""
+{_RUNS_AND_SHAPES}
+{_OUTCOMES}"""
+
+# What turns a file of a version into one of the next; all of it is one transaction.
+MIGRATIONS = {
+    1: f"""
+{_RUNS_AND_SHAPES}
+{_OUTCOMES}
+INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHERE run_id IS NOT NULL;
+""",
+}
 
 GET_META = "SELECT value FROM meta WHERE key = ?"
 SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -175,9 +203,41 @@ UPDATE traces SET uses = uses + 1, successes = successes + ?, failures = failure
 WHERE id = ?
 """
 
+PUT_OUTCOME = """
+INSERT INTO outcomes VALUES (?, ?, nextval('outcome_no'), ?, ?, ?)
+ON CONFLICT (trace_id, run_id) DO UPDATE SET no = excluded.no, kind = excluded.kind, ok = excluded.ok,
+    judged_at = excluded.judged_at
+"""
+GET_OUTCOMES = """
+SELECT ok, judged_at FROM outcomes
+WHERE trace_id = $id AND run_id <> ''
+    AND no > coalesce((SELECT no FROM outcomes WHERE trace_id = $id AND run_id = ''), 0)
+ORDER BY no
+"""
+DELETE_OUTCOMES = "DELETE FROM outcomes WHERE trace_id = ?"
+
 # Templates are kept for the current version only.
 DELETE_TEMPLATES = "DELETE FROM trace_templates WHERE trace_id = ?"
 INSERT_TEMPLATE = "INSERT INTO trace_templates VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+# The runs that a version was proven on, and the tools that a trace's current version calls, as a hash.
+INSERT_TRACE_RUN = "INSERT INTO trace_runs VALUES (?, ?, ?)"
+GET_TRACE_RUNS = "SELECT run_id FROM trace_runs WHERE trace_id = ? AND version = ? ORDER BY rowid"
+DELETE_TRACE_RUNS = "DELETE FROM trace_runs WHERE trace_id = ?"
+INSERT_SHAPE = "INSERT INTO trace_shapes VALUES (?, ?)"
+DELETE_SHAPE = "DELETE FROM trace_shapes WHERE trace_id = ?"
+SHAPELESS = "SELECT id FROM traces WHERE id NOT IN (SELECT trace_id FROM trace_shapes) ORDER BY id"
+OF_SHAPE = """
+SELECT t.id FROM traces t JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
+WHERE t.status IN ('trusted', 'candidate') AND t.id IN (SELECT trace_id FROM trace_shapes WHERE shape = ?)
+ORDER BY v.created_at DESC, t.id LIMIT ?
+"""
+
+VERSIONS = "SELECT version, created_at, body FROM trace_versions WHERE trace_id = ? ORDER BY version"
+COPY_NEGATIVES = """
+INSERT INTO hard_negatives SELECT ?, goal_hash, goal, created_at FROM hard_negatives WHERE trace_id = ?
+ON CONFLICT (trace_id, goal_hash) DO NOTHING
+"""
 
 DELETE_VERSIONS = "DELETE FROM trace_versions WHERE trace_id = ?"
 DELETE_HEAD = "DELETE FROM traces WHERE id = ?"
@@ -188,7 +248,9 @@ INSERT_FORGOTTEN = "INSERT INTO forgotten VALUES (?, ?, ?)"
 DELETE_FORGOTTEN = "DELETE FROM forgotten WHERE trace_id = ?"
 
 INSERT_NEGATIVE = "INSERT INTO hard_negatives VALUES (?, ?, ?, ?) ON CONFLICT (trace_id, goal_hash) DO NOTHING"
+DELETE_NEGATIVE = "DELETE FROM hard_negatives WHERE trace_id = ? AND goal_hash = ?"
 GET_NEGATIVES = "SELECT goal FROM hard_negatives WHERE trace_id = ?"
+NEGATIVE_FOR = "SELECT trace_id FROM hard_negatives WHERE goal_hash = ?"
 
 # --- recall ----------------------------------------------------------------------------------------
 
@@ -209,6 +271,15 @@ SELECT t.id FROM traces t
 WHERE t.status IN ('trusted', 'candidate')
     AND t.id IN (SELECT trace_id FROM trace_templates WHERE skeleton_hash = ?)
 ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
+"""
+
+# Traces that were set aside, by what a followable one would be found by.
+QUARANTINED = """
+SELECT t.id FROM traces t
+WHERE t.status = 'quarantined' AND t.id IN (
+    SELECT trace_id FROM trace_templates WHERE skeleton_hash = $skeleton OR goal_hash = $hash
+)
+ORDER BY t.last_used_at DESC NULLS LAST, t.id
 """
 
 COUNT_FOLLOWABLE = """

@@ -252,3 +252,128 @@ async def test_twenty_tasks_adding_one_trace_get_twenty_versions(traces: TraceSt
     assert sorted(trace.version for trace in stored) == list(range(1, 21))
     await asyncio.gather(*(traces.record_use("count-lines", True, 0.1) for _ in range(20)))
     assert (await traces.list())[0].uses == 20
+
+
+# ------------------------------------------------------------------------------------ versions, wordings, shapes
+
+
+async def test_a_wording_is_a_new_version_with_one_more_template(traces: TraceStore) -> None:
+    first = await traces.add(replace(a_trace(), run_id="r1"))
+    worded = await traces.add_wording("count-lines", "How long is {source}")
+
+    assert worded.label == "count-lines@2"
+    assert worded.goals == (*first.goals, "How long is {source}")
+    assert await traces.get("count-lines", 1) == first
+    assert await traces.runs_of(worded) == ["r1"]
+
+
+async def test_a_wording_that_says_nothing_new_changes_nothing(traces: TraceStore) -> None:
+    await traces.add(a_trace())
+
+    assert (await traces.add_wording("count-lines", "Please count the lines of {source}.")).version == 1
+
+
+async def test_a_trace_has_at_most_fifty_wordings(traces: TraceStore) -> None:
+    words = [f"Count w{number}x the lines of {{source}}" for number in range(50)]
+    await traces.add(a_trace("count-lines", *words))
+
+    assert (await traces.add_wording("count-lines", "How long is {source}")).version == 1
+
+
+async def test_a_wording_that_does_not_name_the_slots_is_not_stored(traces: TraceStore) -> None:
+    await traces.add(a_trace())
+
+    with pytest.raises(TraceFormatError):
+        await traces.add_wording("count-lines", "How long is it")
+    with pytest.raises(NotFoundError):
+        await traces.add_wording("nothing", "How long is {source}")
+    assert (await traces.get("count-lines")).version == 1
+
+
+async def test_traces_of_one_shape_are_found_the_newest_first(traces: TraceStore, clock: FrozenClock) -> None:
+    for trace_id in ("first", "second", "third"):
+        await traces.add(a_trace(trace_id))
+        clock.advance(60)
+    other = a_trace("other")
+    await traces.add(replace(other, steps=(replace(other.calls[0], tool="grep"),)))
+    await traces.set_status("second", Status.REJECTED, "wrong")
+
+    assert [trace.id for trace in await traces.alike(a_trace())] == ["third", "first"]
+    assert [trace.id for trace in await traces.alike(a_trace(), limit=1)] == ["third"]
+    await traces.forget("third")
+    assert [trace.id for trace in await traces.alike(a_trace())] == ["first"]
+
+
+async def test_a_version_names_the_runs_it_was_proven_on(traces: TraceStore) -> None:
+    await traces.add(replace(a_trace(), run_id="r1"))
+    second = await traces.add(replace(a_trace(), run_id="r2"), runs=["r1", "r2"])
+
+    assert await traces.runs_of(second) == ["r1", "r2"]
+    assert [(one.version, one.run_ids) for one in await traces.versions("count-lines")] == [
+        (1, ("r1",)),
+        (2, ("r1", "r2")),
+    ]
+    with pytest.raises(NotFoundError):
+        await traces.versions("nothing")
+
+
+async def test_a_version_made_from_one_that_is_not_current_any_more_is_not_stored(traces: TraceStore) -> None:
+    known = await traces.add(a_trace())
+    await traces.add_wording("count-lines", "How long is {source}")
+    assert await traces.supersede(known, a_trace("count-lines", "Lines of {source}")) is None
+
+    current = await traces.get("count-lines")
+    await traces.set_status("count-lines", Status.REJECTED, "wrong")
+    assert await traces.supersede(current, a_trace("count-lines", "Lines of {source}")) is None
+    await traces.set_status("count-lines", Status.TRUSTED, "")
+    stored = await traces.supersede(current, a_trace("count-lines", "Lines of {source}"), runs=["r1"])
+    assert stored is not None
+    assert (stored.version, await traces.runs_of(stored)) == (3, ["r1"])
+
+
+async def test_an_absorbed_trace_is_kept_but_not_followed(traces: TraceStore) -> None:
+    await traces.add(a_trace())
+    other = await traces.add(a_trace("other"))
+    await traces.add_negative("other", "Count the lines of secret.txt")
+    await traces.absorb(await traces.get("count-lines"), "other")
+
+    found = await traces.get("other")
+    assert (found.status, found.reason) == (Status.QUARANTINED, "merged into count-lines@1")
+    assert found.steps == other.steps
+    assert [trace.id for trace in await traces.current(["count-lines", "other"])] == ["count-lines"]
+    assert await traces.negatives("count-lines") == {normalise("Count the lines of secret.txt")}
+
+
+async def test_a_memory_of_version_1_keeps_its_traces_and_gets_what_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "llmos.duckdb"
+    old = a_memory_of_version_1(path)
+
+    async with Database(path) as db:
+        traces = TraceStore(db, VectorIndex(tmp_path / "vectors.faiss"))
+        kept = await traces.get("count-lines")
+        assert kept == old
+        assert await traces.runs_of(kept) == ["r1"]
+        assert [trace.id for trace in await traces.alike(a_trace("fresh"))] == ["count-lines"]
+        assert (await traces.add_wording("count-lines", "How long is {source}")).version == 2
+    async with Database(path) as db:
+        assert len((await TraceStore(db, VectorIndex(tmp_path / "v")).get("count-lines")).goals) == 2
+
+
+def a_memory_of_version_1(path: Path) -> Trace:
+    """A file as the first version wrote it, with one trace."""
+    import duckdb
+
+    from llmos.trace.codec import dumps_json
+
+    trace = replace(a_trace(), run_id="r1", created_at=NOW)
+    now = NOW.replace(tzinfo=None)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute((Path(__file__).parent / "schema_1.sql").read_text(encoding="utf-8"))
+        connection.execute("INSERT INTO meta VALUES ('schema_version', '1')")
+        connection.execute(
+            "INSERT INTO traces VALUES (?, 1, 'trusted', '', 'learned', 3, 3, 0, 0.5, ?, NULL)", [trace.id, now]
+        )
+        connection.execute(
+            "INSERT INTO trace_versions VALUES (?, 1, ?, '', 'r1', ?)", [trace.id, dumps_json(trace), now]
+        )
+    return trace

@@ -1,0 +1,52 @@
+"""What became of replays: one judgement for each run of a trace, the last one counts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from llmos.memory import sql
+from llmos.memory.database import Clock, Database, clean, from_utc, to_utc, utc_now
+from llmos.trace.reliability import Outcome, Record, recorded
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+RESTART = ""
+"""The run of the row that says since when outcomes count."""
+
+
+class Judge(StrEnum):
+    """Who said how a replay went."""
+
+    REPLAY = "replay"
+    PERSON = "person"
+    AUDIT = "audit"
+
+
+class Outcomes:
+    """The outcomes of every trace; `half_life` is how long one counts in full and a half."""
+
+    def __init__(self, db: Database, *, half_life: timedelta = timedelta(days=30), clock: Clock = utc_now) -> None:
+        self._db = db
+        self._half_life = half_life
+        self._clock = clock
+
+    async def judge(self, trace_id: str, run_id: str, *, ok: bool, by: Judge) -> None:
+        """Say how a run of a trace went; what was said of that run before no longer counts."""
+        row = [clean(trace_id), clean(run_id), str(by), ok, to_utc(self._clock())]
+        await self._db.run(lambda connection: connection.execute(sql.PUT_OUTCOME, row) and None)
+
+    async def restart(self, trace_id: str) -> None:
+        """Begin anew: the trace was verified, or is trusted by a person, as it is now."""
+        await self.judge(trace_id, RESTART, ok=True, by=Judge.PERSON)
+
+    async def record(self, trace_id: str) -> Record:
+        """How a trace did since it was last verified, as seen from now."""
+
+        def work(connection: DuckDBPyConnection) -> list[Outcome]:
+            rows = connection.execute(sql.GET_OUTCOMES, {"id": clean(trace_id)}).fetchall()
+            return [Outcome(ok=ok, at=from_utc(at)) for ok, at in rows]
+
+        return recorded(await self._db.run(work), self._clock(), self._half_life)

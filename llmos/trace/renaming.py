@@ -1,0 +1,67 @@
+"""A trace with other names for its steps and slots, in every reference to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from llmos.trace.program import Condition, Step, Trace
+from llmos.trace.sources import ApartError
+from llmos.trace.values import Expr, ListExpr, OutputRef, Record, SlotRef, Text
+
+
+def with_ids(trace: Trace, known: Trace) -> Trace:
+    """The trace with the step ids of a known one, in its references too."""
+    if len(trace.nodes) != len(known.nodes):
+        raise ApartError("they make different numbers of calls")
+    ids = {theirs.id: ours.id for ours, theirs in zip(known.nodes, trace.nodes, strict=True)}
+    if all(name == other for name, other in ids.items()):
+        return trace
+    if not all(isinstance(node, Step) for node in (*trace.steps, *known.steps)):
+        raise ApartError("they have loops, and call their steps otherwise")
+    steps = tuple(
+        replace(
+            step,
+            id=ids[step.id],
+            args={name: _relabelled(expr, ids) for name, expr in step.args.items()},
+            when=tuple(_asked_of(one, ids) for one in step.when),
+            expect=tuple(_asked_of(one, ids) for one in step.expect),
+        )
+        for step in trace.calls
+    )
+    answer = trace.answer
+    if answer.expr is not None:
+        checks = tuple(
+            replace(one, expected={**one.expected, "step": ids[one.expected["step"]]}) for one in answer.checks
+        )
+        answer = replace(answer, expr=_relabelled(answer.expr, ids), checks=checks)
+    return replace(trace, steps=steps, answer=answer)
+
+
+def _asked_of(condition: Condition, ids: Mapping[str, str]) -> Condition:
+    expected = None if condition.expected is None else _relabelled(condition.expected, ids)
+    return replace(condition, value=_relabelled(condition.value, ids), expected=expected)
+
+
+def _relabelled(expr: Expr, ids: Mapping[str, str]) -> Expr:
+    return _mapped(expr, lambda ref: replace(ref, step=ids[ref.step]) if isinstance(ref, OutputRef) else ref)
+
+
+def renamed(expr: Expr, names: Mapping[str, str]) -> Expr:
+    return _mapped(
+        expr, lambda ref: replace(ref, name=names.get(ref.name, ref.name)) if isinstance(ref, SlotRef) else ref
+    )
+
+
+def _mapped(expr: Expr, change: Callable[[Any], Any]) -> Expr:
+    match expr:
+        case Text(parts=parts):
+            return Text(parts=tuple(part if isinstance(part, str) else change(part) for part in parts))
+        case ListExpr(items=items):
+            return ListExpr(items=tuple(_mapped(item, change) for item in items))
+        case Record(fields=fields):
+            return Record(fields=tuple((key, _mapped(item, change)) for key, item in fields))
+        case _:
+            changed: Expr = change(expr)
+            return changed
