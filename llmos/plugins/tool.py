@@ -91,8 +91,8 @@ class Tool:
     `schema` is the JSON schema of the arguments object. `code_params` name the arguments that hold a
     procedure (SQL, Python, a command), `payload_params` those that hold content (a file's body): induction
     treats them differently. `values(parameter)` lists what a parameter may be at the moment. `function(ctx,
-    **arguments)` returns any JSON-able value. `source` is the file it comes from (`builtin`, `mcp:SERVER`) and
-    `line` where in it.
+    **arguments)` returns any JSON-able value; without `takes_ctx` it can't know which workspace is meant. `source`
+    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it.
     """
 
     name: str
@@ -105,6 +105,7 @@ class Tool:
     code_params: tuple[str, ...] = ()
     payload_params: tuple[str, ...] = ()
     values: Callable[[str], Iterable[str] | None] | None = None
+    takes_ctx: bool = True
     version: str = "1"
     source: str = "builtin"
     line: int | None = None
@@ -253,6 +254,7 @@ def build_tool(
         code_params=code,
         payload_params=payload,
         values=values,
+        takes_ctx=_takes_ctx(function, schema),
         version=version or fingerprint(function, schema),
         source=inspect.getsourcefile(inspect.unwrap(function)) or "",
         line=_line(function),
@@ -264,7 +266,7 @@ def _adapter(
 ) -> Callable[..., Awaitable[Any]]:
     properties = set(schema.get("properties", {}))
     signature = inspect.signature(function).parameters
-    takes_ctx = "ctx" in signature and "ctx" not in properties
+    takes_ctx = _takes_ctx(function, schema)
     as_dict = set(signature) - {"ctx"} == {"args"} and "args" not in properties
     if not as_dict:
         _check_signature(function, name, properties, schema, takes_ctx)
@@ -279,6 +281,10 @@ def _adapter(
         return await result if inspect.isawaitable(result) else result
 
     return call
+
+
+def _takes_ctx(function: Callable[..., Any], schema: Mapping[str, Any]) -> bool:
+    return "ctx" in inspect.signature(function).parameters and "ctx" not in schema.get("properties", {})
 
 
 def _check_signature(

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from llmos.trace.lex import normalise
+from llmos.trace.align import Aligner
+from llmos.trace.equivalence import doubt
+from llmos.trace.lex import normalise, template_tokens
+from llmos.trace.likeness import likely
 from llmos.trace.match import Match, Miss, World, match
+from llmos.trace.phrases import anchors_of, words_in, words_of
 from llmos.trace.program import Effect, Status, Trace
 
 DEFAULT_BOUNDS: Mapping[Effect, float] = {Effect.PURE: 0.01, Effect.READ: 0.01, Effect.WRITE: 0.001}
 """How likely a replay may be wrong, by the trace's effect; an effect that is missing needs a proof."""
 
+MAX_ASKED = 0.6
+"""Readings more doubtful than this are not worth a question."""
+
+_OPEN_DOUBT = 0.009
+_RIVAL_DOUBT = 0.3
+_FINAL_RULES = frozenset({"rejected", "error"})
 _WHOLLY = 1_000_000
 """`agreed` of a trace that was refused before its words were looked at: it is the nearest there is."""
 
@@ -74,12 +84,22 @@ def _refused(trace: Trace, rule: str, message: str) -> Miss:
     return Miss(trace=trace, template=trace.goals[0], rule=rule, words=(), message=message, agreed=_WHOLLY)
 
 
-def decide(considered: Sequence[Considered], *, bounds: Mapping[Effect, float] = DEFAULT_BOUNDS) -> Decision:
-    """Follow the most specific proven trace, ask where its effects or its standing need it, else learn."""
+def decide(
+    considered: Sequence[Considered],
+    *,
+    goal: str,
+    world: World | None = None,
+    bounds: Mapping[Effect, float] = DEFAULT_BOUNDS,
+) -> Decision:
+    """Follow the most specific proven trace, ask where its effects or its standing need it, else learn.
+
+    Where none is proven, the likeliest reading is followed if its doubt is within the bound of the trace's effect,
+    and put to a person if not.
+    """
     proven = [one.outcome for one in considered if isinstance(one.outcome, Match)]
     ordered = tuple(considered)
     if not proven:
-        return Decision(choice=Choice.LEARN, reason=_nearest(considered), considered=ordered)
+        return _unproven(ordered, goal, world or World(), bounds)
     best = max(proven, key=_preference)
     rivals = [m for m in proven if _preference(m)[:2] == _preference(best)[:2] and m.trace.id != best.trace.id]
     if any(rival.trace.steps != best.trace.steps for rival in rivals):
@@ -88,8 +108,76 @@ def decide(considered: Sequence[Considered], *, bounds: Mapping[Effect, float] =
     if needs_confirmation(best.trace):
         reason = best.trace.reason or f"{best.trace.label} was not confirmed yet"
         return Decision(choice=Choice.CONFIRM, reason=reason, match=best, considered=ordered)
+    rival = _rival(goal, best, considered, world or World()) if best.open else None
+    if rival is not None:
+        reason = f"{rival.label} has the same words and another program, so the goal may mean either"
+        asked = replace(best, doubt=_RIVAL_DOUBT)
+        return Decision(choice=Choice.CONFIRM, reason=reason, match=asked, considered=ordered)
+    found = replace(best, doubt=open_doubt(best))
+    if found.doubt > bounds.get(best.trace.effect, 0.0):
+        reason = f"{best.trace.label} takes {_quoted(best)} for a value, and too few were seen to be sure"
+        return Decision(choice=Choice.CONFIRM, reason=reason, match=found, considered=ordered)
     reason = f"{best.trace.label} is proven for this goal"
-    return Decision(choice=Choice.FOLLOW, reason=reason, match=best, considered=ordered)
+    return Decision(choice=Choice.FOLLOW, reason=reason, match=found, considered=ordered)
+
+
+def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bounds: Mapping[Effect, float]) -> Decision:
+    """What to do with a goal that no trace is proven for."""
+    nearest = _nearest(considered)
+    may_be = [
+        one.trace
+        for one in considered
+        if isinstance(one.outcome, Miss) and one.outcome.rule not in _FINAL_RULES and one.trace.status is Status.TRUSTED
+    ]
+    reading = likely(goal, may_be, world)
+    if reading is None:
+        return Decision(choice=Choice.LEARN, reason=nearest, considered=considered)
+    found = replace(reading.found, doubt=doubt(reading.features))
+    label, chance = found.trace.label, f"wrong in {found.doubt:.1%} of such cases"
+    if found.doubt <= bounds.get(found.trace.effect, 0.0):
+        reason = f"{label} is meant in other words ({chance})"
+        return Decision(choice=Choice.FOLLOW, reason=reason, match=found, considered=considered)
+    if found.doubt <= MAX_ASKED:
+        reason = f"{label} may be meant ({chance}); {nearest}"
+        return Decision(choice=Choice.CONFIRM, reason=reason, match=found, considered=considered)
+    return Decision(choice=Choice.LEARN, reason=nearest, considered=considered)
+
+
+def open_doubt(found: Match) -> float:
+    """The doubt of a proven match whose free phrases only their shape speaks for; it falls with what was seen."""
+    if not found.open:
+        return 0.0
+    seen = min(len(found.trace.slot(name).examples) for name in found.open)
+    return _OPEN_DOUBT / float(3 ** max(0, seen - 1))
+
+
+def _quoted(found: Match) -> str:
+    return " and ".join(repr(str(found.bindings[name])[:60]) for name in sorted(found.open))
+
+
+def _rival(goal: str, best: Match, considered: Sequence[Considered], world: World) -> Trace | None:
+    """Another program whose telling words the goal has as well: a free phrase can't say which of them is meant."""
+    words = words_of(goal)
+    held = anchors_of(best.template)
+    for one in considered:
+        if one.trace.id == best.trace.id or one.trace.steps == best.trace.steps:
+            continue
+        for template in one.trace.goals:
+            anchors = anchors_of(template)
+            if anchors <= words and len(anchors) >= len(held) and _has_values(goal, one.trace, template, world):
+                return one.trace
+    return None
+
+
+def _has_values(goal: str, trace: Trace, template: str, world: World) -> bool:
+    """Whether a goal may hold a value for each slot of a template that tools list the values of."""
+    aligner = Aligner(goal=goal, pattern=template_tokens(template), tokens=(), trace=trace, world=world)
+    said = f" {' '.join(words_in(goal))} "
+    for slot in trace.slots:
+        known = aligner.vocabulary(slot)
+        if known is not None and not any(f" {' '.join(words_in(value))} " in said for value in known):
+            return False
+    return True
 
 
 def _preference(found: Match) -> tuple[bool, int, int]:

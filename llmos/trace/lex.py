@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import zip_longest
 
 from llmos.errors import GoalError, TraceFormatError
 from llmos.trace.program import Slot
@@ -16,7 +17,10 @@ MAX_GOAL_CHARS = 20_000
 
 
 class Kind(StrEnum):
-    """What a token is; the literal kinds carry the names of the slot types they bind to."""
+    """What a token is; the literal kinds carry the names of the slot types they bind to.
+
+    TEXT is a phrase that an argument of a recorded run holds as a whole; no goal is read so by itself.
+    """
 
     QUOTED = "quoted"
     URL = "url"
@@ -27,6 +31,8 @@ class Kind(StrEnum):
     NUMBER = "number"
     EXPRESSION = "expression"
     IDENTIFIER = "identifier"
+    LIST = "list"
+    TEXT = "text"
     WORD = "word"
     PUNCT = "punct"
 
@@ -37,13 +43,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A piece of a goal: `text` as written (`goal[start:end]`), `value` without quotes."""
+    """A piece of a goal: `text` as written (`goal[start:end]`), `value` without quotes.
+
+    `noise` says that it is a courtesy or an article, which changes nothing.
+    """
 
     kind: Kind
     text: str
     value: str
     start: int
     end: int
+    noise: bool = False
 
     @property
     def key(self) -> str:
@@ -51,8 +61,18 @@ class Token:
         return self.text.casefold() if self.kind is Kind.WORD else self.value
 
 
-NOISE = frozenset({"please", "kindly", "the"})
+ARTICLES = frozenset({"a", "an", "the"})
+_COURTESY = frozenset({"please", "kindly"})
+_REQUEST = re.compile(
+    r"(?:(?:can|could|would|will) you|i(?:'d| would) like you to|i (?:want|need) you to)\b(?: please| kindly)?", re.I
+)
 _FINAL = frozenset(".!?")
+LINKS = frozenset({"and", "or", "to", "by", "from", "in", "of", "on", "with", "for", "as", "is", "are", "into", "at"})
+"""Words that join others; before them an `a` is a name."""
+
+_EDGE = "\ue000"
+"""Stands where a slot begins or ends while the text around it is read; no goal holds it."""
+
 _FUNCTIONS = frozenset(
     {"sqrt", "sin", "cos", "tan", "log", "log10", "log2", "exp", "round", "abs", "min", "max", "floor", "ceil"}
 )
@@ -62,7 +82,9 @@ _GLOB_CHARS = r"[\w.@+=~*?\[\]-]"
 
 _TOKEN = re.compile(
     r"""
-      (?P<quoted>"[^"\n]*"|“[^“”\n]*”|`[^`\n]+`|(?<![\w])'[^'\n]*'(?![\w]))
+      (?P<quoted>"[^"\n]*"|“[^“”\n]*”|`[^`\n]+`|(?<![\w])'(?:[^'\n]|(?<=\w)'(?=\w)){0,2000}+'(?![\w]))
+    | (?P<list>\[[^\[\]\n]{0,2000}+\])
+    | (?P<ranked>(?:top|bottom|first|last|next)-(?=\d{1,4}(?!\w)|EDGE))
     | (?P<url>https?://[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])
     | (?P<email>(?<![\w.+-])[\w.+-]{1,64}@[\w-]++(?:\.[\w-]++)+)
     | (?P<date>(?<![\w-])\d{4}-\d{2}-\d{2}(?![\w-]))
@@ -79,7 +101,9 @@ _TOKEN = re.compile(
     | (?P<number>(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w))
     | (?P<word>\w+(?:['’-]\w+|\.\d+)*)
     | (?P<punct>\*\*|//|\S)
-    """.replace("SEG", _SEGMENT).replace("GLB", _GLOB_CHARS),
+    """.replace("EDGE", _EDGE)
+    .replace("SEG", _SEGMENT)
+    .replace("GLB", _GLOB_CHARS),
     re.VERBOSE,
 )
 
@@ -110,12 +134,44 @@ def tokenize(goal: str) -> list[Token]:
 @lru_cache(maxsize=256)
 def _tokens(goal: str) -> tuple[Token, ...]:
     goal = unicodedata.normalize("NFC", goal)
-    return tuple(_merge_expressions(goal, [_token(found) for found in _TOKEN.finditer(goal)]))
+    return tuple(_with_noise(goal, _merge_expressions(goal, list(_read(goal)))))
+
+
+def _read(goal: str) -> Iterator[Token]:
+    """The tokens as found; what only looked like a pattern, before the marks of the sentence, is read again."""
+    for found in _TOKEN.finditer(goal):
+        token = _token(found)
+        if token.kind is not Kind.GLOB or re.search(r"[*?\[]", token.text):
+            yield token
+            continue
+        for inner in _TOKEN.finditer(token.text):
+            part = _token(inner)
+            yield replace(part, start=token.start + part.start, end=token.start + part.end)
+
+
+def _with_noise(goal: str, tokens: Sequence[Token]) -> list[Token]:
+    """Mark courtesies, articles before what they belong to, and a request's polite opening."""
+    opening = _REQUEST.match(goal)
+    polite = opening.end() if opening else 0
+    return [
+        replace(token, noise=token.kind is Kind.WORD and (token.end <= polite or _changes_nothing(token, after)))
+        for token, after in zip_longest(tokens, tokens[1:])
+    ]
+
+
+def _changes_nothing(token: Token, after: Token | None) -> bool:
+    """Whether a word is a courtesy or an article; an `a` that stands alone may be a name."""
+    if token.key in _COURTESY or token.key == "the":
+        return True
+    if token.key not in ARTICLES or after is None or (token.text.isupper() and token.start > 0):
+        return False
+    counted = after.kind in (Kind.NUMBER, Kind.QUOTED, Kind.DATE)
+    return counted or after.text == _EDGE or (after.kind is Kind.WORD and after.key not in LINKS)
 
 
 def _token(found: re.Match[str]) -> Token:
     name, text = str(found.lastgroup), found.group(0)
-    kind, value = Kind(name), text
+    kind, value = Kind.WORD if name == "ranked" else Kind(name), text
     if kind is Kind.QUOTED:
         value = text[1:-1]
         kind = _quoted_kind(value)
@@ -189,9 +245,14 @@ def _starts_operand(tokens: Sequence[Token], position: int) -> bool:
     return follows in _FUNCTIONS or follows == "(" or (position < len(tokens) and tokens[position].kind is Kind.NUMBER)
 
 
+def asks(goal: str) -> bool:
+    """Whether a goal is a question; `can you …?` is a request."""
+    return goal.rstrip().endswith("?") and _REQUEST.match(goal) is None
+
+
 def is_noise(token: Token) -> bool:
-    """Whether a token is a courtesy word that changes nothing."""
-    return token.kind is Kind.WORD and token.key in NOISE
+    """Whether a token is a courtesy or an article that changes nothing."""
+    return token.noise
 
 
 def without_final(tokens: Iterable[Token]) -> list[Token]:
@@ -226,6 +287,7 @@ _NOUNS = {
     Kind.GLOB: "files",
     Kind.NUMBER: "a number",
     Kind.EXPRESSION: "an expression",
+    Kind.LIST: "some things",
 }
 
 
@@ -241,9 +303,10 @@ _PLACE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A slot's place in a template."""
+    """A slot's place in a template; `article` says that an article stands right before it."""
 
     slot: str
+    article: bool = False
 
 
 def template_parts(template: str) -> list[str | Place]:
@@ -269,17 +332,15 @@ def escape_template(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-_EDGE = "\ue000"
-"""Stands where a slot begins or ends while the text around it is read; no goal holds it."""
-
-
 def template_tokens(template: str) -> list[Token | Place]:
     """A template as significant tokens and places."""
     tokens: list[Token | Place] = []
     parts = template_parts(template)
     for index, part in enumerate(parts):
         if isinstance(part, Place):
-            tokens.append(part)
+            before = tokens[-1] if tokens else None
+            article = isinstance(before, Token) and before.key in ARTICLES
+            tokens.append(replace(part, article=article))
         else:
             text = (_EDGE if index else "") + part + (_EDGE if index + 1 < len(parts) else "")
             tokens += [t for t in tokenize(text) if t.text != _EDGE]

@@ -21,7 +21,7 @@ PLAIN = Trace(
     steps=(Step(id="s", tool="t", args={**ARGS}, effect=Effect.WRITE),),
     status=Status.TRUSTED,
 )
-OTHER = replace(PLAIN, id="other", steps=(replace(PLAIN.steps[0], tool="u"),))
+OTHER = replace(PLAIN, id="other", steps=(replace(PLAIN.calls[0], tool="u"),))
 TWIN = replace(PLAIN, id="twin")
 EXACT = Trace(
     id="exact",
@@ -42,7 +42,7 @@ def considered(*traces: Trace, cosine: float | None = None, goal: str = GOAL) ->
     [
         ((), Choice.LEARN, None),
         ((PLAIN,), Choice.FOLLOW, "plain"),
-        ((ELSEWHERE,), Choice.LEARN, None),
+        ((ELSEWHERE,), Choice.CONFIRM, "elsewhere"),
         ((ELSEWHERE, PLAIN), Choice.FOLLOW, "plain"),
         ((PLAIN, OTHER), Choice.LEARN, None),
         ((PLAIN, TWIN), Choice.FOLLOW, None),
@@ -54,7 +54,7 @@ def considered(*traces: Trace, cosine: float | None = None, goal: str = GOAL) ->
 def test_the_most_specific_proven_trace_is_followed(
     traces: tuple[Trace, ...], choice: Choice, followed: str | None
 ) -> None:
-    decision = decide(considered(*traces))
+    decision = decide(considered(*traces), goal=GOAL)
     assert decision.choice is choice
     assert decision.reason
     if followed is not None:
@@ -64,8 +64,10 @@ def test_the_most_specific_proven_trace_is_followed(
 
 
 def test_no_cosine_makes_a_miss_a_hit() -> None:
-    decision = decide(considered(ELSEWHERE, cosine=0.9999))
-    assert decision.choice is Choice.LEARN
+    decision = decide(considered(ELSEWHERE, cosine=0.9999), goal=GOAL)
+    assert decision.choice is Choice.CONFIRM
+    assert decision.match is not None
+    assert not decision.match.is_proven
     assert "'Move' where the goal says 'Convert'" in decision.reason
 
 
@@ -75,7 +77,7 @@ def test_a_rejected_goal_is_never_followed_again() -> None:
     )
     assert isinstance(one.outcome, Miss)
     assert one.outcome.rule == "rejected"
-    assert decide([one]).choice is Choice.LEARN
+    assert decide([one], goal=GOAL).choice is Choice.LEARN
 
 
 def test_an_error_inside_the_gate_is_a_miss() -> None:
@@ -86,12 +88,12 @@ def test_an_error_inside_the_gate_is_a_miss() -> None:
     assert isinstance(one.outcome, Miss)
     assert one.outcome.rule == "error"
     assert "disk is gone" in one.outcome.message
-    assert decide([one]).choice is Choice.LEARN
+    assert decide([one], goal=GOAL).choice is Choice.LEARN
 
 
 @pytest.mark.parametrize(("effect", "trusted"), [(e, e.rank <= Effect.WRITE.rank) for e in Effect])
 def test_only_effects_that_stay_in_the_workspace_are_trusted_at_once(effect: Effect, trusted: bool) -> None:
-    assert may_be_trusted(replace(PLAIN, steps=(replace(PLAIN.steps[0], effect=effect),))) is trusted
+    assert may_be_trusted(replace(PLAIN, steps=(replace(PLAIN.calls[0], effect=effect),))) is trusted
 
 
 @pytest.mark.parametrize("status", Status)
@@ -100,6 +102,6 @@ def test_whatever_is_not_trusted_needs_a_confirmation(status: Status) -> None:
 
 
 def test_a_match_carries_its_proof() -> None:
-    decision = decide(considered(PLAIN))
+    decision = decide(considered(PLAIN), goal=GOAL)
     assert isinstance(decision.match, Match)
     assert decision.match.bindings == {"source": "a.csv", "target": "b.json"}

@@ -32,7 +32,7 @@ FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
     effect=Effect.READ,
     open_world=False,
     code=("code",),
-    version="1",
+    version=f"1 on Python {sys.version_info.major}.{sys.version_info.minor}, {sys.platform}",
 )
 async def python(ctx: ToolContext, code: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """Run code in a child process that can't change the world by accident.

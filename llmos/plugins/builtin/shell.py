@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from typing import Any
 
 from llmos.errors import ToolError
@@ -23,7 +24,7 @@ TAIL_CHARS = 4000
     defaults={"timeout": 120_000},
     effect=Effect.UNKNOWN,
     code=("command",),
-    version="1",
+    version=f"1 on {sys.platform}",
 )
 async def bash(ctx: ToolContext, command: str, timeout: int) -> dict[str, Any]:  # noqa: ASYNC109 - the tool's argument
     if not command.strip():

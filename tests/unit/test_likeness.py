@@ -1,0 +1,135 @@
+"""Readings of goals that no trace is proven for: licensed wordings, unknown values, rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from llmos.trace.decide import DEFAULT_BOUNDS, Choice, Decision, consider, decide
+from llmos.trace.equivalence import doubt
+from llmos.trace.likeness import Features, likely
+from llmos.trace.match import World
+from llmos.trace.program import Effect, Slot, SlotType, Status, Step, Trace
+from llmos.trace.values import SlotRef
+
+ROOMS = frozenset({"Kitchen", "Living Room"})
+
+
+def values(known: Mapping[str, frozenset[str]]) -> World:
+    return World(values=lambda tool, parameter: known.get(parameter))
+
+
+HOME = values({"area": ROOMS})
+
+
+def trace(
+    name: str, *goals: str, effect: Effect = Effect.READ, examples: Mapping[str, tuple[str, ...]] | None = None
+) -> Trace:
+    slots = tuple(Slot(name=one, type=SlotType.TEXT, examples=seen) for one, seen in (examples or {}).items())
+    args = {slot.name: SlotRef(name=slot.name) for slot in slots}
+    step = Step(id="s", tool=name, args=dict(args), effect=effect)
+    return Trace(id=name, goals=goals, slots=slots, steps=(step,), status=Status.TRUSTED)
+
+
+ON = trace(
+    "on",
+    "turn on the lights in the {area}",
+    "switch on the lights in the {area}",
+    "turn on the {area} lights",
+    examples={"area": ("Kitchen",)},
+)
+OFF = trace("off", "turn off the lights in the {area}", examples={"area": ("Kitchen",)})
+POST = trace("post", "Upvote the newest post in {forum} subreddit", examples={"forum": ("books",)})
+
+
+def decided(goal: str, *traces: Trace, world: World | None = None) -> Decision:
+    world = world or World()
+    considered = [consider(goal, one, how="semantic", world=world, cosine=0.8) for one in traces]
+    return decide(considered, goal=goal, world=world)
+
+
+def test_licensed_rewrites_lead_to_a_trace_and_bind_its_slots() -> None:
+    reading = likely("Could you switch on the living room lights?", [ON, OFF], HOME)
+    assert reading is not None
+    assert reading.found.trace is ON
+    assert reading.found.bindings == {"area": "Living Room"}
+    assert reading.found.wording == "Could you switch on the {area} lights?"
+    assert reading.features.rewrites == 1.0
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "switch off the kitchen lights",
+        "dim the kitchen lights",
+        "turn on the lights in the attic",
+        "turn on the lights in the kitchen at ten",
+        "why turn on the lights in the kitchen",
+        "turn on the lights",
+        "don't turn on the kitchen lights",
+    ],
+)
+def test_what_nothing_licenses_is_at_most_a_question(goal: str) -> None:
+    assert decided(goal, ON, world=HOME).choice is not Choice.FOLLOW
+
+
+def test_two_readings_that_differ_are_none() -> None:
+    same = trace("other", *ON.goals, examples={"area": ("Kitchen",)})
+    assert likely("switch on the kitchen lights", [ON, same], HOME) is None
+
+
+def test_a_value_no_tool_lists_is_put_to_a_person() -> None:
+    decision = decided("turn on the lights in the attic", ON, OFF, world=HOME)
+    assert decision.choice is Choice.CONFIRM
+    assert decision.match is not None
+    assert decision.match.bindings == {"area": "attic"}
+    assert decision.match.doubt > DEFAULT_BOUNDS[Effect.READ]
+
+
+def test_a_listed_value_is_bound_as_the_tool_spells_it() -> None:
+    decision = decided("turn on the lights in the LIVING room", ON, OFF, world=HOME)
+    assert decision.choice is Choice.FOLLOW
+    assert decision.match is not None
+    assert decision.match.bindings == {"area": "Living Room"}
+
+
+def test_a_free_phrase_is_followed_for_a_read_and_asked_about_for_a_write() -> None:
+    goal = "Upvote the newest post in space subreddit"
+    assert decided(goal, POST).choice is Choice.FOLLOW
+    writes = trace("post", *POST.goals, effect=Effect.WRITE, examples={"forum": ("books",)})
+    assert decided(goal, writes).choice is Choice.CONFIRM
+    seen = trace("post", *POST.goals, effect=Effect.WRITE, examples={"forum": ("books", "space", "music")})
+    assert decided("Upvote the newest post in funny subreddit", seen).choice is Choice.FOLLOW
+
+
+def test_another_program_with_the_same_words_makes_a_free_phrase_doubtful() -> None:
+    by_area = trace("area", "turn on the lights in the {area}", examples={"area": ("kitchen",)})
+    by_floor = trace("floor", "turn on all lights of the {floor}", examples={"floor": ("first floor",)})
+    goal = "turn on all lights in the hall"
+    assert decided("turn on the lights in the hall", by_area, by_floor).choice is Choice.FOLLOW
+    assert decided(goal, trace("every", "turn on all lights in the {area}", examples={"area": ("attic",)}), by_floor)
+    rival = trace("every", "turn on all lights in the {area}", examples={"area": ("attic",)})
+    assert decided(goal, rival, by_floor).choice is Choice.CONFIRM
+
+
+def test_a_question_never_acts() -> None:
+    writes = trace("on", *ON.goals, effect=Effect.WRITE, examples={"area": ("Kitchen",)})
+    assert likely("is the light on in the kitchen lights?", [writes], HOME) is None
+
+
+def test_a_trace_rejected_for_the_goal_is_not_offered() -> None:
+    goal = "turn on the lights in the attic"
+    refused = consider(goal, ON, how="semantic", world=HOME, negatives=frozenset({"turn on lights in attic"}))
+    assert decide([refused], goal=goal, world=HOME).choice is Choice.LEARN
+
+
+def test_doubt_grows_with_what_differs() -> None:
+    plain, rewritten = Features(held=3, slots=1, wordings=3), Features(rewrites=1.0, held=3, slots=1, wordings=3)
+    assert doubt(plain) <= doubt(rewritten) <= doubt(Features(strange=1, held=3, slots=1, wordings=3))
+
+
+def test_bounds_of_zero_follow_nothing_unproven() -> None:
+    considered = [consider("switch on the kitchen lights", ON, how="semantic", world=HOME)]
+    decision = decide(considered, goal="switch on the kitchen lights", world=HOME, bounds={})
+    assert decision.choice is Choice.CONFIRM
