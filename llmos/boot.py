@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
     from llmos.interfaces.admission import Admission
     from llmos.interfaces.deciding import Deciding
     from llmos.interfaces.dispatcher import Dispatcher
+    from llmos.interfaces.explaining import Explaining
+    from llmos.interfaces.feedback import Feedback
     from llmos.interfaces.learner import Learner
+    from llmos.interfaces.learning import Learning
+    from llmos.interfaces.reviving import Reviving
+    from llmos.interfaces.surroundings import Surroundings
+    from llmos.kernel.proof import Prover
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
     from llmos.memory.embeddings import Embedder
+    from llmos.memory.outcomes import Outcomes
     from llmos.memory.runs import RunStore
     from llmos.memory.store import SemanticMemory
     from llmos.memory.traces import TraceStore
@@ -46,7 +54,8 @@ class LLMOS:
 
     `budget_usd` charges a new battery and caps what this instance may spend; None leaves both to the settings
     (whose own `budget_usd` only caps).
-    `learner`, `embedder` and `clock` replace the built-in ones. After `boot` the parts are attributes.
+    `learner`, `embedder`, `clock` and `chance` (a number from 0 to 1, for audits) replace the built-in ones. After
+    `boot` the parts are attributes.
     """
 
     settings: Settings
@@ -56,11 +65,15 @@ class LLMOS:
     economy: TokenEconomy
     runs: RunStore
     traces: TraceStore
+    outcomes: Outcomes
     memory: SemanticMemory
     scheduler: Scheduler
     deciding: Deciding
+    feedback: Feedback
     admission: Admission
     dispatcher: Dispatcher
+    explaining: Explaining
+    reviving: Reviving
 
     def __init__(
         self,
@@ -70,6 +83,7 @@ class LLMOS:
         learner: Learner | None = None,
         embedder: Embedder | None = None,
         clock: Callable[[], datetime] = _now,
+        chance: Callable[[], float] = random.random,
         confirm: Confirm | None = None,
     ) -> None:
         loaded = settings if settings is not None else load_settings(budget_usd=budget_usd)
@@ -79,6 +93,7 @@ class LLMOS:
         self._learner = learner
         self._embedder = embedder
         self._clock = clock
+        self._chance = chance
         self._confirm = confirm
         self._stack: AsyncExitStack | None = None
 
@@ -134,7 +149,7 @@ class LLMOS:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
         self._check(goal, mode)
         self.plugins.rescan()
-        return await self.dispatcher.explain(goal, mode=mode)
+        return await self.explaining.explain(goal, mode=mode)
 
     def _check(self, goal: str, mode: str) -> None:
         if self._stack is None:
@@ -150,8 +165,10 @@ class LLMOS:
         from llmos.kernel.token_economy import TokenEconomy
         from llmos.memory.database import Database
         from llmos.memory.embeddings import SentenceTransformerEmbedder
+        from llmos.memory.frozen import FrozenTraces
         from llmos.memory.index import VectorIndex
         from llmos.memory.ledger import Ledger
+        from llmos.memory.outcomes import Outcomes
         from llmos.memory.recall import Recall
         from llmos.memory.runs import RunStore
         from llmos.memory.store import SemanticMemory
@@ -161,7 +178,10 @@ class LLMOS:
         embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
         database = await stack.enter_async_context(Database(self.settings.database))
         index = VectorIndex(self.settings.memory / "traces.faiss")
-        self.traces = TraceStore(database, index, clock=self._clock)
+        store = FrozenTraces if self.settings.frozen else TraceStore
+        self.traces = store(database, index, clock=self._clock)
+        half_life = timedelta(days=self.settings.reliability.half_life_days)
+        self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
         self.runs = RunStore(database, clock=self._clock)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
@@ -190,16 +210,10 @@ class LLMOS:
         await self.mcp.register(self.registry, start=False)
 
     async def _wire(self, stack: AsyncExitStack) -> None:
-        from llmos.interfaces.admission import Admission
-        from llmos.interfaces.deciding import Deciding
-        from llmos.interfaces.dispatcher import Dispatcher
-        from llmos.interfaces.following import Following
-        from llmos.interfaces.learning import Learning
         from llmos.interfaces.surroundings import Surroundings
         from llmos.kernel.scheduler import Scheduler
-        from llmos.kernel.watchdog import Watchdog
 
-        learner, limits = self._learner or self._make_learner(), self.settings.learner
+        learner = self._learner or self._make_learner()
         surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
@@ -211,17 +225,53 @@ class LLMOS:
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
-        self.deciding = Deciding(recall=self._recall, traces=self.traces, world=surroundings.world(self.registry))
-        self.admission = Admission(registry=self.registry, traces=self.traces, constants=surroundings.constants)
-        stores: dict[str, Any] = {"runs": self.runs, "economy": self.economy, "bus": self.bus}
-        following = Following(
+        self._wire_matching(surroundings)
+        self._wire_doors(surroundings, self._make_learning(surroundings, learner))
+
+    def _wire_matching(self, surroundings: Surroundings) -> None:
+        """What decides on goals, and what is said and proven of traces."""
+        from llmos.interfaces.admission import Admission
+        from llmos.interfaces.deciding import Deciding
+        from llmos.interfaces.feedback import Feedback
+        from llmos.interfaces.merging import Merging
+        from llmos.interfaces.reviving import Reviving
+        from llmos.kernel.checks import Files
+        from llmos.trace.program import Effect
+
+        world, prover = surroundings.world(self.registry), self._make_prover(surroundings)
+        self.feedback = Feedback(
+            traces=self.traces, outcomes=self.outcomes, max_failures=self.settings.reliability.max_failures
+        )
+        self.deciding = Deciding(
+            recall=self._recall,
+            traces=self.traces,
+            world=world,
+            bounds={Effect(name): bound for name, bound in self.settings.matching.max_wrong.items()},
+            outcomes=self.outcomes,
+        )
+        self.reviving = Reviving(
+            traces=self.traces,
+            outcomes=self.outcomes,
+            runs=self.runs,
+            world=world,
+            discover=self.mcp.discover,
+            prover=prover,
+        )
+        self.admission = Admission(
             registry=self.registry,
             traces=self.traces,
-            surroundings=surroundings,
-            discover=self.mcp.discover,
-            **stores,
+            constants=surroundings.constants,
+            files=Files(resolve=surroundings.context("").resolve),
+            prover=prover,
+            merging=Merging(traces=self.traces, runs=self.runs, constants=surroundings.constants),
         )
-        learning = Learning(
+
+    def _make_learning(self, surroundings: Surroundings, learner: Learner) -> Learning:
+        from llmos.interfaces.learning import Learning
+        from llmos.kernel.watchdog import Watchdog
+
+        limits = self.settings.learner
+        return Learning(
             learner=learner,
             limits=limits,
             registry=self.registry,
@@ -230,14 +280,64 @@ class LLMOS:
             watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
             surroundings=surroundings,
             discover=self.mcp.discover,
-            **stores,
+            runs=self.runs,
+            economy=self.economy,
+            bus=self.bus,
+        )
+
+    def _wire_doors(self, surroundings: Surroundings, learning: Learning) -> None:
+        """What carries goals out, and what explains them."""
+        from llmos.interfaces.agreeing import Agreeing
+        from llmos.interfaces.auditing import Auditing
+        from llmos.interfaces.dispatcher import Dispatcher
+        from llmos.interfaces.explaining import Explaining
+        from llmos.interfaces.following import Following
+        from llmos.interfaces.guiding import Guiding
+        from llmos.interfaces.judging import Judging
+
+        feedback, world = self.feedback, self.deciding.world
+        judging = Judging(settings=self.settings.judge, learner=learning.learner, economy=self.economy, world=world)
+        replaying: dict[str, Any] = {
+            "registry": self.registry,
+            "runs": self.runs,
+            "economy": self.economy,
+            "bus": self.bus,
+            "surroundings": surroundings,
+            "discover": self.mcp.discover,
+        }
+        following = Following(feedback=feedback, **replaying)
+        guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
+        self.explaining = Explaining(
+            deciding=self.deciding, learning=learning, guiding=guiding, judging=judging, runs=self.runs, world=world
         )
         self.dispatcher = Dispatcher(
             deciding=self.deciding,
+            runs=self.runs,
+            bus=self.bus,
             clock=self._clock,
             following=following,
+            agreeing=Agreeing(feedback=feedback, judging=judging, runs=self.runs),
+            auditing=Auditing(rate=self.settings.audit_rate, chance=self._chance, learning=learning, feedback=feedback),
+            reviving=self.reviving,
             learning=learning,
-            **stores,
+            guiding=guiding,
+        )
+
+    def _make_prover(self, surroundings: Surroundings) -> Prover | None:
+        """Runs traces again in copies of the workspace; what a crash left of such copies is removed."""
+        from llmos.kernel.proof import Prover
+        from llmos.kernel.scratch import remove_leftovers
+
+        remove_leftovers(self.settings.memory)
+        if not self.settings.proof.enabled:
+            return None
+        return Prover(
+            registry=self.registry,
+            limits=self.settings.proof,
+            memory=self.settings.memory,
+            context=surroundings.context,
+            env=surroundings.env,
+            secret=surroundings.secret,
         )
 
     def _make_learner(self) -> Learner:

@@ -84,6 +84,15 @@ class TraceRefused(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audited(Event):
+    """The learner did a replay's goal again; `verdict` is agreed, disagreed, undecided or failed."""
+
+    verdict: str
+    message: str
+    cost_usd: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class LedgerMoved(Event):
     kind: str
     amount_usd: float

@@ -27,8 +27,16 @@ KEY_NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOK
 EFFECTS = ("pure", "read", "write", "external", "unknown")
 """The values of `llmos.trace.program.Effect`, which stands above this module."""
 
+MAX_WRONG: Mapping[str, float] = MappingProxyType({"pure": 0.01, "read": 0.01, "write": 0.001})
+"""How likely a replay may be wrong, by effect; `external` and `unknown` are never followed without a proof."""
+
+_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
 PROVIDER = "provider"
 """Name of the learner over pydantic-ai."""
+
+GUIDED_OFF = "off"
+"""`learner.guided_model` where goals are learned without the help of near traces."""
 
 _PROVIDER_MODEL = re.compile(r"[a-z][a-z0-9_-]*:\S+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -51,7 +59,8 @@ class LearnerSettings:
 
     `model` is a name the chosen learner understands; `max_usd_per_run` is reserved before a run and never exceeded;
     `first_estimate_usd` stands in for a cost while there is no history; `max_repeats` is how often the same call may
-    follow itself. `has_key` says that the environment holds a key or a token for Claude.
+    follow itself. `has_key` says that the environment holds a key or a token for Claude. The `guided_` limits hold
+    where a near trace is given as a plan; `guided_model` empty: the same model, GUIDED_OFF: no plan is ever given.
     """
 
     name: str = "claude"
@@ -61,6 +70,9 @@ class LearnerSettings:
     max_turns: int = 50
     timeout_s: float = 900.0
     max_repeats: int = 3
+    guided_model: str = ""
+    guided_max_usd: float = 0.5
+    guided_max_turns: int = 20
     base_url: str | None = None
     has_key: bool = False
 
@@ -115,12 +127,47 @@ class ModelPrice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MatchingSettings:
+    """How likely a replay may be wrong, by the trace's effect; an effect that is missing needs a proof."""
+
+    max_wrong: Mapping[str, float] = field(default_factory=lambda: dict(MAX_WRONG))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """The small model that may say whether an unproven wording means a known task; off while `model` is None."""
+
+    model: str | None = None
+    max_usd: float = 0.02
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilitySettings:
+    """How long what became of replays counts, and how many failures in a row end a trace."""
+
+    half_life_days: float = 30.0
+    max_failures: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofSettings:
+    """Whether learned traces are run again in a copy of the workspace, how large that may be, how long it may take."""
+
+    enabled: bool = True
+    max_files: int = 5_000
+    max_bytes: int = 256_000_000
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything set, checked and resolved; paths are absolute.
 
     `budget_usd` limits this command (None: only the battery does), `initial_usd` is what a new battery holds,
     `environment` what a Claude Code process may see, `secrets` the names `secret` gives values of.
-    `config_files` are the files that were read, or would be if they existed.
+    `config_files` are the files that were read, or would be if they existed. `audit_rate` is the share of replays that
+    the learner does again to compare; with `frozen` traces are used and nothing about them is changed.
     """
 
     home: Path
@@ -136,6 +183,12 @@ class Settings:
     scheduler: SchedulerSettings = SchedulerSettings()
     mcp_servers: Mapping[str, McpServerSettings] = field(default_factory=dict)
     prices: Mapping[str, ModelPrice] = field(default_factory=dict)
+    matching: MatchingSettings = field(default_factory=MatchingSettings)
+    judge: JudgeSettings = JudgeSettings()
+    reliability: ReliabilitySettings = ReliabilitySettings()
+    proof: ProofSettings = ProofSettings()
+    audit_rate: float = 0.0
+    frozen: bool = False
     secrets: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     _secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -182,6 +235,8 @@ def load_settings(
     plugins: Sequence[Path] = (),
     budget_usd: float | None = None,
     model: str | None = None,
+    audit_rate: float | None = None,
+    frozen: bool | None = None,
     environ: Mapping[str, str] | None = None,
     checkout: Path | None = None,
 ) -> Settings:
@@ -216,7 +271,9 @@ def load_settings(
             {name: _mcp_server(name, entry, env) for name, entry in config.get("mcp_servers", {}).items()}
         ),
         prices=MappingProxyType({name: ModelPrice(**entry) for name, entry in config.get("prices", {}).items()}),
+        proof=ProofSettings(**config.get("proof", {})),
         secrets=secrets,
+        **_trust(config, env, audit_rate, frozen),
         environment=MappingProxyType({name: value for name, value in env.items() if _SEEN.fullmatch(name)}),
         _secret_values=MappingProxyType({name: env[name] for name in secrets if env.get(name)}),
     )
@@ -298,6 +355,52 @@ def _budget(budget_usd: float | None, env: Mapping[str, str]) -> float | None:
         raise SettingsError(f"LLMOS_BUDGET_USD must be a number of dollars, 0 or more, not {text!r}.") from None
 
 
+def _trust(
+    config: Mapping[str, Any], env: Mapping[str, str], audit_rate: float | None, frozen: bool | None
+) -> dict[str, Any]:
+    """What says how far traces are trusted, and whether anything about them may change."""
+    return {
+        "matching": _matching(config),
+        "judge": _judge(config, env),
+        "reliability": ReliabilitySettings(**config.get("reliability", {})),
+        "audit_rate": _audit_rate(audit_rate, config, env),
+        "frozen": _frozen(frozen, config, env),
+    }
+
+
+def _matching(config: Mapping[str, Any]) -> MatchingSettings:
+    given = config.get("matching", {}).get("max_wrong", {})
+    return MatchingSettings(max_wrong=MappingProxyType({**MAX_WRONG, **given}))
+
+
+def _judge(config: Mapping[str, Any], env: Mapping[str, str]) -> JudgeSettings:
+    given = config.get("judge", {})
+    return JudgeSettings(**{**given, **({"model": env["LLMOS_JUDGE"]} if env.get("LLMOS_JUDGE") else {})})
+
+
+def _audit_rate(asked: float | None, config: Mapping[str, Any], env: Mapping[str, str]) -> float:
+    if asked is not None:
+        return _from_outside(_share, asked, "--audit-rate")
+    text = env.get("LLMOS_AUDIT_RATE")
+    if not text:
+        return float(config.get("audit_rate", Settings.audit_rate))
+    try:
+        return _from_outside(_share, float(text), "LLMOS_AUDIT_RATE")
+    except ValueError:
+        raise SettingsError(f"LLMOS_AUDIT_RATE must be a number from 0 to 1, not {text!r}.") from None
+
+
+def _frozen(asked: bool | None, config: Mapping[str, Any], env: Mapping[str, str]) -> bool:
+    if asked is not None:
+        return asked
+    text = env.get("LLMOS_FROZEN")
+    if not text:
+        return bool(config.get("frozen", Settings.frozen))
+    if text.lower() not in _YES | _NO:
+        raise SettingsError(f"LLMOS_FROZEN must be 1 or 0, not {text!r}.")
+    return text.lower() in _YES
+
+
 def _learners(
     config: Mapping[str, Any], model: str | None, env: Mapping[str, str]
 ) -> tuple[LearnerSettings, ProviderSettings]:
@@ -377,6 +480,32 @@ def _text(value: Any) -> str:
     return value.strip()
 
 
+def _guided_model(value: Any) -> str:
+    if value is False:  # what YAML makes of a plain `off`
+        return GUIDED_OFF
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("the name of a model, or off")
+    return value.strip()
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError("a number from 0 to 1")
+    return float(value)
+
+
+def _days(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise ValueError("a number of days above 0")
+    return float(value)
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
 def _url(value: Any) -> str:
     parts = urlsplit(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
@@ -420,6 +549,9 @@ _SCHEMA = Section(
                 "max_turns": _count,
                 "timeout_s": _seconds,
                 "max_repeats": _count,
+                "guided_model": _guided_model,
+                "guided_max_usd": _dollars,
+                "guided_max_turns": _count,
                 "base_url": _url,
             }
         ),
@@ -450,6 +582,12 @@ _SCHEMA = Section(
                 required=("input_usd_per_mtok", "output_usd_per_mtok"),
             )
         ),
+        "matching": Section(keys={"max_wrong": Section(keys=dict.fromkeys(MAX_WRONG, _share))}),
+        "judge": Section(keys={"model": _text, "max_usd": _dollars, "timeout_s": _seconds}),
+        "reliability": Section(keys={"half_life_days": _days, "max_failures": _count}),
+        "audit_rate": _share,
+        "proof": Section(keys={"enabled": _boolean, "max_files": _count, "max_bytes": _count, "timeout_s": _seconds}),
+        "frozen": _boolean,
         "secrets": Many(of=_variable),
     }
 )

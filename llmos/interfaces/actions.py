@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import NotFoundError, TraceFormatError, UsageError
-from llmos.interfaces import render
+from llmos.interfaces import render, render_match
 from llmos.interfaces.session import Action, Session, unloaded
 from llmos.trace.lex import check_goal
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.results import Result
     from llmos.kernel.bus import RunEnded
     from llmos.plugins.registry import ToolRegistry
-    from llmos.trace.program import Step, Trace
+    from llmos.trace.program import Node, Trace
     from llmos.trace.run import Run
 
 NO_RUN: dict[str, Any] = {
@@ -64,6 +64,8 @@ def run(goal: str, *, then: Callable[[Result], None] = lambda result: None) -> A
         session.screen.answer(result.answer)
         session.screen.data(result.to_json())
         session.screen.note(render.closing_line(result), dim=True)
+        if result.audit == "disagreed":
+            session.screen.note(f"llmos: {result.reason}")
 
     return action
 
@@ -76,6 +78,10 @@ def _tell_interrupted(session: Session, ended: list[RunEnded]) -> None:
         session.screen.note(" · ".join([*parts, f"run {event.run_id}"]), dim=True)
 
 
+_SHOWN_CANDIDATES = 6
+"""As many as a person reads; `--json` has them all."""
+
+
 def explain(goal: str) -> Action:
     """Say what would happen to a goal, without doing it."""
 
@@ -83,9 +89,10 @@ def explain(goal: str) -> Action:
         told = await (await session.system()).explain(check_goal(goal), mode=session.options.mode)
         session.screen.data(told.to_json())
         session.screen.show(render.explanation(told))
+        session.screen.show(render_match.beside(told))
         if told.candidates:
             session.screen.show("\ncandidates")
-            rows = [render.candidate_row(candidate) for candidate in told.candidates]
+            rows = [render.candidate_row(candidate) for candidate in told.candidates[:_SHOWN_CANDIDATES]]
             session.screen.table(render.CANDIDATE_COLUMNS, rows, empty="")
 
     return action
@@ -128,7 +135,7 @@ def show_trace(name: str) -> Action:
     async def action(session: Session) -> None:
         from llmos.trace.codec import to_data
 
-        trace = await _trace(await session.system(), name)
+        trace = await find_trace(await session.system(), name)
         session.screen.data(to_data(trace))
         session.screen.show(render.trace(trace))
 
@@ -141,7 +148,7 @@ def export_trace(name: str, file: Path | None, *, force: bool) -> Action:
     async def action(session: Session) -> None:
         from llmos.trace.codec import dumps_yaml
 
-        trace = await _trace(await session.system(), name)
+        trace = await find_trace(await session.system(), name)
         text = dumps_yaml(trace)
         if file is None:
             session.screen.show(text.rstrip("\n"))
@@ -205,7 +212,7 @@ def import_trace(file: Path, *, trust: bool) -> Action:
             run_id=None,
         )
         stored = await system.traces.add(trace)
-        for tool in sorted({step.tool for step in stored.steps if step.tool not in system.registry}):
+        for tool in sorted({step.tool for step in stored.calls if step.tool not in system.registry}):
             session.screen.note(f"llmos: {stored.label} needs the tool {tool!r}, which no plugin here has")
         hint = "" if trust else f"; it asks before it runs, until `traces confirm {stored.id}`"
         session.screen.show(f"{stored.label} imported as {stored.status}{hint}")
@@ -214,8 +221,12 @@ def import_trace(file: Path, *, trust: bool) -> Action:
     return action
 
 
-def _honest(step: Step, registry: ToolRegistry) -> Step:
+def _honest(step: Node, registry: ToolRegistry) -> Node:
     """The step with the worse of its own effect and its tool's: a file can't declare a command harmless."""
+    from llmos.trace.program import Loop
+
+    if isinstance(step, Loop):
+        return replace(step, steps=tuple(_honest(inner, registry) for inner in step.steps))
     if step.tool not in registry:
         return step
     return replace(step, effect=max(step.effect, registry.get(step.tool).effect, key=lambda effect: effect.rank))
@@ -254,7 +265,7 @@ def forget_trace(name: str) -> Action:
 
     async def action(session: Session) -> None:
         system = await session.system()
-        trace = await _trace(system, name)
+        trace = await find_trace(system, name)
         await system.traces.forget(trace.id)
         session.screen.show(f"{trace.id} forgotten")
         session.screen.data({"trace": trace.id, "status": "forgotten"})
@@ -262,67 +273,7 @@ def forget_trace(name: str) -> Action:
     return action
 
 
-def confirm_trace(name: str) -> Action:
-    """Trust a trace: it is followed without asking from now on."""
-
-    async def action(session: Session) -> None:
-        from llmos.trace.program import Status
-
-        system = await session.system()
-        trace = await _trace(system, name)
-        await system.traces.set_status(trace.id, Status.TRUSTED, "confirmed by the user")
-        session.screen.show(f"{trace.id} is trusted")
-        session.screen.data({"trace": trace.id, "status": Status.TRUSTED})
-
-    return action
-
-
-def reject_trace(name: str, goal: str | None) -> Action:
-    """Reject a run or a trace.
-
-    A trace, or the run that made one, is rejected for good. A replay, or a trace with `goal`, was wrong for that one
-    goal: the trace never answers it again, and must be confirmed before it answers another.
-    """
-
-    async def action(session: Session) -> None:
-        from llmos.trace.program import Status
-
-        system = await session.system()
-        trace_id, wrong_goal = await _rejected(system, name, goal)
-        if wrong_goal is None:
-            status, reason = Status.REJECTED, "rejected by the user"
-        else:
-            status, reason = Status.CANDIDATE, f"rejected by the user for {render.one_line(wrong_goal, 200)!r}"
-            await system.traces.add_negative(trace_id, wrong_goal)
-            await system.traces.record_use(trace_id, ok=False, saved_usd=0.0)
-        await system.traces.set_status(trace_id, status, reason)
-        never = "is never followed again" if wrong_goal is None else "never answers that goal again"
-        session.screen.show(f"{trace_id} {never}; status {status}")
-        session.screen.data({"trace": trace_id, "status": status, "goal": wrong_goal, "reason": reason})
-
-    return action
-
-
-async def _rejected(system: LLMOS, name: str, goal: str | None) -> tuple[str, str | None]:
-    """The trace that is rejected, and the goal it was wrong for (None: altogether)."""
-    from llmos.trace.run import Mode
-
-    checked = check_goal(goal) if goal is not None else None
-    try:
-        run = await _run(system, name)
-    except NotFoundError:
-        try:
-            return (await _trace(system, name)).id, checked
-        except NotFoundError:
-            raise NotFoundError(
-                f"there is no run and no trace {name!r}; `runs list` and `traces list` show them"
-            ) from None
-    if run.trace_id is None:
-        raise NotFoundError(f"run {run.id} has no trace, so there is nothing to reject")
-    return run.trace_id, checked or (run.goal if run.mode is Mode.FOLLOWER else None)
-
-
-async def _trace(system: LLMOS, name: str) -> Trace:
+async def find_trace(system: LLMOS, name: str) -> Trace:
     """The trace of an id, of the only id that starts so, or of a label (`id@version`)."""
     identifier, at, version = name.rpartition("@")
     labelled = bool(at) and version.isdecimal() and version.isascii()
@@ -375,14 +326,14 @@ def show_run(name: str) -> Action:
     """Show one run with its steps."""
 
     async def action(session: Session) -> None:
-        run = await _run(await session.system(), name)
+        run = await find_run(await session.system(), name)
         session.screen.data(render.data(run))
         session.screen.show(render.run(run))
 
     return action
 
 
-async def _run(system: LLMOS, name: str) -> Run:
+async def find_run(system: LLMOS, name: str) -> Run:
     """The run of an id, of the only id that starts so, or the newest for `last`."""
     if name == LAST:
         newest = await system.runs.list(limit=1)

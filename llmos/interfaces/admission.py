@@ -4,41 +4,89 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from llmos.interfaces.merging import Merging
+from llmos.kernel.checks import Files, with_held_checks
+from llmos.kernel.proof import Prover, standing
+from llmos.kernel.scratch import Snapshot
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
-from llmos.trace.codec import validate
 from llmos.trace.induce import NotATrace, ToolFacts, induce
 from llmos.trace.program import Trace
 from llmos.trace.run import Run
+from llmos.trace.validity import validate
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """Induces traces from runs and stores them; `constants` gives the values of `env.*` that runs may hold."""
+    """Induces traces from runs, has them proven and stores them.
+
+    `constants` gives the values of `env.*` that runs may hold; with `files` only those checks of a goal are kept that
+    hold in the workspace right after the run; without a `prover` nothing is run again, without
+    `merging` every trace stands for itself.
+    """
 
     registry: ToolRegistry
     traces: TraceStore
     constants: Callable[[], Mapping[str, str]]
+    prover: Prover | None = None
+    merging: Merging | None = None
+    files: Files | None = None
 
-    async def admit(self, run: Run) -> Trace | NotATrace:
+    @asynccontextmanager
+    async def before(self) -> AsyncIterator[Snapshot | None]:
+        """The workspace as it is before a run, for as long as the block lasts; None where nothing will be proven."""
+        if self.prover is None or self.traces.frozen:
+            yield None
+            return
+        async with self.prover.snapshot() as snapshot:
+            yield snapshot
+
+    async def admit(self, run: Run, before: Snapshot | None = None) -> Trace | NotATrace:
         """The trace of a finished run as it was stored, or why there is none."""
+        if self.traces.frozen:
+            return NotATrace(reason="the traces are frozen")
         trace = await self._induced(run)
-        return trace if isinstance(trace, NotATrace) else await self.traces.add(trace)
+        if isinstance(trace, Trace) and self.prover is not None and before is not None:
+            trace = await self.prover.admitted(trace, run, before, lambda frozen: self._induced(run, frozen))
+        return trace if isinstance(trace, NotATrace) else await self._stored(trace, run, before)
 
-    async def _induced(self, run: Run) -> Trace | NotATrace:
+    async def _stored(self, trace: Trace, run: Run, before: Snapshot | None) -> Trace:
+        """The trace as a version of a known one that is the same program, or else as one of its own."""
+        facts = self._facts()
+        merged = await self.merging.merged(trace, run, facts) if self.merging is not None else None
+        if merged is None or self.merging is None:
+            return await self.traces.add(trace)
+        joined = merged.trace
+        if merged.is_wider and self.prover is not None and before is not None:
+            proof = await self.prover.prove(joined, merged.told(run), before)
+            if standing(proof).status is not joined.status:
+                return await self.traces.add(trace)
+            joined = standing(proof)
+        stored = await self.traces.supersede(merged.known, joined, runs=merged.run_ids)
+        if stored is None:
+            return await self.traces.add(trace)
+        await self.merging.absorb_others(stored, facts)
+        return stored
+
+    def _facts(self) -> dict[str, ToolFacts]:
+        return {tool.name: tool_facts(tool) for tool in self.registry}
+
+    async def _induced(self, run: Run, frozen: frozenset[str] = frozenset()) -> Trace | NotATrace:
         """The run's trace; what breaks induction only means that nothing is learned from this run."""
-        facts = {tool.name: tool_facts(tool) for tool in self.registry}
         try:
-            trace = await asyncio.to_thread(induce, run, facts, self.constants())
+            trace = await asyncio.to_thread(induce, run, self._facts(), self.constants(), frozen)
             if isinstance(trace, Trace):
                 validate(trace)
+                if self.files is not None:
+                    trace = await asyncio.to_thread(with_held_checks, trace, run, self.constants(), self.files)
         except Exception as error:
             log.exception("induction broke", extra={"action": "induction_broke", "run_id": run.id})
             return NotATrace(reason=f"induction broke on it ({type(error).__name__}: {error})")
@@ -56,4 +104,5 @@ def tool_facts(tool: Tool) -> ToolFacts:
         code_params=frozenset(tool.code_params),
         payload_params=frozenset(tool.payload_params),
         enums=enums,
+        closed_params=frozenset(name for name in properties if tool.values_of(name) is not None),
     )

@@ -25,7 +25,7 @@ MAX_STDIN_BYTES = 2_000_000
 MODES = ("auto", "follow", "learn")
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
-RUN_MODES = ("learner", "guided", "follower")
+RUN_MODES = ("learner", "guided", "follower", "judged", "none")
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -48,7 +48,7 @@ def _gather(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     line = ctx.find_object(Line)
     if line is None or param.name == "no_daemon":
         return
-    if line.is_shell_line and param.name in ("home", "workspace", "plugins", "budget_usd", "model"):
+    if line.is_shell_line and param.name in _AT_START:
         raise click.UsageError(f"{param.opts[0]} is chosen when the shell starts; leave it first.", ctx)
     before = getattr(line.options, param.name)
     given = before + tuple(value) if isinstance(before, tuple) else value
@@ -56,6 +56,7 @@ def _gather(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     line.options = replace(line.options, **changed)
 
 
+_AT_START = ("home", "workspace", "plugins", "budget_usd", "model", "audit_rate", "frozen")
 _FOLDER = click.Path(path_type=Path)
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--home",), {"type": _FOLDER, "metavar": "DIR", "help": "Where memory lives (also: $LLMOS_HOME)."}),
@@ -76,6 +77,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "help": "Follow a proven trace or else learn (auto), only follow, or only learn.",
         },
     ),
+    (
+        ("--audit-rate",),
+        {"type": float, "metavar": "SHARE", "help": "Let the learner check this share of replays that only read."},
+    ),
+    (("--frozen",), {"is_flag": True, "help": "Use traces, but change nothing about them and learn no new ones."}),
     (("--json", "as_json"), {"is_flag": True, "help": "One JSON object on stdout, everything else on stderr."}),
     (("--yes", "-y"), {"is_flag": True, "help": "Answer yes to what would be asked."}),
     (("--no-daemon",), {"is_flag": True, "hidden": True, "help": "Work in this process; it always does for now."}),
@@ -219,7 +225,7 @@ def interactive(line: Line) -> Action:
 @shared_options()
 @click.pass_context
 def traces(ctx: click.Context) -> Action | None:
-    """What was learned: list, show, export, import, reject, …"""
+    """What was learned: list, show, diff, export, import, …"""
     return _first_by_default(ctx)
 
 
@@ -241,6 +247,27 @@ def traces_show(trace: str) -> Action:
     from llmos.interfaces import actions
 
     return actions.show_trace(trace)
+
+
+@traces.command("versions")
+@shared_options()
+@click.argument("trace")
+def traces_versions(trace: str) -> Action:
+    """List the versions of TRACE, with what each changed."""
+    from llmos.interfaces import history
+
+    return history.list_versions(trace)
+
+
+@traces.command("diff")
+@shared_options()
+@click.argument("trace")
+@click.argument("other", required=False)
+def traces_diff(trace: str, other: str | None) -> Action:
+    """Show what changed from TRACE (id@version) to OTHER (a version's number or a trace; by default the newest)."""
+    from llmos.interfaces import history
+
+    return history.diff_traces(trace, other)
 
 
 @traces.command("export")
@@ -268,12 +295,12 @@ def traces_import(file: Path, trust: bool) -> Action:
 
 @traces.command("confirm")
 @shared_options()
-@click.argument("trace")
-def traces_confirm(trace: str) -> Action:
-    """Trust TRACE: follow it without asking."""
-    from llmos.interfaces import actions
+@click.argument("name", metavar="RUN|TRACE")
+def traces_confirm(name: str) -> Action:
+    """Say that a run (an id, or `last`) was right, or trust a trace."""
+    from llmos.interfaces import verdicts
 
-    return actions.confirm_trace(trace)
+    return verdicts.confirm(name)
 
 
 @traces.command("reject")
@@ -282,9 +309,19 @@ def traces_confirm(trace: str) -> Action:
 @click.option("--goal", metavar="TEXT", help="Only for this goal; the trace must then be confirmed for others.")
 def traces_reject(name: str, goal: str | None) -> Action:
     """Say that a run (an id, or `last`) or a trace was wrong."""
-    from llmos.interfaces import actions
+    from llmos.interfaces import verdicts
 
-    return actions.reject_trace(name, goal)
+    return verdicts.reject(name, goal)
+
+
+@traces.command("verify")
+@shared_options()
+@click.argument("trace")
+def traces_verify(trace: str) -> Action:
+    """Do the run of TRACE again in a copy of the workspace."""
+    from llmos.interfaces import verdicts
+
+    return verdicts.verify(trace)
 
 
 @traces.command("forget")

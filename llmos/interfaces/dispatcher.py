@@ -16,16 +16,19 @@ from llmos.errors import (
     LowBatteryError,
     NoLearnerError,
     NothingToFollowError,
-    NotPermittedError,
+    StaleTraceError,
     StorageError,
 )
+from llmos.interfaces.agreeing import Agreeing, Agreement
+from llmos.interfaces.auditing import Auditing
 from llmos.interfaces.deciding import Deciding
 from llmos.interfaces.following import Following
+from llmos.interfaces.guiding import Guiding
 from llmos.interfaces.learning import Learning
-from llmos.interfaces.results import Confirm, Explanation, Question, Result, candidate_shown, planned_step
+from llmos.interfaces.results import Confirm, Result
+from llmos.interfaces.reviving import Reviving
 from llmos.interfaces.running import Running, result_of
 from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded
-from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.trace.decide import Choice, Decision
 from llmos.trace.induce import step_ids
@@ -41,11 +44,14 @@ class Dispatcher:
 
     deciding: Deciding
     runs: RunStore
-    economy: TokenEconomy
     bus: EventBus
     clock: Callable[[], datetime]
     following: Following
+    agreeing: Agreeing
+    auditing: Auditing
+    reviving: Reviving
     learning: Learning
+    guiding: Guiding
 
     async def handle(self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None) -> Result:
         """One goal from top to bottom.
@@ -54,13 +60,11 @@ class Dispatcher:
             LLMOSError: the goal was refused or failed; `.result` holds what is known of the run.
         """
         goal = check_goal(goal)
-        run = Running(run=Run(id=uuid.uuid4().hex[:12], goal=goal, mode=Mode.FOLLOWER, started_at=self.clock()))
+        run = Running(run=Run(id=uuid.uuid4().hex[:12], goal=goal, mode=Mode.NONE, started_at=self.clock()))
         self.bus.publish(GoalAccepted(run_id=run.run.id, goal=goal))
         try:
             decision = await self._decided(run, mode)
-            if decision.choice is Choice.CONFIRM:
-                decision = await self._confirmed(decision, mode, confirm)
-            outputs = await self._carried_out(run, decision, mode)
+            outputs = await self._carried_out(run, decision, mode, confirm)
             return await self._done(run, outputs)
         except (Exception, asyncio.CancelledError) as error:  # a run is a border: whatever ended it is kept with it
             if not isinstance(error, LLMOSError | asyncio.CancelledError):
@@ -68,47 +72,51 @@ class Dispatcher:
             await asyncio.shield(self._failed(run, error))
             raise
 
-    async def _carried_out(self, run: Running, decision: Decision, mode: str) -> dict[str, Any]:
-        """Follow, or learn; a replay that stopped before it changed anything is learned from the start."""
+    async def _carried_out(
+        self, run: Running, decision: Decision, mode: str, confirm: Confirm | None, *, is_second: bool = False
+    ) -> dict[str, Any]:
+        """Follow, or learn, with a near trace's help; so does a replay that stopped before it changed anything."""
+        diverged: DivergenceError | None = None
+        agreement = Agreement(decision=decision)
+        if decision.choice is Choice.CONFIRM:
+            agreement = await self.agreeing.agree(run, decision, mode, confirm)
+        decision = agreement.decision
         reason = decision.reason
         if decision.choice is Choice.FOLLOW and decision.match is not None:
             try:
-                return await self.following.follow(run, decision.match, reason)
+                return await self._followed(run, agreement, mode)
             except DivergenceError as error:
-                reason = self._after_divergence(run, error, mode)
+                if isinstance(error, StaleTraceError) and not is_second:
+                    decision = await self._revived(run, decision)
+                    if decision.choice is not Choice.LEARN:
+                        return await self._carried_out(run, decision, mode, confirm, is_second=True)
+                reason, diverged = self._after_divergence(run, error, mode), error
         try:
-            return await self.learning.learn(run, reason)
+            if mode == "learn":
+                return await self.learning.learn(run, reason)
+            return await self.guiding.solve(
+                run, decision, reason, confirm=confirm, declined=agreement.declined, diverged=diverged
+            )
+        except DivergenceError as error:
+            self._after_divergence(run, error, mode)
+            raise
         except (LowBatteryError, NoLearnerError) as error:
             # where nobody can be asked, the sentence says first why somebody had to be
             error.args = (f"{reason[:400].rstrip('.')}; learning it needs more: {error}",)
             raise
 
-    async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
-        """What `handle` would do, and why; reads, but does nothing."""
-        goal = check_goal(goal)
-        asked = mode == "learn"
-        decision = Decision(choice=Choice.LEARN, reason="--mode learn") if asked else await self.deciding.decide(goal)
-        found = decision.match
-        estimate = 0.0 if found is not None else await self.learning.estimate(goal)
-        choice, reason = str(decision.choice), decision.reason
-        if decision.choice is Choice.LEARN and mode == "follow":
-            choice = "refuse"
-        elif decision.choice is Choice.LEARN:
-            try:
-                self.economy.check_budget(estimate)
-            except LowBatteryError as error:
-                choice, reason = "refuse", f"{reason}; and {error}"
-        return Explanation(
-            goal=goal,
-            decision=choice,
-            reason=reason,
-            trace_id=found.trace.label if found else None,
-            bindings=dict(found.bindings) if found else {},
-            steps=[planned_step(step) for step in found.trace.steps] if found else [],
-            cost_usd=estimate,
-            saved_usd=found.trace.cost_usd if found else 0.0,
-            candidates=[candidate_shown(one) for one in decision.considered],
+    async def _followed(self, run: Running, agreement: Agreement, mode: str) -> dict[str, Any]:
+        """Replay what was decided; a wording that was agreed to is kept only after the replay went well."""
+        found = agreement.decision.match
+        assert found is not None
+        outputs = await self.following.follow(
+            run, found, agreement.decision.reason, mode=agreement.mode, model=agreement.model
         )
+        if agreement.is_new:
+            await self.agreeing.feedback.confirmed(run.run.goal, found)
+        if mode == "auto":
+            await self.auditing.audit(run, found)
+        return outputs
 
     # --- deciding ------------------------------------------------------------------------------------
 
@@ -117,24 +125,21 @@ class Dispatcher:
             decision = Decision(choice=Choice.LEARN, reason="learning was asked for")
         else:
             decision = await self.deciding.decide(run.run.goal)
-        if mode == "follow" and decision.choice is Choice.LEARN:
+            if decision.match is None:
+                decision = await self._revived(run, decision)
+        if mode == "follow" and decision.match is None:
             raise NothingToFollowError(f"no trace is proven for this goal: {decision.reason}")
         label = decision.match.trace.label if decision.match else None
         self.bus.publish(Decided(run_id=run.run.id, decision=str(decision.choice), reason=decision.reason, trace=label))
         return decision
 
-    async def _confirmed(self, decision: Decision, mode: str, confirm: Confirm | None) -> Decision:
-        assert decision.match is not None
-        trace, bindings = decision.match.trace, dict(decision.match.bindings)
-        shown = ", ".join(f"{name}={value}" for name, value in bindings.items())
-        text = f"Replay {trace.label}{' with ' + shown if shown else ''}? ({decision.reason})"
-        question = Question(text=text, trace_id=trace.label, bindings=bindings, effect=str(trace.effect))
-        if confirm is not None and await confirm(question):
-            return replace(decision, choice=Choice.FOLLOW, reason=f"{trace.label} was confirmed for this goal")
-        if mode == "follow":
-            raise NotPermittedError(f"{trace.label} needs a confirmation ({decision.reason}); add --yes to give it")
-        how = "was not confirmed" if confirm is not None else "needs a confirmation nobody could give (--yes gives it)"
-        return replace(decision, choice=Choice.LEARN, reason=f"{trace.label} {how}")
+    async def _revived(self, run: Running, decision: Decision) -> Decision:
+        """The decision once what was set aside for its tools was verified, as far as it can be."""
+        said = await self.reviving.revive(run.run.goal)
+        if not said:
+            return decision if decision.match is None else replace(decision, choice=Choice.LEARN, match=None)
+        again = await self.deciding.decide(run.run.goal)
+        return again if again.match is not None else replace(again, reason="; ".join([again.reason, *said]))
 
     def _after_divergence(self, run: Running, error: DivergenceError, mode: str) -> str:
         """A replay that has changed nothing yet may be learned from the start; any other one has failed."""
@@ -158,7 +163,7 @@ class Dispatcher:
         run.end(RunStatus.DONE)
         await self.runs.finish(run.run)
         self._tell_ended(run.run)
-        return result_of(run.run, outputs)
+        return result_of(run.run, outputs, run.audit, run.estimate_usd)
 
     async def _failed(self, run: Running, error: BaseException) -> None:
         """Keep what is known of a run that did not end well; the error carries it out."""

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.errors import DivergenceError, StaleTraceError
+from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
-from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.trace.match import Match
-from llmos.trace.program import Status
 from llmos.trace.run import Mode
 
 
@@ -26,14 +25,16 @@ class Following:
     """Replays traces; `discover` starts the MCP server that a tool not known yet would belong to."""
 
     registry: ToolRegistry
-    traces: TraceStore
     runs: RunStore
     economy: TokenEconomy
     bus: EventBus
     surroundings: Surroundings
+    feedback: Feedback
     discover: Callable[[str], Awaitable[None]]
 
-    async def follow(self, run: Running, found: Match, reason: str) -> dict[str, Any]:
+    async def follow(
+        self, run: Running, found: Match, reason: str, *, mode: Mode = Mode.FOLLOWER, model: str | None = None
+    ) -> dict[str, Any]:
         """Replay a trace for a run; gives the outputs by step id, the answer goes into the run.
 
         Raises:
@@ -41,36 +42,38 @@ class Following:
             DivergenceError: the world is not as recorded; counted against the trace.
         """
         trace = found.trace
-        run.begin(mode=Mode.FOLLOWER, trace=trace, bindings=found.bindings, reason=reason)
-        follower = Follower(
-            trace=trace,
-            bindings=found.bindings,
-            registry=self.registry,
-            ctx=self.surroundings.context(run.run.id),
-            bus=self.bus,
-            env=await self.surroundings.env(trace),
-            secret=self.surroundings.secret,
-        )
-        for step in trace.steps:
-            if step.tool not in self.registry:
-                await self.discover(step.tool)
+        run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
+        follower = await self._follower(run.run.id, found)
         try:
             follower.preflight()
+            self.surroundings.check_thinking(trace)
             await run.store(self.runs)
             replayed = await follower.run()
         except StaleTraceError as error:
-            await self.traces.set_status(trace.id, Status.QUARANTINED, str(error))
+            await self.feedback.set_aside(trace, str(error))
             raise
-        except DivergenceError:
-            await self.traces.record_use(trace.id, False, 0.0)
+        except DivergenceError as error:
+            await self.feedback.diverged(trace, run.run.id, str(error))
             raise
         finally:
             cost_usd = run.run.cost_usd + self.surroundings.spent(run.run.id)
             run.update(steps=tuple(follower.records), cost_usd=cost_usd)
         saved_usd = max(0.0, trace.cost_usd - run.run.cost_usd)
         await asyncio.to_thread(self.economy.book_saving, run.run.id, saved_usd, f"replay of {trace.label}")
-        await self.traces.record_use(trace.id, True, saved_usd)
-        if trace.status is Status.CANDIDATE:
-            await self.traces.set_status(trace.id, Status.TRUSTED, "confirmed, and the replay went well")
+        await self.feedback.replayed(trace, run.run.id, saved_usd=saved_usd)
         run.update(answer=replayed.answer, saved_usd=saved_usd)
         return replayed.outputs
+
+    async def _follower(self, run_id: str, found: Match) -> Follower:
+        for step in found.trace.calls:
+            if step.tool not in self.registry:
+                await self.discover(step.tool)
+        return Follower(
+            trace=found.trace,
+            bindings=found.bindings,
+            registry=self.registry,
+            ctx=self.surroundings.context(run_id),
+            bus=self.bus,
+            env=await self.surroundings.env(found.trace),
+            secret=self.surroundings.secret,
+        )

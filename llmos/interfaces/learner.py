@@ -99,7 +99,10 @@ class Learner(Protocol):
 
 @dataclass(kw_only=True)
 class Recorder:
-    """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each."""
+    """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
+
+    `first_step` is the number of the first call, where an earlier attempt made some already.
+    """
 
     run_id: str
     registry: ToolRegistry
@@ -110,6 +113,7 @@ class Recorder:
     finished: Finish | None = None
     cost_usd: float = 0.0
     asked: bool = False
+    first_step: int = 0
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -128,7 +132,7 @@ class Recorder:
         return self._started - len(self._steps)
 
     async def call(self, tool: str, args: dict[str, Any], tool_use_id: str | None = None) -> ToolResult:
-        index, self._started = self._started, self._started + 1
+        index, self._started = self.first_step + self._started, self._started + 1
         known = self.registry.get(tool) if tool in self.registry else None
         self.bus.publish(ToolCalled(run_id=self.run_id, tool=tool, args=args))
         result = await self.registry.call(tool, args, self.ctx)

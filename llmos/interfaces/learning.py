@@ -15,6 +15,7 @@ from llmos.interfaces.learner import Learner, LearnTask, Recorder
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
+from llmos.kernel.scratch import Snapshot
 from llmos.kernel.token_economy import TokenEconomy, estimate_cost
 from llmos.kernel.watchdog import Watchdog
 from llmos.memory.recall import Recall
@@ -22,7 +23,27 @@ from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.settings import LearnerSettings
 from llmos.trace.induce import NotATrace, step_ids
-from llmos.trace.run import Mode, RunStatus, StepRecord
+from llmos.trace.program import Trace
+from llmos.trace.run import Mode, Run, RunStatus, StepRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """With what help, and within what limits, a goal is worked on; `first_step` numbers the first call."""
+
+    model: str
+    max_usd: float
+    max_turns: int
+    plan: str | None = None
+    first_step: int = 0
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.LEARNER if self.plan is None else Mode.GUIDED
+
+    @property
+    def what(self) -> str:
+        return "learning" if self.plan is None else "guided"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,45 +66,64 @@ class Learning:
     discover: Callable[[], Awaitable[None]]
     _reserving: threading.Lock = field(default_factory=threading.Lock)
 
-    async def learn(self, run: Running, reason: str) -> dict[str, Any]:
+    async def learn(self, run: Running, reason: str, attempt: Attempt | None = None) -> dict[str, Any]:
         """Solve a run's goal with the model; gives the outputs by step id, answer and trace go into the run.
+
+        Without an `attempt` nobody helps, and the learner's own limits hold.
 
         Raises:
             LowBatteryError: the battery can't carry the estimate; nobody was asked.
             LearnerError, WatchdogError: it was asked and did not finish; what it cost is charged.
         """
-        run.begin(mode=Mode.LEARNER, reason=reason, model=self.limits.model)
         await self.discover()
         self.learner.check()
+        attempt = attempt or self.alone()
         estimate = await self.estimate(run.run.goal)
-        reservation = await asyncio.to_thread(self._reserve, run.run.id, estimate)
-        recorder = self._recorder(run.run.id)
-        try:
-            await run.store(self.runs)
-            answer = await self._solved(run, recorder, reservation)
-        except (LearnerError, WatchdogError) as error:
-            bill = error.__cause__ if isinstance(error, WatchdogError) else error
-            recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
-            raise
-        finally:
-            await asyncio.shield(self._settled(run, recorder, reservation))
-        run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
-        await self._admit(run)
+        if attempt.plan is not None:
+            estimate = min(estimate, attempt.max_usd)
+        recorder = self._recorder(run.run.id, attempt.first_step)
+        async with self.admission.before() as before:
+            operation = f"{attempt.what}: {attempt.model}"
+            reservation = await asyncio.to_thread(self.reserve, run.run.id, estimate, operation, attempt.max_usd)
+            run.begin(mode=attempt.mode, reason=reason, model=attempt.model)
+            try:
+                await run.store(self.runs)
+                answer = await self._solved(run, recorder, reservation, attempt)
+            except (LearnerError, WatchdogError) as error:
+                bill = error.__cause__ if isinstance(error, WatchdogError) else error
+                recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
+                raise
+            finally:
+                await asyncio.shield(self._settled(run, recorder, reservation))
+            run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
+            await self.keep(run, before)
         return {i: s.output for i, s in zip(step_ids(recorder.steps), recorder.steps, strict=True) if not s.is_error}
 
-    def _recorder(self, run_id: str) -> Recorder:
+    def alone(self, first_step: int = 0) -> Attempt:
+        """The attempt of a learner that nobody helps."""
+        limits = self.limits
+        return Attempt(
+            model=limits.model, max_usd=limits.max_usd_per_run, max_turns=limits.max_turns, first_step=first_step
+        )
+
+    def _recorder(self, run_id: str, first_step: int) -> Recorder:
         async def keep(step: StepRecord) -> None:
             await self.runs.add_step(run_id, step)
 
         ctx = self.surroundings.context(run_id)
-        return Recorder(run_id=run_id, registry=self.registry, ctx=ctx, bus=self.bus, keep=keep)
+        return Recorder(
+            run_id=run_id, registry=self.registry, ctx=ctx, bus=self.bus, keep=keep, first_step=first_step
+        )
 
-    def _reserve(self, run_id: str, estimate_usd: float) -> Reservation:
+    def reserve(
+        self, run_id: str, estimate_usd: float, operation: str, most_usd: float | None = None
+    ) -> Reservation:
         """Set aside what the run may cost at most; the estimate must fit before anything is asked."""
         with self._reserving:  # or another run could take what was just found to suffice
             self.economy.check_budget(estimate_usd)
-            most = min(self.limits.max_usd_per_run, self.economy.available_usd)
-            return self.economy.reserve(most, run_id, f"learning: {self.limits.model}")
+            limit = self.limits.max_usd_per_run if most_usd is None else most_usd
+            most = min(limit, self.economy.available_usd)
+            return self.economy.reserve(most, run_id, operation)
 
     async def estimate(self, goal: str) -> float:
         """What learning is likely to cost, judged by similar goals learned before."""
@@ -92,17 +132,16 @@ class Learning:
         history = await self.runs.learner_costs(await self.recall.embed(goal))
         return estimate_cost(history, self.limits.first_estimate_usd)
 
-    async def _solved(self, run: Running, recorder: Recorder, reservation: Reservation) -> str:
+    async def _solved(self, run: Running, recorder: Recorder, reservation: Reservation, attempt: Attempt) -> str:
         task = LearnTask(
             run_id=run.run.id,
             goal=run.run.goal,
-            model=self.limits.model,
+            model=attempt.model,
             max_budget_usd=reservation.amount_usd,
-            max_turns=self.limits.max_turns,
+            max_turns=attempt.max_turns,
+            plan=attempt.plan,
         )
-        self.bus.publish(
-            LearnerStarted(run_id=run.run.id, model=self.limits.model, reserved_usd=reservation.amount_usd)
-        )
+        self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
         with self.watchdog.watching(run.run.id) as watch:
             recorder.watch = watch
             learned = await watch.limit(self.learner.solve(task, recorder))
@@ -114,16 +153,20 @@ class Learning:
 
     async def _settled(self, run: Running, recorder: Recorder, reservation: Reservation) -> None:
         """Charge what is known of the bill, whatever became of the run, and keep the steps that were taken."""
-        await asyncio.to_thread(self.economy.settle, reservation, recorder.cost_usd, f"learned: {run.run.model}")
+        what = "guided" if run.run.mode is Mode.GUIDED else "learned"
+        await asyncio.to_thread(self.economy.settle, reservation, recorder.cost_usd, f"{what}: {run.run.model}")
         extra_usd = self.surroundings.spent(run.run.id)
         run.update(steps=recorder.steps, cost_usd=run.run.cost_usd + recorder.cost_usd + extra_usd)
 
-    async def _admit(self, run: Running) -> None:
-        """Turn the finished run into a stored trace, or say why it is none."""
-        trace = await self.admission.admit(run.run)
+    async def keep(self, run: Running, before: Snapshot | None, recorded: Run | None = None) -> Trace | NotATrace:
+        """Turn the finished run, or what of it counts, into a stored trace, or say why it is none."""
+        trace = await self.admission.admit(recorded or run.run, before)
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")
-            return
+            return trace
         run.update(trace_id=trace.id, trace_version=trace.version)
+        if trace.reason:
+            run.update(reason=f"{run.run.reason}; {trace.label}: {trace.reason}")
         self.bus.publish(TraceStored(run_id=run.run.id, trace=trace.label, status=str(trace.status)))
+        return trace

@@ -13,6 +13,7 @@ import click
 
 from llmos.interfaces.render import arguments, duration, money, one_line, plain
 from llmos.kernel.bus import (
+    Audited,
     Decided,
     Diverged,
     EventBus,
@@ -81,6 +82,7 @@ class Progress:
             Diverged: lambda event: self._line(f"diverged at {event.step_id}: {event.message}"),
             TraceStored: lambda event: self._line(f"stored {event.trace} ({event.status})"),
             TraceRefused: lambda event: self._line(f"no trace: {event.reason}"),
+            Audited: lambda event: self._line(event.message),
             WatchdogBarked: lambda event: self._line(f"watchdog: {event.reason}"),
             RunEnded: lambda event: self.stop(),
         }

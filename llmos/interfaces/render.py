@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmos.accounts import LedgerEntry
     from llmos.interfaces.results import Explanation, Result
     from llmos.plugins.tool import Tool
-    from llmos.trace.program import Step, Trace
+    from llmos.trace.program import Node, Step, Trace
     from llmos.trace.run import Run
     from llmos.trace.values import Expr, Ref
 
@@ -151,11 +151,13 @@ def _cell(value: Any) -> str:
 def closing_line(result: Result) -> str:
     """The line a run ends with: mode, answer, cost, savings, time, trace (or the run, if it failed)."""
     failed = result.status != "done"
+    who = "refused" if result.mode == "none" and result.status == "failed" else f"{result.mode} {result.status}"
     return " · ".join(
         [
-            f"{result.mode} {result.status}" if failed else result.mode,
+            who.removeprefix("none ") if failed else result.mode,
             *([] if failed else [f'"{one_line(result.answer, ANSWER_WIDTH)}"']),
             money(result.cost_usd),
+            *([f"learning ≈ {money(result.estimate_usd)}"] if result.estimate_usd else []),
             f"saved {money(result.saved_usd)}",
             duration(result.duration_s),
             result.trace_id or ("no trace" if not failed else f"run {result.run_id}"),
@@ -165,15 +167,42 @@ def closing_line(result: Result) -> str:
 
 def explanation(told: Explanation) -> str:
     """What would happen to a goal, why, with which calls, at what cost; then the candidates and what spoke against."""
-    lines = [f"{told.decision}{f' {told.trace_id}' if told.trace_id else ''}: {plain(told.reason)}"]
+    lines = [f"{told.decision}{f' {told.trace_id}' if told.trace_id else ''}: {plain(told.reason)}", *_standing(told)]
     if told.bindings:
         lines += ["", "with", *(f"  {name} = {one_line(value)}" for name, value in told.bindings.items())]
     if told.steps:
         lines += ["", "steps"]
         for number, step in enumerate(told.steps, 1):
-            lines.append(f"  {number} {step['tool']} {arguments(step.get('args') or {})}".rstrip())
-    lines += ["", f"cost {money(told.cost_usd)} · saves {money(told.saved_usd)}"]
+            lines += planned(str(number), step)
+    calls = f"{told.model_calls} model call{'s' * (told.model_calls > 1)}, ≈ " if told.model_calls else ""
+    lines += ["", f"cost {calls}{money(told.cost_usd)} · saves {money(told.saved_usd)}"]
     return "\n".join(lines)
+
+
+def _standing(told: Explanation) -> list[str]:
+    """Why the trace that would be followed has the status it has."""
+    found = [one for one in told.candidates if told.trace_id and one.get("trace_id") == told.trace_id]
+    return [f"{one['status']}: {one_line(one['standing'], 300)}" for one in found[:1] if one.get("standing")]
+
+
+def planned(number: str, step: Mapping[str, Any]) -> list[str]:
+    """A step to come, or a loop with its steps below it, with the conditions it depends on."""
+    pad = "  " + "  " * number.count(".")
+    asked = [f"if {_pair(one)}, " for one in step.get("when") or ()]
+    if "for_each" not in step:
+        return [f"{pad}{number} {''.join(asked)}{step['tool']} {arguments(step.get('args') or {})}".rstrip()]
+    where = [f" where {_pair(one)}" for one in step.get("where") or ()]
+    lines = [f"{pad}{number} {''.join(asked)}for each of {one_line(step['for_each'])}{' and'.join(where)}"]
+    for inner, one in enumerate(step["steps"], 1):
+        lines += planned(f"{number}.{inner}", one)
+    return lines
+
+
+def _pair(condition: Mapping[str, Any]) -> str:
+    from llmos.trace.codec import condition_from
+    from llmos.trace.conditions import phrase
+
+    return one_line(phrase(condition_from(condition)))
 
 
 CANDIDATE_COLUMNS = ("trace", "found by", "goal template", "refused by", "words", "cosine", "message")
@@ -181,11 +210,13 @@ CANDIDATE_COLUMNS = ("trace", "found by", "goal template", "refused by", "words"
 
 def candidate_row(candidate: Mapping[str, Any]) -> list[Any]:
     """A row under CANDIDATE_COLUMNS."""
+    from llmos.trace.aligning import readable
+
     cosine, words = candidate.get("cosine"), candidate.get("words")
     return [
         candidate.get("trace_id"),
         candidate.get("how"),
-        candidate.get("template"),
+        readable(str(candidate.get("template") or "")),
         candidate.get("rule") or "",
         ", ".join(map(str, words)) if isinstance(words, list | tuple) else words or "",
         f"{cosine:.3f}" if isinstance(cosine, float | int) else "",
@@ -207,10 +238,21 @@ def trace(shown: Trace) -> str:
         lines += ["", "slots", *(f"  {_slot(slot)}" for slot in shown.slots)]
     lines += ["", "steps"]
     for number, step in enumerate(shown.steps, 1):
-        lines += _step(number, step)
-    lines += ["", "answer", f"  {_answer(shown)}"]
+        lines += _node(str(number), step)
+    lines += ["", "answer", f"  {_answer(shown)}", *_guided(shown)]
     origin = _origin(shown)
     return "\n".join([*lines, *(["", origin] if origin else [])])
+
+
+def _guided(shown: Trace) -> list[str]:
+    """For which goals one value of a trace is written anew."""
+    from llmos.trace.guided import leaf_of
+
+    leaf = leaf_of(shown)
+    if shown.guided is None or leaf is None:
+        return []
+    told = f"one model call writes {leaf.param} of {leaf.step.id} anew, everything else is replayed"
+    return ["", "guided", f"  {one_line(shown.guided.goal, 300)}: {told}"]
 
 
 def _slot(slot: Any) -> str:
@@ -218,20 +260,39 @@ def _slot(slot: Any) -> str:
     notes += [f"one of {', '.join(slot.values)}"] if slot.values else []
     notes += [f"ends in {slot.suffix}"] if slot.suffix is not None else []
     notes += ["plain values only"] if slot.inline else []
+    notes += ["one or several"] if slot.many else []
     default = getattr(slot, "default", None)
     notes += [f"default {default!r}"] if default is not None else []
     return f"{slot.name}: {', '.join(notes)}"
 
 
-def _step(number: int, step: Step) -> list[str]:
+def _node(number: str, node: Node) -> list[str]:
+    from llmos.trace.conditions import phrase
+    from llmos.trace.program import Step
     from llmos.trace.values import unparse
 
-    lines = [f"  {number} {step.id}: {step.tool} ({step.effect})"]
+    pad = "  " + "  " * number.count(".")
+    asked = [f"{pad}    only if {one_line(phrase(condition))}" for condition in node.when]
+    asked += [f"{pad}    expecting that {one_line(phrase(condition))}" for condition in node.expect]
+    if isinstance(node, Step):
+        head, *rest = _step(number, node)
+        return [pad + head, *asked, *(pad + line for line in rest)]
+    lines = [f"{pad}{number} {node.id}: for each of {one_line(unparse(node.over))}", *asked]
+    lines += [f"{pad}    where {one_line(phrase(condition))}" for condition in node.where]
+    for inner, one in enumerate(node.steps, 1):
+        lines += _node(f"{number}.{inner}", one)
+    return lines
+
+
+def _step(number: str, step: Step) -> list[str]:
+    from llmos.trace.values import unparse
+
+    lines = [f"{number} {step.id}: {step.tool} ({step.effect})"]
     for name, expr in step.args.items():
         value = unparse(expr)
         shown = value.get("$opaque", value) if isinstance(value, dict) else value
-        lines.append(f"      {name} = {one_line(shown)}   [{origin_of(expr)}]")
-    lines += [f"      check {check.kind}: {one_line(_expected(check.expected))}" for check in step.checks]
+        lines.append(f"    {name} = {one_line(shown)}   [{origin_of(expr)}]")
+    lines += [f"    check {check.kind}: {one_line(_expected(check.expected))}" for check in step.checks]
     return lines
 
 
@@ -268,7 +329,7 @@ def origin_of(expr: Expr) -> str:
 
 
 def _reference(ref: Ref) -> str:
-    from llmos.trace.values import EnvRef, OutputRef, SlotRef
+    from llmos.trace.values import EnvRef, IndexRef, ItemRef, OutputRef, SlotRef
 
     match ref:
         case SlotRef(name=name):
@@ -277,6 +338,10 @@ def _reference(ref: Ref) -> str:
             return f"step {step}" + (f": {'.'.join(map(str, path))}" if path else "")
         case EnvRef(name=name):
             return f"environment {name}"
+        case ItemRef(loop=loop, path=path):
+            return f"entry of {loop}" + (f": {'.'.join(map(str, path))}" if path else "")
+        case IndexRef(loop=loop):
+            return f"number of the entry of {loop}"
         case _:
             return f"secret {ref.name}"
 

@@ -6,16 +6,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
+from llmos.trace.aligning import Pair
+from llmos.trace.conditions import to_pair
 from llmos.trace.decide import Considered
 from llmos.trace.match import Miss
-from llmos.trace.program import Step
+from llmos.trace.program import Node, Step
 from llmos.trace.run import StepRecord
 from llmos.trace.values import unparse
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a goal ended. `outputs` maps step ids to outputs, `trace_id` is the label `id@version` or None."""
+    """How a goal ended. `outputs` maps step ids to outputs, `trace_id` is the label `id@version` or None.
+
+    `audit` says how a replay compared with the learner's own work: agreed, disagreed, undecided or failed; '' if nobody
+    looked. `estimate_usd` is what learning a guided goal from nothing was thought to cost.
+    """
 
     run_id: str
     mode: str
@@ -29,6 +35,8 @@ class Result:
     steps: list[dict[str, Any]] = field(default_factory=list)
     duration_s: float = 0.0
     reason: str = ""
+    audit: str = ""
+    estimate_usd: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""
@@ -36,8 +44,24 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way a goal could go, and for how many dollars; `note` says who by, or why not."""
+
+    name: str
+    possible: bool
+    cost_usd: float
+    is_estimate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What would happen to a goal, and why; nothing was done. Costs in dollars."""
+    """What would happen to a goal, and why; nothing was done. Costs in dollars.
+
+    `alignment` lays the goal beside a wording of the `nearest` trace, word by word; `needed` is the goal that this
+    wording would have taken; `inputs` are the paths it names; `ways` what could be done with it; `learner` says why
+    none could be asked. Carrying it out takes `model_calls`, which `cost_usd` then is an estimate of.
+    """
 
     goal: str
     decision: str
@@ -48,6 +72,13 @@ class Explanation:
     cost_usd: float = 0.0
     saved_usd: float = 0.0
     candidates: list[dict[str, Any]] = field(default_factory=list)
+    nearest: str | None = None
+    alignment: list[dict[str, Any]] = field(default_factory=list)
+    needed: str = ""
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    ways: list[dict[str, Any]] = field(default_factory=list)
+    learner: str = ""
+    model_calls: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""
@@ -56,15 +87,25 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Something a person must agree to before it is done."""
+    """Something a person must agree to before it is done.
+
+    `is_proven` says that the goal is known to mean the trace, and only the trace's standing is asked about. `wording`
+    is what a yes adds to the trace's templates. `alignment` shows the goal beside `template`, word by word.
+    """
 
     text: str
     trace_id: str
     bindings: dict[str, Any]
     effect: str
+    is_proven: bool = True
+    wording: str = ""
+    template: str = ""
+    alignment: tuple[Pair, ...] = ()
+    steps: tuple[dict[str, Any], ...] = ()
 
 
-Confirm: TypeAlias = Callable[[Question], Awaitable[bool]]
+Confirm: TypeAlias = Callable[[Question], Awaitable[bool | None]]
+"""Answers a question: yes, no, or None where there is nobody to ask."""
 
 
 def step_summary(step: StepRecord) -> dict[str, Any]:
@@ -72,14 +113,21 @@ def step_summary(step: StepRecord) -> dict[str, Any]:
     return {"tool": step.tool, "args": step.args, "is_error": step.is_error, "duration_s": round(step.duration_s, 6)}
 
 
-def planned_step(step: Step) -> dict[str, Any]:
-    """A step as an explanation shows it: arguments as expressions."""
-    return {"id": step.id, "tool": step.tool, "args": {name: unparse(expr) for name, expr in step.args.items()}}
+def planned_step(step: Node) -> dict[str, Any]:
+    """A step as an explanation shows it: arguments as expressions; a loop with its steps inside."""
+    when = {"when": [to_pair(one) for one in step.when]} if step.when else {}
+    if isinstance(step, Step):
+        args = {name: unparse(expr) for name, expr in step.args.items()}
+        return {"id": step.id, "tool": step.tool, "args": args, **when}
+    where = {"where": [to_pair(one) for one in step.where]} if step.where else {}
+    inner = [planned_step(one) for one in step.steps]
+    return {"id": step.id, "for_each": unparse(step.over), **where, **when, "steps": inner}
 
 
 def candidate_shown(one: Considered) -> dict[str, Any]:
     """A considered trace as an explanation shows it."""
     shown: dict[str, Any] = {"trace_id": one.trace.label, "how": one.how, "cosine": one.cosine}
+    shown |= {"status": str(one.trace.status), "standing": one.trace.reason}
     outcome = one.outcome
     if isinstance(outcome, Miss):
         refused = {"rule": outcome.rule, "words": list(outcome.words), "message": outcome.message}

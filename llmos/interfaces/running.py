@@ -15,10 +15,12 @@ from llmos.trace.run import Mode, Run, RunStatus
 
 @dataclass(kw_only=True)
 class Running:
-    """The record of one run, as far as it is known."""
+    """The record of one run, as far as it is known; `estimate_usd` is what learning a guided goal may have cost."""
 
     run: Run
     stored: bool = False
+    estimate_usd: float = 0.0
+    audit: str = ""
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(
@@ -57,7 +59,7 @@ class Running:
         self.run = replace(self.run, status=status, duration_s=time.perf_counter() - self.started_s)
 
 
-def result_of(run: Run, outputs: Mapping[str, Any]) -> Result:
+def result_of(run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_usd: float = 0.0) -> Result:
     """A finished run as the doors show it."""
     return Result(
         run_id=run.id,
@@ -72,4 +74,6 @@ def result_of(run: Run, outputs: Mapping[str, Any]) -> Result:
         steps=[step_summary(step) for step in run.steps],
         duration_s=run.duration_s,
         reason=run.reason,
+        audit=audit,
+        estimate_usd=estimate_usd,
     )

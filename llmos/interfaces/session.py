@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 import click
 
 from llmos.errors import LLMOSError, StorageError
-from llmos.interfaces import render
+from llmos.interfaces import render, render_match
 from llmos.settings import wants_color
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Options:
     plugins: tuple[Path, ...] = ()
     budget_usd: float | None = None
     model: str | None = None
+    audit_rate: float | None = None
+    frozen: bool | None = None
     mode: str = "auto"
     as_json: bool = False
     yes: bool = False
@@ -61,6 +63,8 @@ class Options:
             plugins=self.plugins,
             budget_usd=self.budget_usd,
             model=self.model,
+            audit_rate=self.audit_rate,
+            frozen=self.frozen,
         )
 
 
@@ -205,17 +209,19 @@ class Session:
             return None
         return lambda question: self._ask(question, asked_on)
 
-    async def _ask(self, question: Question, stream: TextIO) -> bool:
+    async def _ask(self, question: Question, stream: TextIO) -> bool | None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.output import create_output
 
         progress = self.engine.progress
         with progress.paused() if progress is not None else contextlib.nullcontext():
+            if not question.is_proven:
+                self.screen.note(render_match.question(question))
             prompt: PromptSession[str] = PromptSession(output=create_output(stdout=stream))
             try:
                 reply = await prompt.prompt_async(f"{render.plain(question.text)} [y/N] ")
             except EOFError:
-                return False
+                return None
             except KeyboardInterrupt:
                 self.interrupts.interrupt()
                 await asyncio.sleep(3600)  # ends with the cancellation just asked for
@@ -228,8 +234,9 @@ def unloaded(system: LLMOS) -> list[PluginFailure]:
     return [*system.plugins.failures, *system.mcp.failures]
 
 
-async def _yes(question: Question) -> bool:
-    return True
+async def _yes(question: Question) -> bool | None:
+    """`--yes`: whatever is proven; to a wording that is not, only somebody who has read it can agree."""
+    return True if question.is_proven else None
 
 
 Action: TypeAlias = Callable[[Session], Awaitable[None]]

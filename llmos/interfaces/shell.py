@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmos.errors import UsageError
-from llmos.interfaces import actions, render
+from llmos.interfaces import actions, render, verdicts
 from llmos.interfaces.cli import MODES, Line, cli, parse
 from llmos.interfaces.session import Action, Options, ReaderLeftError, Screen, Session, is_terminal, report
 
@@ -40,7 +40,7 @@ A line is a goal, or one of these (a leading / or : is allowed):
 
   run GOAL            reach GOAL, also one that begins with a command's name
   explain GOAL        what GOAL would do, why and at what cost
-  traces ...          list, show, export, import, confirm, reject, forget
+  traces ...          list, show, versions, diff, export, import, confirm, reject, forget
   runs ...            list, show
   battery ...         show, recharge, ledger
   tools               the tools and their arguments
@@ -48,6 +48,7 @@ A line is a goal, or one of these (a leading / or : is allowed):
   mode [{"|".join(MODES)}]
                       how goals are solved from now on
   last                the last answer again, with its line
+  good, bad           the last answer was right; it was wrong, never do it so again
   help [COMMAND]      this text, or a command's own
   exit                leave; so does Ctrl-D
 
@@ -66,6 +67,7 @@ class Shell:
 
     def __post_init__(self) -> None:
         self.own = {"help": self._help, "exit": self._exit, "quit": self._exit, "mode": self._mode, "last": self._last}
+        self.own |= {"good": self._good, "bad": self._bad}
 
     async def do(self, line: str) -> None:
         """Do one line; what goes wrong is told and does not end the shell."""
@@ -192,6 +194,20 @@ class Shell:
 
         return again
 
+    def _good(self, rest: str) -> Action | None:
+        return None if rest else self._judging(verdicts.confirm)
+
+    def _bad(self, rest: str) -> Action | None:
+        return None if rest else self._judging(lambda run: verdicts.reject(run, None))
+
+    def _judging(self, judge: Callable[[str], Action]) -> Action:
+        async def act(session: Session) -> None:
+            if self.last is None:
+                raise UsageError("nothing was answered yet in this shell.")
+            await judge(self.last.run_id)(session)
+
+        return act
+
 
 def _shown(text: str) -> Action:
     async def show(session: Session) -> None:
@@ -311,7 +327,7 @@ def completions(text: str, workspace: Path) -> Iterator[tuple[str, int]]:
     word = words[-1]
     if len(words) == 1:
         mark, name = (word[:1], word[1:]) if word[:1] in ("/", ":") else ("", word)
-        names = sorted({*cli.commands, "help", "exit", "mode", "last"} - {"interactive"})
+        names = sorted({*cli.commands, "help", "exit", "mode", "last", "good", "bad"} - {"interactive"})
         yield from ((mark + found, len(word)) for found in names if found.startswith(name))
     group = cli.commands.get(words[0].lstrip("/:"))
     if len(words) == 2 and isinstance(group, click.Group):

@@ -9,21 +9,27 @@ from datetime import datetime
 from typing import Any
 
 from llmos.accounts import Reservation
-from llmos.errors import LearnerError, SettingsError
+from llmos.errors import LearnerError, LowBatteryError, NoLearnerError, SettingsError
 from llmos.interfaces.learner import Learner
+from llmos.interfaces.prices import Tokens, price_of
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext
-from llmos.settings import Settings, plain_environment
+from llmos.settings import PROVIDER, Settings, plain_environment
+from llmos.trace.guided import REWRITE
 from llmos.trace.match import World
 from llmos.trace.program import Trace
 from llmos.trace.run import Run
 from llmos.trace.values import EnvRef, UnboundError, references
 
 _THINK_MAX_USD = 0.25
+_THINK_LEAST_USD = _THINK_MAX_USD / 10
+_THINK_TYPICAL = Tokens(input=1_500, output=500)
+_THINK_TYPICAL_USD = 0.01
+_THINKING = frozenset({"think", REWRITE})
 _RECENT_RUNS = 50
 
 
@@ -75,6 +81,45 @@ class Surroundings:
         """What `think` cost in a run that is over."""
         return self._thought_usd.pop(run_id, 0.0)
 
+    @staticmethod
+    def thoughts(trace: Trace) -> int:
+        """How many model calls following a trace takes; those of a loop are counted once."""
+        return sum(step.tool in _THINKING for step in trace.calls)
+
+    def thinking_usd(self, trace: Trace, model: str | None = None) -> float:
+        """What the model calls of a trace cost, roughly: at the model's price for a call of usual size."""
+        count = self.thoughts(trace)
+        if not count:
+            return 0.0
+        name = model or self.settings.learner.model
+        is_claude = self.settings.learner.name != PROVIDER
+        try:
+            price = price_of(f"anthropic:{name}" if is_claude else name, self._own_server(is_claude), self.settings)
+        except NoLearnerError:
+            return count * _THINK_TYPICAL_USD
+        return count * price.cost_usd(_THINK_TYPICAL)
+
+    def _own_server(self, is_claude: bool) -> str | None:
+        return None if is_claude else self.settings.provider.base_url
+
+    def check_thinking(self, trace: Trace) -> None:
+        """Refuse before the first step what would stop at a model call later; nothing if a trace has none.
+
+        Raises:
+            NoLearnerError: there is plainly no model to ask.
+            LowBatteryError: the battery can't carry the calls.
+        """
+        count = self.thoughts(trace)
+        if not count:
+            return
+        needs = f"{trace.label} needs {count} model call{'s' * (count > 1)}"
+        try:
+            self.learner.check()
+            self.economy.check_budget(count * _THINK_LEAST_USD)
+        except (NoLearnerError, LowBatteryError) as error:
+            error.args = (f"{needs}: {error}",)
+            raise
+
     async def _think(self, run_id: str, prompt: str, *, max_tokens: int, model: str | None) -> str:
         name = model or self.settings.learner.model
         reservation = await asyncio.to_thread(self._reserve, run_id, name)
@@ -93,7 +138,7 @@ class Surroundings:
             await asyncio.shield(asyncio.to_thread(self.economy.settle, reservation, cost_usd, f"thought: {name}"))
 
     def _reserve(self, run_id: str, model: str) -> Reservation:
-        self.economy.check_budget(_THINK_MAX_USD / 10)
+        self.economy.check_budget(_THINK_LEAST_USD)
         most = min(_THINK_MAX_USD, self.economy.available_usd)
         return self.economy.reserve(most, run_id, f"thinking: {model}")
 
@@ -103,7 +148,7 @@ class Surroundings:
 
     async def env(self, trace: Trace) -> Mapping[str, Any]:
         """The values of `env.*` for a replay; the last result is only looked up where the trace asks for it."""
-        exprs = [expr for step in trace.steps for expr in step.args.values()]
+        exprs = [expr for node in trace.nodes for expr in node.exprs]
         exprs += [trace.answer.expr] if trace.answer.expr is not None else []
         wanted = {ref.name for expr in exprs for ref in references(expr) if isinstance(ref, EnvRef)}
         values: dict[str, Any] = {

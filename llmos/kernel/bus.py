@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmos.events import (
+    Audited,
     Decided,
     Diverged,
     Event,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "Audited",
     "Decided",
     "Diverged",
     "Event",

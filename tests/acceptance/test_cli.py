@@ -453,3 +453,40 @@ def test_nothing_is_written_for_others_to_read(door: Door) -> None:
     database = door.home / "memory" / "llmos.duckdb"
     assert database.is_file()
     assert not stat.S_IMODE(database.stat().st_mode) & stat.S_IWOTH
+
+
+def test_saying_that_a_run_was_right_takes_its_rejection_back(door: Door) -> None:
+    run_id = door.json("Calculate 2 + 3")["run_id"]
+    assert door.json("traces", "reject", run_id)["status"] == "candidate"
+    assert door("--mode", "follow", "Calculate 2 + 3").returncode == 6
+    told = door.json("traces", "confirm", run_id)
+    assert (told["trace"], told["status"], told["run"]) == ("calculate", "trusted", run_id)
+    assert door.json("--mode", "follow", "Calculate 2 + 3")["answer"] == "5"
+
+
+def test_a_frozen_home_answers_and_changes_nothing(door: Door) -> None:
+    door("Calculate 1 + 1")
+    before = door.json("traces", "list")
+    assert door.json("--frozen", "Calculate 2 + 3")["answer"] == "5"
+    refused = door("--frozen", "traces", "reject", "last")
+    assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
+    assert "frozen" in refused.stderr
+    assert door.json("traces", "list") == before
+
+
+def test_what_can_not_be_verified_says_why(door: Door) -> None:
+    told = door.json("traces", "verify", "calculate")
+    assert told["status"] == "trusted"
+    assert told["verdict"] == "unknown"
+    assert "the run it was made of is not known" in told["reason"]
+
+
+def test_an_audit_rate_that_is_none_is_one_sentence(door: Door) -> None:
+    assert_sentence(door("--audit-rate", "2", "Calculate 2 + 3"), 2, "--audit-rate must be a number from 0 to 1")
+
+
+def test_a_goal_that_nobody_can_learn_does_not_blame_a_learner(door: Door) -> None:
+    done = door("Write a poem about the sea")
+    assert done.returncode == 5
+    assert "learner failed" not in done.stderr
+    assert "refused · $0.0000" in done.stderr

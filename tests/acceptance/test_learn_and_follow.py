@@ -72,6 +72,7 @@ class Task:
     follow: str
     answer: str
     files: dict[str, str] = field(default_factory=dict)
+    later: dict[str, str] = field(default_factory=dict)
     expect_learned: dict[str, str] = field(default_factory=dict)
     expect_followed: dict[str, str] = field(default_factory=dict)
     config: str = ""
@@ -129,6 +130,24 @@ TASKS = [
         follow="Make the JSON lines file b.jsonl out of b.csv",
         expect_followed={"b.jsonl": '{"id":7,"name":"Cy"}\n{"id":8,"name":"Di"}\n{"id":9,"name":"Ed"}\n'},
         answer="b.jsonl has 3 rows.",
+    ),
+    Task(
+        name="every file of a folder",
+        files={f"in/{name}.txt": f"text {name}\n" for name in ("ann", "bea", "cid")},
+        learn="Copy all text files of in/ to safe/",
+        turns=(
+            call("glob", pattern="in/*.txt"),
+            calls(*(call("read", file_path=f"in/{name}.txt") for name in ("ann", "bea", "cid"))),
+            say("unused: three calls in one turn"),
+            say("unused: three calls in one turn"),
+            *(write_text_of(number, f"safe/{name}.txt") for number, name in enumerate(("ann", "bea", "cid"), 1)),
+            say("Copied 3 files."),
+        ),
+        later={f"in/{name}.txt": f"new {name}\n" for name in ("dan", "eve")},
+        expect_learned={f"safe/{name}.txt": f"text {name}\n" for name in ("ann", "bea", "cid")},
+        follow="copy all text files of in/ to safe/",
+        expect_followed={"safe/dan.txt": "new dan\n", "safe/eve.txt": "new eve\n", "safe/ann.txt": "text ann\n"},
+        answer="Copied 5 files.",
     ),
     Task(
         name="two files edited",
@@ -220,6 +239,8 @@ async def test_learned_once_and_followed_for_nothing(task: Task, make_lab: MakeL
         assert learned.trace_id is not None, learned.reason
         check_files(lab, task.expect_learned)
     asked = len(lab.server.requests)
+    for name, text in task.later.items():
+        lab.write(name, text)
     async with lab.boot() as system:  # another process's memory of it
         followed = await system.execute(task.follow, mode="follow", confirm=yes if task.asks else None)
         spent_usd = system.economy.summary().spent_usd

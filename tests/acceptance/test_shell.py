@@ -289,3 +289,24 @@ def test_lines_from_a_file_without_a_last_newline(tmp_path: Path, env: dict[str,
         )
     assert (done.returncode, done.stdout) == (0, "5\n")
     assert "not text" in done.stderr
+
+
+def test_good_and_bad_judge_the_last_answer(tmp_path: Path, env: dict[str, str]) -> None:
+    lines = "bad\nmode follow\nCalculate 2 + 3\nbad\nCalculate 2 + 3\ngood\nCalculate 2 + 3\nbad rows of a.csv\n"
+    done = subprocess.run(
+        [sys.executable, str(BOOT), "interactive"],
+        cwd=tmp_path / "work",
+        env=env,
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    shown = done.stdout.splitlines()
+    assert shown[:3] == ["mode follow", "5", "calculate never answers that goal again; status candidate"]
+    assert shown[3].startswith("calculate is trusted, and run ")
+    assert shown[4:] == ["5"]
+    assert "llmos: nothing was answered yet in this shell." in done.stderr
+    assert "rejected" in done.stderr
+    assert "no trace is proven for this goal" in done.stderr.splitlines()[-2]

@@ -182,7 +182,7 @@ async def test_a_forgotten_demonstration_stays_forgotten(lab: Lab) -> None:
 
 
 def test_every_effect_is_the_tools_own(lab: Lab) -> None:
-    effects = {step.tool: step.effect for trace in SHIPPED.values() for step in trace.steps}
+    effects = {step.tool: step.effect for trace in SHIPPED.values() for step in trace.calls}
     registry = registered(lab)
     assert {name: registry[name] for name in effects} == effects
 

@@ -36,6 +36,10 @@ async def learned(system: LLMOS, goal: str = COPY) -> Result:
     return result
 
 
+async def agree(question: Question) -> bool:
+    return True
+
+
 async def own_traces(system: LLMOS) -> list[str]:
     return [trace.id for trace in await system.traces.list() if str(trace.provenance) == "learned"]
 
@@ -122,7 +126,7 @@ async def test_a_divergence_before_any_effect_is_learned_from_the_start(make_lab
         again = await system.execute("Sum the amounts of b.csv")
         assert len(lab.server.requests) > asked
     assert diverged == ["query_data"]
-    assert (again.mode, "before it changed anything" in again.reason) == ("learner", True)
+    assert (again.mode, "before it changed anything" in again.reason) == ("guided", True)
 
 
 async def test_a_divergence_after_an_effect_fails_and_nothing_is_done_twice(make_lab: MakeLab) -> None:
@@ -140,7 +144,7 @@ async def test_a_divergence_after_an_effect_fails_and_nothing_is_done_twice(make
         lab.write("a.csv", "price\n1\n")
         asked = len(lab.server.requests)
         with pytest.raises(DivergenceError) as caught:
-            await system.execute(goal)
+            await system.execute(goal, confirm=agree)
         run = await system.runs.get((await system.runs.list())[0].id)
     assert len(lab.server.requests) == asked
     assert caught.value.effects_done == 1
@@ -287,3 +291,20 @@ async def test_permissions_hold_for_the_learner_though_the_cli_allows_every_tool
     assert [step["is_error"] for step in result.steps] == [True, False]
     assert not (lab.root / "outside.txt").exists()
     assert (result.cost_usd > 0, lab.read("inside.txt")) == (True, "fine")
+
+
+async def test_of_what_the_learner_says_only_what_holds_after_its_run_is_checked_again(make_lab: MakeLab) -> None:
+    checks = ["b.txt exists", "b.txt is not empty", "b.txt is valid JSON", "e.txt exists", "all is well"]
+    lab = make_lab(
+        steps(
+            call("read", file_path="a.txt"),
+            lambda request: call("write", file_path="b.txt", content=request.tool_results[0].text.split('"')[7]),
+            call("finish", answer="Copied.", checks=checks),
+            say("Copied."),
+        )
+    )
+    lab.write("a.txt", "seven words in a plain text file")
+    async with lab.boot() as system:
+        result = await learned(system)
+        trace = await system.traces.get(str(result.trace_id).split("@")[0])
+    assert [str(check.kind) for check in trace.checks] == ["file_exists", "file_not_empty"]

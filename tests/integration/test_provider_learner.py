@@ -14,19 +14,23 @@ import pytest
 pytest.importorskip("pydantic_ai")
 
 from llmos.errors import LearnerError, LLMOSError, NoLearnerError, WatchdogError
+from llmos.interfaces.judging import Judging
 from llmos.interfaces.learner import Learned, LearnTask, Recorder
 from llmos.interfaces.prices import Tokens, is_own_machine, price_of
 from llmos.interfaces.prompts import FINISH
 from llmos.interfaces.provider_client import bare_name
 from llmos.interfaces.provider_learner import ProviderLearner
 from llmos.kernel.bus import EventBus, ModelSpoke
+from llmos.kernel.token_economy import TokenEconomy
 from llmos.kernel.watchdog import Watchdog
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext, llm_tool, tool_of
-from llmos.settings import Settings, load_settings
+from llmos.settings import JudgeSettings, Settings, load_settings
 from llmos.testing import Request, Script, ScriptedServer, call, calls, cut, error, garbage, say, slow, usage
-from llmos.trace.program import Effect
+from llmos.trace.match import Match, World
+from llmos.trace.program import Effect, Slot, SlotType, Step, Trace
 from llmos.trace.run import Finish
+from llmos.trace.values import SlotRef
 
 GOAL = "Write 'hello' to a.txt"
 PRICED = "\nprices: {m: {input_usd_per_mtok: 1.0, output_usd_per_mtok: 10.0, cached_input_usd_per_mtok: 0.1}}"
@@ -487,3 +491,42 @@ async def test_a_thought_that_failed_carries_its_cost(configure: Callable[..., S
         with pytest.raises(LearnerError, match="m said nothing") as caught:
             await learner.think("Write", max_tokens=64, model="m", max_budget_usd=0.01)
     assert caught.value.cost_usd == pytest.approx(0.0001)
+
+
+# --------------------------------------------------------------------------------------------------------- judging
+
+
+JUDGED_TRACE = Trace(
+    id="sum",
+    goals=("Sum the amounts of {source}",),
+    slots=(Slot(name="source", type=SlotType.PATH),),
+    steps=(Step(id="s", tool="t", args={"file": SlotRef(name="source")}, effect=Effect.READ),),
+)
+NEAR = Match(
+    trace=JUDGED_TRACE,
+    template="Sum the amounts of {source}",
+    bindings={"source": "b.csv"},
+    anchors=4,
+    wording="Add up the amounts of {source}",
+    doubt=0.2,
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "same"),
+    [('{"same": true, "wrong": []}', True), ('{"same": false, "wrong": ["up"]}', False), ("Yes!", None)],
+)
+async def test_a_model_of_another_provider_judges_a_wording(
+    configure: Callable[..., Settings], said: str, same: bool | None
+) -> None:
+    with ScriptedServer([say(said, usage=usage(input_tokens=100, output_tokens=10))]) as server:
+        learner = ProviderLearner(configure(server.openai_url, PRICED))
+        economy = TokenEconomy(budget_usd=1.0)
+        judging = Judging(settings=JudgeSettings(model="m"), learner=learner, economy=economy, world=World())
+        verdict = await judging.judge("r1", "Add up the amounts of b.csv", NEAR)
+    assert verdict.same is same
+    assert verdict.cost_usd == economy.spent_usd == pytest.approx(0.0002)
+    [request] = server.conversation
+    assert request.tools == ()
+    for part in ('"Sum the amounts of <source>"', '{"source": "b.csv"}', '"Add up the amounts of b.csv"'):
+        assert part in request.prompt

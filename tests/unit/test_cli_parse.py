@@ -11,6 +11,7 @@ import pytest
 
 from llmos.errors import GoalError, LLMOSError
 from llmos.interfaces.cli import Line, main, parse
+from llmos.interfaces.results import Question
 from llmos.interfaces.session import Engine, Interrupts, Options, Screen, Session
 from llmos.kernel.bus import EventBus
 
@@ -108,7 +109,18 @@ async def test_no_daemon_is_accepted_and_means_nothing_yet() -> None:
 
 async def test_yes_answers_questions_without_a_terminal() -> None:
     _, question = await asked(["goal", "--yes"])
-    assert await question["confirm"](None) is True
+    assert await question["confirm"](Question(text="", trace_id="a@1", bindings={}, effect="read")) is True
+
+
+async def test_yes_agrees_to_no_wording_that_is_not_proven() -> None:
+    _, question = await asked(["goal", "--yes"])
+    near = Question(text="", trace_id="a@1", bindings={}, effect="read", is_proven=False)
+    assert await question["confirm"](near) is None
+
+
+async def test_audits_and_freezing_are_options_like_any_other() -> None:
+    options, _ = await asked(["goal", "--audit-rate", "0.25", "--frozen"])
+    assert options == Options(audit_rate=0.25, frozen=True)
 
 
 async def test_without_a_terminal_nobody_can_be_asked() -> None:

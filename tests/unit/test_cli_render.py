@@ -12,7 +12,9 @@ from typing import Any, cast
 import pytest
 
 from llmos.accounts import EntryKind, LedgerEntry
-from llmos.interfaces import render
+from llmos.interfaces import render, render_match
+from llmos.interfaces.results import Explanation, Question
+from llmos.trace.aligning import Pair, PairKind
 from llmos.trace.program import Answer, Effect, Slot, SlotType, Status, Step, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord
 from llmos.trace.values import parse
@@ -59,6 +61,7 @@ def result(**changed: Any) -> Any:
         "answer": "5",
         "cost_usd": 0.0,
         "saved_usd": 0.4312,
+        "estimate_usd": 0.0,
         "duration_s": 0.0031,
         "trace_id": "calculate@1",
     }
@@ -209,7 +212,8 @@ def test_a_signature_marks_what_is_optional() -> None:
 
 
 def test_an_explanation_reads_from_decision_to_cost() -> None:
-    told = SimpleNamespace(
+    told = Explanation(
+        goal="Calculate 2 + 3",
         decision="follow",
         trace_id="calculate@1",
         reason="every word is matched",
@@ -218,7 +222,78 @@ def test_an_explanation_reads_from_decision_to_cost() -> None:
         cost_usd=0.0,
         saved_usd=0.43,
     )
-    assert render.explanation(cast(Any, told)) == (
+    assert render.explanation(told) == (
         "follow calculate@1: every word is matched\n\nwith\n  expression = 2 + 3\n\nsteps\n"
         "  1 calculate expression=2 + 3\n\ncost $0.0000 · saves $0.4300"
     )
+
+
+def test_the_closing_line_of_a_goal_that_nobody_began_names_no_learner() -> None:
+    line = render.closing_line(result(mode="none", status="failed", trace_id=None, saved_usd=0.0))
+    assert line == "refused · $0.0000 · saved $0.0000 · 3 ms · run r1"
+
+
+def test_the_closing_line_of_a_judged_replay_is_not_free() -> None:
+    line = render.closing_line(result(mode="judged", cost_usd=0.0004))
+    assert line.startswith('judged · "5" · $0.0004 · ')
+
+
+def test_a_question_about_an_unproven_wording_shows_how_the_goal_was_read() -> None:
+    pairs = (
+        Pair(template="Sum", goal="Add", kind=PairKind.DIFFERS),
+        Pair(template=None, goal="up", kind=PairKind.LEFT_OVER),
+        Pair(template="<source>", goal="b.csv", kind=PairKind.SLOT),
+    )
+    asked = Question(
+        text="Replay?",
+        trace_id="sum@1",
+        bindings={"source": "b.csv"},
+        effect="write",
+        is_proven=False,
+        alignment=pairs,
+    )
+    shown = render_match.question(asked)
+    assert shown.startswith("It is not proven that this goal means sum@1, which may change files.")
+    rows = [line.split() for line in shown.splitlines()[2:5]]
+    assert rows == [["Sum", "Add", "differs"], ["up", "not", "in", "the", "trace"], ["<source>", "b.csv", "bound"]]
+    assert shown.endswith("with source = b.csv")
+
+
+LOOP = """
+format: 1
+id: convert-each
+goals: ["Convert {files} now"]
+slots: {files: {type: path, many: true}}
+steps:
+- id: all
+  for_each: ${{ files }}
+  where:
+  - equals: ["${{ each.all | suffix }}", .csv]
+  expect:
+  - plain: ${{ each.all }}
+  steps:
+  - {id: read, tool: read, args: {file_path: "${{ each.all }}"}, effect: read, when: [{exists: "${{ each.all }}"}]}
+"""
+
+
+def test_a_loop_and_its_conditions_read_as_sentences() -> None:
+    from llmos.trace.codec import loads_yaml
+
+    assert render.trace(loads_yaml(LOOP)).split("steps\n")[1].split("\n\nanswer")[0].split("\n") == [
+        "  1 all: for each of ${{ files }}",
+        "      expecting that ${{ each.all }} has only plain characters",
+        '      where ${{ each.all | suffix }} is ".csv"',
+        "    1.1 read: read (read)",
+        "        only if ${{ each.all }} exists",
+        "        file_path = ${{ each.all }}   [entry of all]",
+    ]
+
+
+def test_an_explanation_shows_the_steps_of_a_loop_below_it() -> None:
+    from llmos.interfaces.results import planned_step
+    from llmos.trace.codec import loads_yaml
+
+    assert render.planned("1", planned_step(loads_yaml(LOOP).steps[0])) == [
+        '  1 for each of ${{ files }} where ${{ each.all | suffix }} is ".csv"',
+        "    1.1 if ${{ each.all }} exists, read file_path=${{ each.all }}",
+    ]

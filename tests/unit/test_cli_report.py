@@ -63,6 +63,7 @@ def test_a_failed_run_ends_with_its_line_and_its_json(capsys: pytest.CaptureFixt
         status="failed",
         cost_usd=0.02,
         saved_usd=0.0,
+        estimate_usd=0.0,
         duration_s=1.0,
         trace_id=None,
         run_id="r1",

@@ -36,6 +36,8 @@ class Answering:
             answer=f"<{goal}>",
             cost_usd=0.0,
             saved_usd=0.0,
+            estimate_usd=0.0,
+            audit="",
             duration_s=0.001,
             trace_id=None,
             to_json=lambda: {"answer": f"<{goal}>"},
@@ -179,7 +181,7 @@ def workspace(tmp_path: Path) -> Path:
     ("text", "found"),
     [
         ("tr", ["traces"]),
-        ("/ba", ["/battery"]),
+        ("/ba", ["/bad", "/battery"]),
         ("traces ex", ["export"]),
         (":runs ", ["list", "show"]),
         ("mode f", ["follow"]),

@@ -35,7 +35,7 @@ from llmos.settings import load_settings
 from llmos.testing import HashEmbedder, Reply, Request, ScriptedServer, Turn, call, say, usage
 from llmos.trace.codec import dumps_yaml, from_data, loads_yaml
 from llmos.trace.match import Match, match
-from llmos.trace.program import CheckKind, Effect, Provenance, SlotType, Status, Trace
+from llmos.trace.program import CheckKind, ConditionKind, Effect, Provenance, SlotType, Status, Trace
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import EnvRef, Scope, evaluate, parse
 
@@ -239,6 +239,7 @@ def test_the_trace_format_reads_as_a_trace_and_answers_its_goals() -> None:
     [
         ("Transforms", set(TRANSFORMS)),
         ("Checks", {str(kind) for kind in CheckKind}),
+        ("Conditions", {str(kind) for kind in ConditionKind}),
         ("Status", {str(status) for status in Status}),
     ],
 )

@@ -114,6 +114,8 @@ def test_the_defaults(load: Load) -> None:
     )
     assert (learner.max_turns, learner.timeout_s, learner.max_repeats, learner.base_url) == (50, 900.0, 3, None)
     assert settings.scheduler.max_concurrent == 4
+    proof = settings.proof
+    assert (proof.enabled, proof.max_files, proof.max_bytes, proof.timeout_s) == (True, 5_000, 256_000_000, 60.0)
     assert (dict(settings.mcp_servers), dict(settings.prices), settings.secrets) == ({}, {}, ())
 
 
@@ -328,6 +330,8 @@ def test_the_effects_are_those_of_the_trace_language() -> None:
         ("battery: {initial_usd: 1, initial_usd: 2}", "battery: the key 'initial_usd' is there twice"),
         ("{[1]: 2}", "the file: the key '' is none"),
         ("scheduler: {max_concurrent: '4'}", "scheduler.max_concurrent must be a whole number"),
+        ("proof: {enabled: 1}", "proof.enabled must be"),
+        ("proof: {max_files: 0}", "proof.max_files must be a whole number, 1 or more"),
         ("secrets: TOKEN", "secrets must be a list"),
         ("secrets:\n- A\n- 'B C'", r"line 3: secrets\[1\] must be the name of an environment variable, not 'B C'"),
         ("mcp_servers: {git: {}}", "mcp_servers.git needs either `command` .* or `url`"),
@@ -364,3 +368,67 @@ def test_an_empty_file_and_empty_keys_mean_the_defaults(load: Load) -> None:
 def test_settings_differ_only_by_replacing(load: Load) -> None:
     with pytest.raises(AttributeError):
         load().budget_usd = 1.0  # type: ignore[misc]
+
+
+# ------------------------------------------------------------------------------------------------ trust in traces
+
+
+def test_what_a_replay_may_risk_is_set_for_each_effect_and_the_rest_keeps_its_default(load: Load) -> None:
+    assert dict(load().matching.max_wrong) == {"pure": 0.01, "read": 0.01, "write": 0.001}
+    given = load("matching: {max_wrong: {read: 0.05}}").matching.max_wrong
+    assert dict(given) == {"pure": 0.01, "read": 0.05, "write": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("matching: {max_wrong: {read: 2}}", "matching.max_wrong.read must be a number from 0 to 1, not 2"),
+        ("matching: {max_wrong: {external: 0.1}}", "there is no key matching.max_wrong.external"),
+        ("judge: {model: ''}", "judge.model must be a text that is not empty"),
+        ("judge: {max_usd: -1}", "judge.max_usd must be a number of dollars"),
+        ("judge: {timeout_s: 0}", "judge.timeout_s must be a number of seconds above 0"),
+        ("reliability: {half_life_days: 0}", "reliability.half_life_days must be a number of days above 0"),
+        ("reliability: {max_failures: 0}", "reliability.max_failures must be a whole number, 1 or more"),
+        ("audit_rate: 1.5", "audit_rate must be a number from 0 to 1, not 1.5"),
+        ("frozen: 1", "frozen must be true or false, not 1"),
+    ],
+)
+def test_what_trust_can_not_be_set_to(load: Load, text: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(text)
+    assert said in str(caught.value)
+
+
+def test_the_judge_is_off_unless_a_model_is_named(load: Load) -> None:
+    assert load().judge.model is None
+    assert load(environ={"LLMOS_JUDGE": "haiku"}).judge.model == "haiku"
+    assert load("judge: {model: haiku, max_usd: 0.05}").judge.max_usd == 0.05
+
+
+def test_the_audit_rate_is_the_option_before_the_variable_before_the_file(load: Load) -> None:
+    file = "audit_rate: 0.1"
+    assert load(file).audit_rate == 0.1
+    assert load(file, environ={"LLMOS_AUDIT_RATE": "0.2"}).audit_rate == 0.2
+    assert load(file, environ={"LLMOS_AUDIT_RATE": "0.2"}, audit_rate=0.3).audit_rate == 0.3
+
+
+def test_freezing_is_the_option_before_the_variable_before_the_file(load: Load) -> None:
+    assert load().frozen is False
+    assert load("frozen: true").frozen is True
+    assert load("frozen: true", environ={"LLMOS_FROZEN": "0"}).frozen is False
+    assert load(environ={"LLMOS_FROZEN": "0"}, frozen=True).frozen is True
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"audit_rate": 7.0}, "--audit-rate must be a number from 0 to 1, not 7.0"),
+        ({"environ": {"LLMOS_AUDIT_RATE": "often"}}, "LLMOS_AUDIT_RATE must be a number from 0 to 1, not 'often'"),
+        ({"environ": {"LLMOS_AUDIT_RATE": "nan"}}, "LLMOS_AUDIT_RATE must be a number from 0 to 1, not nan"),
+        ({"environ": {"LLMOS_FROZEN": "maybe"}}, "LLMOS_FROZEN must be 1 or 0, not 'maybe'"),
+    ],
+)
+def test_options_and_variables_of_trust_are_checked_too(load: Load, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(**given)
+    assert said in str(caught.value)
