@@ -39,6 +39,7 @@ SETS = (
 TABLE = Path(__file__).parents[1] / "llmos" / "trace" / "equivalence_table.py"
 MIN_BIN = 60
 """Sixty without an error are what it takes to hold the next one wrong with less than 1 %."""
+MOST_HELD = 4
 _RIDGE = 1.0
 
 
@@ -65,14 +66,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.samples:
         options.samples.write_text(json.dumps([asdict(sample) for sample in samples]), encoding="utf-8")
         return
-    worded = [sample for sample in samples if not sample.features.strange]
-    others = [sample for sample in samples if sample.features.strange]
-    strange = round(expected(sum(not one.right for one in others), len(others)), 5)
-    weights, bins = fitted(worded)
-    TABLE.write_text(_module(weights, bins, strange), encoding="utf-8")
+    unchanged, rewritten, strange = classes(samples)
+    weights, bins = fitted(rewritten)
+    chances = [_chance(unchanged), *(_chance(some) for some in strange)]
+    TABLE.write_text(_module(weights, bins, chances), encoding="utf-8")
     if options.json:
-        told = calibration(worded, weights, bins) | {"strange": _counted(others) | {"doubt": strange}}
+        told = calibration(rewritten, weights, bins)
+        told["unchanged"] = _counted(unchanged) | {"doubt": chances[0]}
+        told["strange"] = [
+            _counted(some) | {"held": held, "doubt": chance}
+            for held, (some, chance) in enumerate(zip(strange, chances[1:], strict=True))
+        ]
         options.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+def classes(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample], list[list[Sample]]]:
+    """Readings without a rewrite, those with some, and those with strange values by the words that stand."""
+    strange = [[s for s in samples if s.features.strange and min(s.features.held, MOST_HELD) == n] for n in range(5)]
+    worded = [sample for sample in samples if not sample.features.strange]
+    unchanged = [sample for sample in worded if not sample.features.rewrites]
+    return unchanged, [sample for sample in worded if sample.features.rewrites], strange
+
+
+def _chance(samples: Sequence[Sample]) -> float:
+    return round(expected(sum(not one.right for one in samples), len(samples)), 5)
 
 
 def _collected_all(options: argparse.Namespace) -> list[Sample]:
@@ -204,7 +221,7 @@ def _monotone(bins: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return made
 
 
-def _module(weights: Sequence[float], bins: Sequence[tuple[float, float]], strange: float) -> str:
+def _module(weights: Sequence[float], bins: Sequence[tuple[float, float]], chances: Sequence[float]) -> str:
     rows = "".join(f"    ({score}, {chance}),\n" for score, chance in bins)
     listed = ", ".join(map(str, weights))
     return (
@@ -214,8 +231,10 @@ def _module(weights: Sequence[float], bins: Sequence[tuple[float, float]], stran
         '"""Of the inputs that `llmos.trace.equivalence.vector_of` names, in its order."""\n\n'
         f"BINS: tuple[tuple[float, float], ...] = (\n{rows})\n"
         '"""Highest score of a bin, and the doubt of the readings in it; the last one takes all above."""\n\n'
-        f"STRANGE: float = {strange}\n"
-        '"""The doubt of a reading with a value unlike the known ones."""\n'
+        f"UNCHANGED: float = {chances[0]}\n"
+        '"""The doubt of a reading in which only words differ that may come and go."""\n\n'
+        f"STRANGE: tuple[float, ...] = ({', '.join(map(str, chances[1:]))})\n"
+        '"""The doubt of a reading with a value unlike the known ones, by the telling words that stand."""\n'
     )
 
 

@@ -111,10 +111,11 @@ def _induction(induction: Mapping[str, Any]) -> str:
 
 def _calibration(fitted: Mapping[str, Any]) -> str:
     """How often readings of each rank were wrong, and the doubt that ones like them get."""
-    rows = [[f"up to {one['to_score']:g}", *_counted(one)] for one in fitted["bins"]]
-    rows.append(["values unlike the known ones", *_counted(fitted["strange"])])
-    head = ["score", "readings", "wrong", "wrong %", "at most, 95 %", "doubt %"]
-    return "Readings in other words, by the score of the equivalence model:\n\n" + _markdown(head, rows)
+    rows = [["only words that may come and go", *_counted(fitted["unchanged"])]]
+    rows += [[f"rewrites, score up to {one['to_score']:g}", *_counted(one)] for one in fitted["bins"]]
+    rows += [[f"unlike values, {one['held']} words stand", *_counted(one)] for one in fitted["strange"]]
+    head = ["class", "readings", "wrong", "wrong %", "at most, 95 %", "doubt %"]
+    return "Readings that are not proven, by their class:\n\n" + _markdown(head, rows)
 
 
 def _counted(one: Mapping[str, Any]) -> list[str]:
@@ -155,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), tables(results, fitted)), encoding="utf-8")
     PLOT.parent.mkdir(parents=True, exist_ok=True)
     PLOT.write_text(frontier(dict(points(results))), encoding="utf-8")
-    CURVE.write_text(curve([(one["doubt"], one["wrong"] / one["readings"], one["upper95"]) for one in fitted["bins"]]))
+    told = [fitted["unchanged"], *fitted["bins"], *fitted["strange"]]
+    CURVE.write_text(curve([(one["doubt"], one["wrong"] / max(1, one["readings"]), one["upper95"]) for one in told]))
     return 0
 
 

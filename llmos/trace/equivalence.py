@@ -1,7 +1,8 @@
 """The doubt of a reading that is not proven: the chance that it is wrong, from its features.
 
-A logistic score ranks readings in other words; what was wrong among those of that rank on open streams is the doubt.
-`benchmarks/equivalence.py` fits both.
+Readings that differ in nothing but words that may come and go are one class, those with values unlike the known ones
+are told apart by the words that stand, and a logistic score ranks those that need rewrites. What was wrong among
+readings of the same class on open streams is the doubt. `benchmarks/equivalence.py` fits all three.
 """
 
 from __future__ import annotations
@@ -10,16 +11,15 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from llmos.trace.equivalence_table import BINS, STRANGE, WEIGHTS
+from llmos.trace.equivalence_table import BINS, STRANGE, UNCHANGED, WEIGHTS
 from llmos.trace.likeness import Features
 
 
 def vector_of(features: Features) -> tuple[float, ...]:
-    """The inputs of the score: 1, rewrites, any rewrite, 1 / (1 + held), slots, ln(wordings)."""
+    """The inputs of the score: 1, rewrites, 1 / (1 + held), slots, ln(wordings)."""
     return (
         1.0,
         features.rewrites,
-        float(features.rewrites > 0),
         1 / (1 + features.held),
         float(features.slots),
         math.log(features.wordings),
@@ -34,4 +34,6 @@ def place_of(features: Features, weights: Sequence[float], bins: Sequence[tuple[
 
 def doubt(features: Features) -> float:
     """The chance that a reading with these features is wrong."""
-    return STRANGE if features.strange else BINS[place_of(features, WEIGHTS, BINS)][1]
+    if features.strange:
+        return STRANGE[min(features.held, len(STRANGE) - 1)]
+    return BINS[place_of(features, WEIGHTS, BINS)][1] if features.rewrites else UNCHANGED

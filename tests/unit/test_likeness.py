@@ -80,10 +80,11 @@ def test_two_readings_that_differ_are_none() -> None:
 
 
 def test_a_value_no_tool_lists_is_put_to_a_person() -> None:
-    decision = decided("turn on the lights in the attic", ON, OFF, world=HOME)
+    listed = values({"forum": frozenset({"books", "space"})})
+    decision = decided("Upvote the newest post in music subreddit", POST, world=listed)
     assert decision.choice is Choice.CONFIRM
     assert decision.match is not None
-    assert decision.match.bindings == {"area": "attic"}
+    assert decision.match.bindings == {"forum": "music"}
     assert decision.match.doubt > DEFAULT_BOUNDS[Effect.READ]
 
 
@@ -126,7 +127,9 @@ def test_a_trace_rejected_for_the_goal_is_not_offered() -> None:
 
 def test_doubt_grows_with_what_differs() -> None:
     plain, rewritten = Features(held=3, slots=1, wordings=3), Features(rewrites=1.0, held=3, slots=1, wordings=3)
-    assert doubt(plain) <= doubt(rewritten) <= doubt(Features(strange=1, held=3, slots=1, wordings=3))
+    assert doubt(plain) < doubt(rewritten) <= doubt(Features(rewrites=2.5, held=3, slots=1, wordings=3))
+    few, many = Features(strange=1, held=1, slots=1), Features(strange=1, held=5, slots=1)
+    assert doubt(plain) < doubt(many) < doubt(few)
 
 
 def test_bounds_of_zero_follow_nothing_unproven() -> None:
