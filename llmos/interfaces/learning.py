@@ -111,13 +111,9 @@ class Learning:
             await self.runs.add_step(run_id, step)
 
         ctx = self.surroundings.context(run_id)
-        return Recorder(
-            run_id=run_id, registry=self.registry, ctx=ctx, bus=self.bus, keep=keep, first_step=first_step
-        )
+        return Recorder(run_id=run_id, registry=self.registry, ctx=ctx, bus=self.bus, keep=keep, first_step=first_step)
 
-    def reserve(
-        self, run_id: str, estimate_usd: float, operation: str, most_usd: float | None = None
-    ) -> Reservation:
+    def reserve(self, run_id: str, estimate_usd: float, operation: str, most_usd: float | None = None) -> Reservation:
         """Set aside what the run may cost at most; the estimate must fit before anything is asked."""
         with self._reserving:  # or another run could take what was just found to suffice
             self.economy.check_budget(estimate_usd)
