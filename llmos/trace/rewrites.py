@@ -28,6 +28,7 @@ _ASKING = frozenset(
     {"what", "which", "who", "whom", "whose", "where", "when", "why", "how", "is", "are", "was", "were"}
     | {"do", "does", "did", "has", "have", "had", "will", "shall", "am"}
 )
+_MARKS = frozenset(",.;:!?")
 MAX_PIECE = 4
 UNLICENSED = 3.0
 """The price of a word that is exchanged without a licence: such a reading is only good for a question."""
@@ -43,12 +44,12 @@ def telling_words(words: Sequence[str], *, prepositions: bool) -> Words:
 
 
 def plain_words(parts: Sequence[Token | Place]) -> list[str]:
-    """The words of a template or a goal, with slots as `<name>`; courtesies and punctuation left out."""
+    """The words and signs of a template or goal, slots as `<name>`; courtesies and the marks of sentences left out."""
     words: list[str] = []
     for part in parts:
         if isinstance(part, Place):
             words.append(f"<{part.slot}>")
-        elif part.kind is not Kind.PUNCT and not part.noise:
+        elif part.text not in _MARKS and not part.noise:
             words.append(part.key if part.kind is Kind.WORD else f"{part.kind}:{part.key}")
     return words
 

@@ -136,3 +136,10 @@ def test_bounds_of_zero_follow_nothing_unproven() -> None:
     considered = [consider("switch on the kitchen lights", ON, how="semantic", world=HOME)]
     decision = decide(considered, goal="switch on the kitchen lights", world=HOME, bounds={})
     assert decision.choice is Choice.CONFIRM
+
+
+@pytest.mark.parametrize(("known", "goal"), [("👽", "🛹"), ("C", "C#"), ("x + y", "x - y"), ("(a)", "a")])
+def test_signs_say_something_too(known: str, goal: str) -> None:
+    """A sign that was passed over made one picture of another."""
+    one = trace("comment", f"Comment on the newest post with {known} in it for me")
+    assert decided(f"Comment on newest post with {goal} in it", one).choice is not Choice.FOLLOW
