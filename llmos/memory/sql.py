@@ -180,6 +180,11 @@ SELECT {HEAD_COLUMNS} FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t
 WHERE t.id = ?
 """
 
+GET_TRACES = f"""
+SELECT {HEAD_COLUMNS} FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
+WHERE t.id IN (SELECT unnest(?::VARCHAR[]))
+"""
+
 TRACE_IDS = "SELECT id FROM traces ORDER BY id"
 GET_HEAD = "SELECT version, status, reason, provenance FROM traces WHERE id = ?"
 GET_VERSION_BODY = "SELECT body FROM trace_versions WHERE trace_id = ? AND version = ?"

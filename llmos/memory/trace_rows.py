@@ -220,6 +220,13 @@ def get(connection: DuckDBPyConnection, trace_id: str, version: int | None) -> T
     return _read(replace(head, version=version, body=body[0])) if body else None
 
 
+def get_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> list[Trace]:
+    """The readable traces among `ids`, in their current versions and in that order."""
+    heads = {head.id: head for head in map(Head.of, connection.execute(sql.GET_TRACES, [list(ids)]).fetchall())}
+    found = (decode(connection, heads[one]) for one in dict.fromkeys(ids) if one in heads)
+    return [trace for trace in found if isinstance(trace, Trace)]
+
+
 def decode(connection: DuckDBPyConnection, head: Head) -> Trace | str:
     """The current version of a trace; one that can't be read is quarantined, and the reason returned."""
     found = _read(head)

@@ -248,7 +248,7 @@ class TraceStore:
 
         def work(connection: DuckDBPyConnection) -> builtins.list[Trace]:
             ids = [row[0] for row in connection.execute(sql.QUARANTINED, query).fetchall()]
-            return [trace for one in ids if isinstance(trace := rows.get(connection, one, None), Trace)]
+            return rows.get_all(connection, ids)
 
         return await self._db.run(work)
 
@@ -256,8 +256,7 @@ class TraceStore:
         """The readable and followable traces among `ids`, in their current versions and in that order."""
 
         def work(connection: DuckDBPyConnection) -> builtins.list[Trace]:
-            found = (rows.get(connection, trace_id, None) for trace_id in ids)
-            return [trace for trace in found if isinstance(trace, Trace) and trace.status in FOLLOWABLE]
+            return [trace for trace in rows.get_all(connection, ids) if trace.status in FOLLOWABLE]
 
         return await self._db.run(work) if ids else []
 
