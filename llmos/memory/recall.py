@@ -180,9 +180,9 @@ def _store_templates(
     connection: DuckDBPyConnection, model: str, dim: int, pending: Sequence[Any], vectors: NDArray[np.float32]
 ) -> None:
     connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
-    for (trace_id, version, number, text), vector in zip(pending, vectors, strict=True):
-        row = [model, vector.tolist(), trace_id, version, number, text]
-        connection.execute(sql.INSERT_TEMPLATE_EMBEDDING, row)
+    ids, versions, numbers, texts = map(list, zip(*pending, strict=True))
+    rows = {"ids": ids, "versions": versions, "numbers": numbers, "texts": texts, "vectors": vectors.tolist()}
+    connection.execute(sql.INSERT_TEMPLATE_EMBEDDINGS, {"model": model, **rows})
 
 
 def _store_runs(

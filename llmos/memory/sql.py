@@ -223,7 +223,11 @@ DELETE_OUTCOMES = "DELETE FROM outcomes WHERE trace_id = ?"
 
 # Templates are kept for the current version only.
 DELETE_TEMPLATES = "DELETE FROM trace_templates WHERE trace_id = ?"
-INSERT_TEMPLATE = "INSERT INTO trace_templates VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERT_TEMPLATES = """
+INSERT INTO trace_templates
+SELECT $id, $version, unnest($numbers::INTEGER[]), unnest($templates::VARCHAR[]), unnest($masked::VARCHAR[]),
+    unnest($skeletons::VARCHAR[]), unnest($hashes::VARCHAR[])
+"""
 
 # The runs that a version was proven on, and the tools that a trace's current version calls, as a hash.
 INSERT_TRACE_RUN = "INSERT INTO trace_runs VALUES (?, ?, ?)"
@@ -343,11 +347,15 @@ DELETE FROM embeddings e WHERE e.kind = 'template' AND (e.model <> ? OR len(e.ve
 DELETE_OTHER_MODELS = "DELETE FROM embeddings WHERE kind = ? AND (model <> ? OR len(vector) <> ?)"
 
 # The owner may have gone while its text was being embedded: then nothing is stored.
-INSERT_TEMPLATE_EMBEDDING = """
+INSERT_TEMPLATE_EMBEDDINGS = """
 INSERT INTO embeddings
-SELECT nextval('embedding_no'), 'template', p.trace_id, p.version, p.template_no, p.masked, ?, ?::FLOAT[]
-FROM trace_templates p
-WHERE p.trace_id = ? AND p.version = ? AND p.template_no = ? AND p.masked = ?
+SELECT nextval('embedding_no'), 'template', p.trace_id, p.version, p.template_no, p.masked, $model, n.vector
+FROM (
+    SELECT unnest($ids::VARCHAR[]) AS trace_id, unnest($versions::INTEGER[]) AS version,
+        unnest($numbers::INTEGER[]) AS template_no, unnest($texts::VARCHAR[]) AS masked,
+        unnest($vectors::FLOAT[][]) AS vector
+) n JOIN trace_templates p USING (trace_id, version, template_no, masked)
+ORDER BY p.trace_id, p.template_no
 """
 INSERT_RUN_EMBEDDING = """
 INSERT INTO embeddings

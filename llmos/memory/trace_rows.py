@@ -133,15 +133,21 @@ def _version_row(trace: Trace, now: datetime) -> list[Any]:
 def _write_templates(connection: DuckDBPyConnection, trace: Trace) -> None:
     """What a trace is found by, derived from its goals; replaces what was there."""
     connection.execute(sql.DELETE_TEMPLATES, [trace.id])
-    for number, template in enumerate(trace.goals):
-        parts = template_parts(template)
-        plain = None if any(isinstance(part, Place) for part in parts) else "".join(map(str, parts))
-        row = [
-            *(trace.id, trace.version, number, template, template_masked(template, trace.slots)),
-            digest(template_skeleton(template, trace.slots)),
-            None if plain is None else digest(normalise(plain)),
-        ]
-        connection.execute(sql.INSERT_TEMPLATE, row)
+    plain = [_plain_text(template) for template in trace.goals]
+    rows = {
+        "numbers": list(range(len(trace.goals))),
+        "templates": list(trace.goals),
+        "masked": [template_masked(template, trace.slots) for template in trace.goals],
+        "skeletons": [digest(template_skeleton(template, trace.slots)) for template in trace.goals],
+        "hashes": [None if text is None else digest(normalise(text)) for text in plain],
+    }
+    connection.execute(sql.INSERT_TEMPLATES, {"id": trace.id, "version": trace.version, **rows})
+
+
+def _plain_text(template: str) -> str | None:
+    """The goal that a template without slots is; None if it has some."""
+    parts = template_parts(template)
+    return None if any(isinstance(part, Place) for part in parts) else "".join(map(str, parts))
 
 
 def write_shape(connection: DuckDBPyConnection, trace: Trace) -> None:

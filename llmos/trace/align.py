@@ -155,6 +155,11 @@ class Aligner:
             return True
         return not {expected.text, actual.text} & self.cased
 
+    def text(self, j: int, length: int) -> str:
+        """What the goal says in the tokens j…j+length, without quotes around a single one."""
+        taken = self.tokens[j : j + length]
+        return taken[0].value if length == 1 else self.goal[taken[0].start : taken[-1].end]
+
     def bound(self, slot: Slot, j: int, length: int) -> tuple[Any, str | None]:
         """The value a slot gets from tokens j…j+length, and why it is refused (None: it is not)."""
         taken = list(self.tokens[j : j + length])

@@ -129,7 +129,8 @@ def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bound
         for one in considered
         if isinstance(one.outcome, Miss) and one.outcome.rule not in _FINAL_RULES and one.trace.status is Status.TRUSTED
     ]
-    reading = likely(goal, may_be, world)
+    cosines = {one.trace.id: one.cosine for one in considered if one.cosine is not None}
+    reading = likely(goal, may_be, world, cosines)
     if reading is None:
         return Decision(choice=Choice.LEARN, reason=nearest, considered=considered)
     found = replace(reading.found, doubt=doubt(reading.features))

@@ -1,46 +1,63 @@
-"""How likely a goal means a trace whose wording or values it does not quite have: features of the nearest reading.
+"""How likely a goal means a trace whose wording or values it does not quite have: the nearest reading and its features.
 
-Two readings are tried. Where every value of a goal is delimited or known to a tool, the wording may differ by rewrites
-that other wordings license. Where the wording fits, values may be unlike those seen before. Words on which the meaning
-turns are never passed over: what differs in them without a licence is not likely at all.
+Two kinds of readings are tried. Where every value of a goal is delimited, seen before or known to a tool, the wording may
+differ by rewrites that other wordings show. Where a wording fits, values may be unlike those seen before. What speaks
+for and against a reading is counted; how doubtful that makes it is said in `equivalence`.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise, product
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words
-from llmos.trace.lex import Kind, Place, Token, asks, escape_template, template_tokens, tokenize, without_final
+from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
+from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
 from llmos.trace.match import Match
-from llmos.trace.phrases import is_anchor
+from llmos.trace.phrases import is_anchor, oddities
 from llmos.trace.program import Slot, SlotType, Trace
-from llmos.trace.rewrites import UNLICENSED, Book, Words, plain_words, telling_words, wordings
+from llmos.trace.rewrites import Library, Words, is_slot, plain_words, telling_words, wordings
 
-_MAX_READINGS = 24
-_MAX_VALUE_TOKENS = 8
-_MAX_REWRITES = 2.75
-_MAX_GUESSED = 2 * UNLICENSED
+_MAX_PRICE = 6.0
 _MIN_HELD = 2
-_MARGIN = 0.6
+_FAR = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
     """What speaks for and against a reading.
 
-    `rewrites` is the cost of the licensed rewrites, `held` the telling words of the wording that stand unchanged,
-    `strange` the values unlike those known, `slots` all of them, `wordings` how many the trace has.
+    `licensed`, `come`, `gone`, `guessed`, `turned` and `kin` say how its wording differs (`rewrites.Way`), `held` how many
+    telling words stand unchanged, `wordings` how many wordings the trace has, `slots` how many values were bound, `opens`
+    how many of these nothing closes off and nobody saw, `length` how many tokens those have and `odd` what is unlike
+    others in them, `foreign` how many values known to other traces are left over. `cosine` is how near the masked goal
+    and wording are, `lead` by how much nearer than those of the next program, `gap` by how much
+    this reading is nearer than the next one that would do something else.
     """
 
-    rewrites: float = 0.0
+    licensed: float = 0.0
+    come: int = 0
+    gone: int = 0
+    guessed: int = 0
+    turned: int = 0
+    kin: int = 0
     held: int = 0
-    strange: int = 0
-    slots: int = 0
     wordings: int = 1
+    slots: int = 0
+    opens: int = 0
+    length: int = 0
+    odd: tuple[str, ...] = ()
+    foreign: int = 0
+    cosine: float = 0.0
+    lead: float = 0.0
+    gap: float = _FAR
+
+    @property
+    def is_reworded(self) -> bool:
+        """Whether the wording itself is read otherwise than as one of the known ones."""
+        return bool(self.licensed or self.come or self.gone or self.guessed or self.kin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,24 +67,41 @@ class Likely:
     found: Match
     features: Features
 
+    @property
+    def distance(self) -> float:
+        """How far the goal is from what is known, roughly: readings are ranked by it."""
+        it = self.features
+        price = it.licensed + 1.25 * (it.come + it.gone) + 3.0 * it.guessed + 0.5 * it.kin
+        return price + it.opens + len(it.odd) + it.foreign - 2.0 * it.cosine
 
-def likely(goal: str, traces: Sequence[Trace], world: World) -> Likely | None:
-    """The one nearest reading of a goal that no trace is proven for; None if there is none, or two that differ."""
+
+def likely(
+    goal: str, traces: Sequence[Trace], world: World, cosines: Mapping[str, float] | None = None
+) -> Likely | None:
+    """The nearest reading of a goal that no trace is proven for; None if there is none, or two as near that differ.
+
+    `cosines` says how near the masked goal is to each trace, by its id.
+    """
     goal = unicodedata.normalize("NFC", goal)
-    found = [reading for trace in traces for reading in _reworded(goal, trace, traces, world)]
-    if not found:
-        found = [reading for trace in traces for reading in _stretched(goal, trace, world)]
-    if not found:
-        found = [reading for trace in traces for reading in _reworded(goal, trace, traces, world, guessing=True)]
+    library = Library(traces=traces)
+    found = [
+        replace(reading, features=_with_cosine(reading, library, cosines or {}))
+        for trace in traces
+        if not (asks(goal) and trace.effect.changes_world)
+        for reading in (*_reworded(goal, trace, library, world), *_stretched(goal, trace, world))
+    ]
     if not found:
         return None
-    best = min(found, key=_distance)
-    near = [one for one in found if _distance(one) <= _distance(best) + _MARGIN]
-    return best if all(_does_the_same(one.found, best.found) for one in near) else None
+    best = min(found, key=lambda one: one.distance)
+    others = [one.distance for one in found if not _does_the_same(one.found, best.found)]
+    gap = min(_FAR, min(others, default=best.distance + _FAR) - best.distance)
+    return replace(best, features=replace(best.features, gap=round(gap, 3))) if gap > 0 else None
 
 
-def _distance(one: Likely) -> float:
-    return one.features.rewrites + one.features.strange
+def _with_cosine(reading: Likely, library: Library, cosines: Mapping[str, float]) -> Features:
+    own, program = cosines.get(reading.found.trace.id, 0.0), library.program(reading.found.trace)
+    others = (cosines.get(one.id, 0.0) for one in library.traces if library.program(one) != program)
+    return replace(reading.features, cosine=round(own, 4), lead=round(own - max(others, default=0.0), 4))
 
 
 def _does_the_same(one: Match, other: Match) -> bool:
@@ -77,107 +111,63 @@ def _does_the_same(one: Match, other: Match) -> bool:
 # --- other words -------------------------------------------------------------------------------------
 
 
-def _reworded(
-    goal: str, trace: Trace, traces: Sequence[Trace], world: World, *, guessing: bool = False
-) -> Iterator[Likely]:
-    """Readings in which every value is delimited or known, and rewrites lead to one of the wordings."""
-    if asks(goal) and trace.effect.changes_world:
-        return
+def _reworded(goal: str, trace: Trace, library: Library, world: World) -> Iterator[Likely]:
+    """The nearest reading in which every value is delimited, seen or known, and rewrites lead to one of the wordings."""
     tokens = without_final(tokenize(goal))
     aligner = Aligner(goal=goal, pattern=(), tokens=tokens, trace=trace, world=world)
-    slots = [slot for slot in trace.slots if slot.default is None]
-    if any(slot.many or (slot.type is SlotType.TEXT and aligner.vocabulary(slot) is None) for slot in slots):
-        return
-    types = [slot.type for slot in slots]
-    prepositions = len(set(types)) < len(types)
-    others = tuple(one.goals for one in traces if one.id != trace.id and one.steps != trace.steps)
-    book = Book(goals=trace.goals, others=others, prepositions=prepositions)
-    best: list[tuple[float, Likely]] = []
-    for spans in _readings(slots, aligner):
-        reading = _read(goal, tokens, spans, book, trace, guessing=guessing)
+    best: list[Likely] = []
+    for spans in frames(trace, aligner):
+        reading = _read(goal, aligner, spans, library, world)
         if reading is not None:
-            best.append((reading.features.rewrites, reading))
+            best.append(reading)
     if best:
-        least = min(price for price, _ in best)
-        chosen = [reading for price, reading in best if price == least]
+        least = min(one.distance for one in best)
+        chosen = [one for one in best if one.distance == least]
         if len({str(sorted(one.found.bindings.items())) for one in chosen}) == 1:
             yield chosen[0]
 
 
-_Spans = dict[str, tuple[int, int, Any]]
-
-
-def _readings(slots: Sequence[Slot], aligner: Aligner) -> Iterator[_Spans]:
-    """Every way to find a value for each slot in the goal, none in the place of another; the longest values first."""
-    places = [list(_places(slot, aligner)) for slot in slots]
-    tried = 0
-    for chosen in product(*places):
-        ordered = sorted(chosen)
-        if any(left[1] > right[0] for left, right in pairwise(ordered)):
-            continue
-        tried += 1
-        if tried > _MAX_READINGS:
-            return
-        yield {slot.name: span for slot, span in zip(slots, chosen, strict=True)}
-
-
-def _places(slot: Slot, aligner: Aligner) -> Iterator[tuple[int, int, Any]]:
-    """Where in the goal a slot's value may stand; a value inside a longer one that also fits is passed over."""
-    found: list[tuple[int, int, Any]] = []
-    most = _MAX_VALUE_TOKENS if aligner.vocabulary(slot) is not None else 1
-    for length in range(most, 0, -1):
-        for start in range(len(aligner.tokens) - length + 1):
-            if any(a <= start and start + length <= b for a, b, _ in found):
-                continue
-            value, refusal = aligner.bound(slot, start, length)
-            if refusal is None:
-                found.append((start, start + length, value))
-    return iter(found)
-
-
-def _read(
-    goal: str, tokens: Sequence[Token], spans: _Spans, book: Book, trace: Trace, *, guessing: bool
-) -> Likely | None:
+def _read(goal: str, aligner: Aligner, spans: Spans, library: Library, world: World) -> Likely | None:
     """One way to bind the slots, if rewrites lead from a wording to what is left of the goal."""
-    parts = _with_places(tokens, spans)
+    trace, tokens = aligner.trace, aligner.tokens
+    parts = with_places(tokens, spans)
     cased = case_sensitive_words(trace)
     folded = {word.casefold() for word in cased}
     if any(isinstance(part, Token) and part.key in folded and part.text not in cased for part in parts):
         return None
+    types = [slot.type for slot in trace.slots if slot.default is None]
+    book = library.book(trace, prepositions=len(set(types)) < len(types))
     words = telling_words(plain_words(parts), prepositions=book.prepositions)
-    near = book.distance(words, _MAX_GUESSED if guessing else _MAX_REWRITES, guessing=guessing)
+    near = book.nearest(words, _MAX_PRICE)
     if near is None:
         return None
-    price, wording = near
+    way, wording = near
     shared = set(words) & set(wording) - {"?"}
     held = len(shared)
-    if guessing and (held < _MIN_HELD or price > UNLICENSED * held or all(word.startswith("<") for word in shared)):
+    if way.guessed and (held < _MIN_HELD or way.guessed > held or all(map(is_slot, shared))):
         return None
-    features = Features(rewrites=price, held=held, slots=len(spans), wordings=len(trace.goals))
+    features = Features(
+        licensed=way.licensed,
+        come=way.come,
+        gone=way.gone,
+        guessed=way.guessed,
+        turned=way.turned,
+        kin=way.kin,
+        held=held,
+        wordings=len(trace.goals),
+        slots=len(spans),
+        foreign=leftover_values(parts, library.traces, book.known, world),
+    )
     defaults = {slot.name: slot.default for slot in trace.slots if slot.default is not None}
     found = Match(
         trace=trace,
         template=_template_of(wording, trace, book.prepositions),
         bindings=defaults | {name: value for name, (_, _, value) in spans.items()},
         anchors=held,
-        wording=_wording(goal, tokens, spans),
+        wording=worded(goal, tokens, spans),
         doubt=1.0,
     )
     return Likely(found=found, features=features)
-
-
-def _with_places(tokens: Sequence[Token], spans: _Spans) -> list[Token | Place]:
-    starts = {start: (end, name) for name, (start, end, _) in spans.items()}
-    parts: list[Token | Place] = []
-    position = 0
-    while position < len(tokens):
-        if position in starts:
-            position, name = starts[position]
-            parts.append(Place(slot=name))
-        else:
-            parts.append(tokens[position])
-            position += 1
-    return parts
 
 
 def _template_of(words: Words, trace: Trace, prepositions: bool) -> str:
@@ -185,16 +175,6 @@ def _template_of(words: Words, trace: Trace, prepositions: bool) -> str:
         if known == words:
             return template
     return trace.goals[0]
-
-
-def _wording(goal: str, tokens: Sequence[Token], spans: Mapping[str, tuple[int, int, Any]]) -> str:
-    """The goal as a template."""
-    template, position = "", 0
-    for name, (start, end, _) in sorted(spans.items(), key=lambda item: item[1][0]):
-        template += escape_template(goal[position : tokens[start].start]) + "{" + name + "}"
-        position = tokens[end - 1].end
-    end = len(goal) if goal.endswith("?") else tokens[-1].end
-    return template + escape_template(goal[position:end])
 
 
 # --- other values ------------------------------------------------------------------------------------
@@ -205,41 +185,58 @@ class _Lenient(Aligner):
     """Binds values that the strict reading refuses because they are unlike the known ones."""
 
     def refusal(self, slot: Slot, taken: Sequence[Token], value: str) -> str | None:
-        if slot.type is SlotType.TEXT and not slot.values:
+        if slot.type is SlotType.TEXT and self.vocabulary(slot) is None:
             if not self.fits_type(slot, taken, value) or (taken[0].kind is Kind.PUNCT and taken[0].text in ",;:.!?"):
                 return "it is no phrase"
-            return "it belongs to the wording" if any(token.key in self.anchors for token in taken) else None
+            return None
         return super().refusal(slot, taken, value)
 
-    def is_strange(self, name: str, value: Any) -> bool:
+    def strangeness(self, name: str, value: Any) -> tuple[int, set[str]]:
+        """How many tokens a value has that is unlike the known ones or new, and what is odd about it."""
         slot = self.trace.slot(name)
-        if slot.type is not SlotType.TEXT or not isinstance(value, str):
-            return False
-        return super().refusal(slot, tokenize(value), value) is not None
+        if slot.type is not SlotType.TEXT or not isinstance(value, str) or value in slot.examples:
+            return 0, set()
+        tokens = tokenize(value)
+        if self.vocabulary(slot) is not None:
+            return 0, set()
+        odd = oddities(slot.examples, tokens, self.anchors, article=slot.name in self.articles)
+        return len(tokens), set(map(str, odd))
 
 
 def _stretched(goal: str, trace: Trace, world: World) -> Iterator[Likely]:
     """Readings by one of the wordings as it is, with values unlike the known ones."""
-    if asks(goal) and trace.effect.changes_world:
-        return
     read = tokenize(goal)
     tokens = without_final(read)
     for template in trace.goals:
-        pattern = template_tokens(template)
         aligner = _Lenient(
-            goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world, finals=read[len(tokens) :]
+            goal=goal,
+            pattern=template_tokens(template),
+            tokens=tokens,
+            trace=trace,
+            world=world,
+            finals=read[len(tokens) :],
         )
         bindings = _only(aligner)
         if bindings is None:
             continue
         defaults = {slot.name: slot.default for slot in trace.slots if slot.default is not None}
-        held = sum(isinstance(part, Token) and is_anchor(part) for part in pattern)
-        strange = sum(aligner.is_strange(name, value) for name, value in bindings.items())
+        held = sum(isinstance(part, Token) and is_anchor(part) for part in aligner.pattern)
         found = Match(
             trace=trace, template=template, bindings=defaults | bindings, anchors=held, wording=template, doubt=1.0
         )
-        features = Features(held=held, strange=max(strange, 1), slots=len(bindings), wordings=len(trace.goals))
-        yield Likely(found=found, features=features)
+        yield Likely(found=found, features=_stretch(aligner, bindings, held))
+
+
+def _stretch(aligner: _Lenient, bindings: Bindings, held: int) -> Features:
+    values = [aligner.strangeness(name, value) for name, value in bindings.items()]
+    return Features(
+        held=held,
+        wordings=len(aligner.trace.goals),
+        slots=len(bindings),
+        opens=sum(length > 0 for length, _ in values),
+        length=sum(length for length, _ in values),
+        odd=tuple(sorted({one for _, odd in values for one in odd})),
+    )
 
 
 def _only(aligner: Aligner) -> Bindings | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 from llmos.trace.lex import ARTICLES, Kind, Token, template_tokens, tokenize
@@ -103,36 +104,68 @@ def marks_of(tokens: Sequence[Token]) -> set[str]:
     return marks
 
 
-def strange(
+class Oddity(StrEnum):
+    """What a phrase has that the values seen so far had not."""
+
+    ARTICLE = "article"
+    STOP = "stop"
+    PUNCTUATION = "punctuation"
+    WORDING = "wording"
+    LIST = "list"
+    CRITICAL = "critical"
+    SMALL = "small"
+    NUMBER = "number"
+    LONG = "long"
+
+
+def oddities(
     examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool
-) -> str | None:
-    """Why a phrase is unlike the values seen so far; None if it may be one of them.
+) -> dict[Oddity, str]:
+    """How a phrase is unlike the values seen so far, each with a sentence; empty if it may be one of them.
 
     `anchors` are the literal words of the template, `article` says that one stands before the slot there.
     """
     shape = shape_of(examples)
     first, last = tokens[0], tokens[-1]
+    found: dict[Oddity, str] = {}
     if first.key in ARTICLES and (article or (True not in shape.articles and not shape.prose)):
-        return "it begins with an article, as no value did before"
-    if last.noise or last.key in ARTICLES:
-        return "it ends with an article"
+        found[Oddity.ARTICLE] = "it begins with an article, as no value did before"
+    elif last.noise or last.key in ARTICLES:
+        found[Oddity.ARTICLE] = "it ends with an article"
     if (last.text in _FINAL) not in shape.stops:
-        return "the full stop may or may not belong to it"
+        found[Oddity.STOP] = "the full stop may or may not belong to it"
     if (first.kind is Kind.PUNCT and first.text not in _OPENING) or last.text in (",", ";", ":"):
-        return "it begins or ends with punctuation"
+        found[Oddity.PUNCTUATION] = "it begins or ends with punctuation"
     repeated = next((token.text for token in tokens if token.key in anchors), None)
     if repeated is not None:
-        return f"{repeated!r} belongs to the wording"
+        found[Oddity.WORDING] = f"{repeated!r} belongs to the wording"
     if (not shape.prose or 0 not in shape.commas) and _commas(tokens) not in shape.commas:
-        return "it lists more or fewer things than before"
-    if shape.prose:
-        return None
+        found[Oddity.LIST] = "it lists more or fewer things than before"
+    return found if shape.prose else found | _unlike(shape, tokens)
+
+
+def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
+    """The small words, numbers and signs that no value had, and a length beyond all of theirs."""
+    found: dict[Oddity, str] = {}
     new = marks_of(tokens) - shape.marks - _NEUTRAL
-    if new:
-        return f"{', '.join(sorted(map(repr, new)))} may say more than a value does"
+    kinds = {
+        Oddity.CRITICAL: new & CRITICAL,
+        Oddity.SMALL: new & PLAIN,
+        Oddity.NUMBER: new - FUNCTION,
+    }
+    for kind, marks in kinds.items():
+        if marks:
+            found[kind] = f"{', '.join(sorted(map(repr, marks)))} may say more than a value does"
     if len(tokens) > 2 * shape.tokens + 3:
-        return "it is much longer than the values before"
-    return None
+        found[Oddity.LONG] = "it is much longer than the values before"
+    return found
+
+
+def strange(
+    examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool
+) -> str | None:
+    """Why a phrase is unlike the values seen so far; None if it may be one of them."""
+    return next(iter(oddities(examples, tokens, anchors, article=article).values()), None)
 
 
 def _commas(tokens: Sequence[Token]) -> int:

@@ -1,18 +1,21 @@
 """Rewrites between wordings: what a trace's own wordings show to mean the same, and what parts it from others.
 
 Two wordings of one trace that differ in one place license putting one piece for the other. Two wordings of different
-traces that differ in just that place forbid it. So every rewrite that is trusted can name its evidence.
+traces that differ in just that place forbid it. Two traces that share a wording but for the names of their slots are
+kin, and may be said in each other's wordings. So every rewrite that is trusted can name its evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from llmos.trace.lex import Kind, Place, Token, template_tokens
-from llmos.trace.phrases import CRITICAL
+from llmos.trace.phrases import CRITICAL, DIRECTION, NEGATION
+from llmos.trace.program import Trace
 
 Words: TypeAlias = tuple[str, ...]
 """A wording as its telling words; a slot is `<name>`, a question begins with `?`."""
@@ -30,10 +33,11 @@ _ASKING = frozenset(
 )
 _MARKS = frozenset(",.;:!?")
 MAX_PIECE = 4
-UNLICENSED = 3.0
-"""The price of a word that is exchanged without a licence: such a reading is only good for a question."""
+_OWN, _FOREIGN, _LOOSE, _GUESSED, _KIN = 1.0, 1.5, 1.25, 3.0, 0.5
+"""The prices of a rewrite by whose evidence it is, of a word that other wordings have or lack, and of a guess."""
 _MANY = 3
 _MAX_WORDINGS = 60
+_MAX_TRIED = 12
 
 
 def telling_words(words: Sequence[str], *, prepositions: bool) -> Words:
@@ -85,100 +89,263 @@ def licences(goals: tuple[str, ...], prepositions: bool) -> Mapping[tuple[Words,
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Book:
-    """The rewrites that may be used on a trace: its own, those that several others show, less what parts traces.
+class Way(NamedTuple):
+    """How one wording becomes another, the cheaper the better.
 
-    `own` are the telling words of the trace's templates, `others` the templates of the other traces considered.
+    `licensed` is the price of the licensed rewrites, `come` and `gone` how many words other wordings of the trace have
+    or lack as well, `guessed` how many are exchanged without any evidence, `turned` how many changes touch a word on which
+    the meaning turns, `kin` 1 if it begins at a wording of kin.
     """
 
-    goals: tuple[str, ...]
-    others: tuple[tuple[str, ...], ...]
+    price: float = 0.0
+    licensed: float = 0.0
+    come: int = 0
+    gone: int = 0
+    guessed: int = 0
+    turned: int = 0
+    kin: int = 0
+
+    def rewritten(self, price: float, *, turned: bool) -> Way:
+        return self._replace(
+            price=self.price + price, licensed=self.licensed + price, turned=self.turned + turned
+        )
+
+    def loosened(self, *, come: int = 0, gone: int = 0, turned: bool) -> Way:
+        return self._replace(
+            price=self.price + _LOOSE, come=self.come + come, gone=self.gone + gone, turned=self.turned + turned
+        )
+
+    def guess(self, words: int) -> Way:
+        return self._replace(price=self.price + _GUESSED * words, guessed=self.guessed + words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """All traces that a goal may mean, with what their wordings show together; traces of one program count once."""
+
+    traces: Sequence[Trace]
+    _programs: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for number, trace in enumerate(self.traces):
+            same = (self._programs[other.id] for other in self.traces[:number] if other.steps == trace.steps)
+            self._programs[trace.id] = next(same, number)
+
+    def book(self, trace: Trace, *, prepositions: bool) -> Book:
+        """The rewrites that may be used on one of the traces."""
+        return Book(trace=trace, library=self, prepositions=prepositions)
+
+    def program(self, trace: Trace) -> int:
+        """A number for what a trace does."""
+        return self._programs[trace.id]
+
+    @cached_property
+    def _shown(self) -> dict[bool, Counter[tuple[Words, Words]]]:
+        return {flag: self._count(flag) for flag in (False, True)}
+
+    def _count(self, prepositions: bool) -> Counter[tuple[Words, Words]]:
+        """In how many traces each rewrite without slots is shown."""
+        counted: Counter[tuple[Words, Words]] = Counter()
+        for trace in self.traces:
+            counted.update(slotless(trace.goals, prepositions))
+        return counted
+
+    def foreign(self, trace: Trace, pair: tuple[Words, Words], *, prepositions: bool) -> int:
+        """How many other traces show a rewrite."""
+        return self._shown[prepositions][pair] - (pair in slotless(trace.goals, prepositions))
+
+    @cached_property
+    def _owners(self) -> dict[bool, dict[Words, set[int]]]:
+        owners: dict[bool, dict[Words, set[int]]] = {False: defaultdict(set), True: defaultdict(set)}
+        for flag, known in owners.items():
+            for trace in self.traces:
+                for words in wordings(trace.goals, flag):
+                    known[words].add(self._programs[trace.id])
+        return owners
+
+    def is_of_another(self, trace: Trace, words: Words, *, prepositions: bool) -> bool:
+        """Whether another program has this wording."""
+        owners = self._owners[prepositions].get(words)
+        return owners is not None and owners != {self._programs[trace.id]}
+
+    def kin(self, trace: Trace, *, prepositions: bool) -> dict[Words, int]:
+        """Wordings of other programs with the slots of this one, each with how many wordings the two share."""
+        found: dict[Words, int] = {}
+        own = frozenset(wordings(trace.goals, prepositions))
+        for other in self.traces:
+            if self._programs[other.id] == self._programs[trace.id] or len(other.slots) != len(trace.slots):
+                continue
+            for words, shared in renamed_wordings(trace.goals, other.goals, prepositions):
+                if words not in own and not self.is_of_another(trace, words, prepositions=prepositions):
+                    found[words] = max(found.get(words, 0), shared)
+        return found
+
+
+@lru_cache(maxsize=8192)
+def slotless(goals: tuple[str, ...], prepositions: bool) -> frozenset[tuple[Words, Words]]:
+    """The rewrites without slots that the wordings of one trace show."""
+    shown = licences(goals, prepositions)
+    return frozenset(pair for pair in shown if not any(is_slot(word) for piece in pair for word in piece))
+
+
+@lru_cache(maxsize=65_536)
+def renamed_wordings(
+    goals: tuple[str, ...], others: tuple[str, ...], prepositions: bool
+) -> tuple[tuple[Words, int], ...]:
+    """The wordings of another trace with its slots named as in this one, if the two share wordings but for the names.
+
+    With each, how many they share by that naming.
+    """
+    mine = {_anonymous(words): _slots_of(words) for words in wordings(goals, prepositions)}
+    theirs = wordings(others, prepositions)
+    namings: Counter[tuple[tuple[str, str], ...]] = Counter()
+    for words in theirs:
+        slots = mine.get(_anonymous(words))
+        if slots:
+            namings[tuple(sorted(zip(_slots_of(words), slots, strict=True)))] += 1
+    if not namings:
+        return ()
+    naming, shared = namings.most_common(1)[0]
+    names = dict(naming)
+    if len(set(names.values())) < len(names):
+        return ()
+    return tuple(
+        (tuple(names.get(word, word) for word in words), shared)
+        for words in theirs
+        if all(slot in names for slot in _slots_of(words))
+    )
+
+
+def is_slot(word: str) -> bool:
+    """Whether a telling word stands for a slot."""
+    return word.startswith("<")
+
+
+def _anonymous(words: Words) -> Words:
+    return tuple("<>" if is_slot(word) else word for word in words)
+
+
+def _slots_of(words: Words) -> tuple[str, ...]:
+    return tuple(word for word in words if is_slot(word))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """The rewrites that may be used on a trace: its own, those that several others show, less what parts traces."""
+
+    trace: Trace
+    library: Library
     prepositions: bool
 
     @cached_property
     def own(self) -> tuple[Words, ...]:
-        return wordings(self.goals, self.prepositions)
+        return wordings(self.trace.goals, self.prepositions)
 
     @cached_property
-    def _licensed(self) -> Mapping[tuple[Words, Words], int]:
-        return licences(self.goals, self.prepositions)
+    def _starts(self) -> dict[Words, int]:
+        """The wordings to begin at, with 0 for own ones and 1 for those of kin."""
+        kin = self.library.kin(self.trace, prepositions=self.prepositions)
+        return dict.fromkeys(kin, 1) | dict.fromkeys(self.own, 0)
 
     @cached_property
-    def _foreign(self) -> Mapping[tuple[Words, Words], int]:
-        """Rewrites without slots that at least two other traces show."""
-        counted: dict[tuple[Words, Words], int] = {}
-        for goals in self.others:
-            for here, there in licences(goals, self.prepositions):
-                if not any(word.startswith("<") for word in here + there):
-                    counted[here, there] = counted.get((here, there), 0) + 1
-        return {pair: count for pair, count in counted.items() if count > 1}
+    def known(self) -> Counter[str]:
+        """In how many of the trace's wordings each word stands."""
+        return Counter(word for words in set(self.own) for word in set(words))
 
     @cached_property
-    def _elsewhere(self) -> frozenset[Words]:
-        return frozenset(words for goals in self.others for words in wordings(goals, self.prepositions))
+    def _pieces(self) -> dict[Words, set[Words]]:
+        """What may be put for a piece, by the trace's wordings or those of at least two others."""
+        found: dict[Words, set[Words]] = defaultdict(set)
+        for here, there in licences(self.trace.goals, self.prepositions):
+            found[here].add(there)
+        for (here, there), count in self.library._shown[self.prepositions].items():
+            if count > 1:
+                found[here].add(there)
+        return found
 
     def cost(self, here: Words, there: Words) -> float | None:
-        """What putting `there` for `here` costs: 1 on the trace's own evidence, 1.5 on others'; None: not licensed.
+        """What putting `there` for `here` costs by whose evidence it is; None: not licensed.
 
         Where a word on which the meaning turns comes or goes, one pair of wordings is not enough.
         """
-        own, foreign = self._licensed.get((here, there), 0), self._foreign.get((here, there), 0)
+        own = licences(self.trace.goals, self.prepositions).get((here, there), 0)
+        foreign = self.library.foreign(self.trace, (here, there), prepositions=self.prepositions)
+        foreign = foreign if foreign > 1 else 0
         if max(own, foreign) < (_MANY if turns(here, there) else 1) or self._parts(here, there):
             return None
-        return 1.0 if own else 1.5
+        return _OWN if own else _FOREIGN
 
     def _parts(self, here: Words, there: Words) -> bool:
         """Whether the rewrite turns a wording of this trace into one of another."""
         for words in self.own:
             for start in range(len(words) - len(here) + 1):
+                if words[start : start + len(here)] != here:
+                    continue
                 put = (*words[:start], *there, *words[start + len(here) :])
-                if words[start : start + len(here)] == here and put in self._elsewhere:
+                if self.library.is_of_another(self.trace, put, prepositions=self.prepositions):
                     return True
         return False
 
-    def distance(self, words: Words, most: float, *, guessing: bool = False) -> tuple[float, Words] | None:
-        """The fewest licensed rewrites from one of the wordings to `words`, and that wording; None above `most`.
-
-        When `guessing`, content words may be exchanged without a licence, at a high price.
-        """
-        best: tuple[float, Words] | None = None
-        for own in self.own:
-            if abs(len(own) - len(words)) > MAX_PIECE or 2 * len(set(own) & set(words)) < len(own):
-                continue
-            price = self._distance(own, words, most, guessing=guessing)
-            if price <= most and (best is None or price < best[0]):
-                best = price, own
+    def nearest(self, words: Words, most: float) -> tuple[Way, Words] | None:
+        """The cheapest way from one of the wordings to `words`, and that wording; None above `most`."""
+        said = set(words)
+        near = sorted(self._starts.items(), key=lambda start: len(said.symmetric_difference(start[0])))
+        best: tuple[Way, Words] | None = None
+        for start, kin in near[:_MAX_TRIED]:
+            way = self._way(start, words, most, Way(price=_KIN * kin, kin=kin))
+            if way is not None and (best is None or way < best[0]):
+                best, most = (way, start), way.price
         return best
 
-    def _distance(self, own: Words, words: Words, most: float, *, guessing: bool) -> float:
-        """The cheapest way through both at once (an edit distance whose edits are the licensed rewrites)."""
-        far = most + 1
-        table = [[far] * (len(words) + 1) for _ in range(len(own) + 1)]
-        table[0][0] = 0.0
+    def _way(self, own: Words, words: Words, most: float, begin: Way) -> Way | None:
+        """The cheapest way through both at once (an edit distance whose edits are the rewrites)."""
+        table: dict[tuple[int, int], Way] = {(0, 0): begin}
         for i in range(len(own) + 1):
             for j in range(len(words) + 1):
-                here = table[i][j]
-                if here > most:
+                here = table.get((i, j))
+                if here is None:
                     continue
-                if i < len(own) and j < len(words) and own[i] == words[j]:
-                    table[i + 1][j + 1] = min(table[i + 1][j + 1], here)
-                for p in range(min(MAX_PIECE, len(own) - i) + 1):
-                    for q in range(min(MAX_PIECE, len(words) - j) + 1):
-                        if p + q and table[i + p][j + q] > here + 1:
-                            price = self.cost(own[i : i + p], words[j : j + q])
-                            if price is None and guessing:
-                                price = _guessed(own[i : i + p], words[j : j + q])
-                            if price is not None:
-                                table[i + p][j + q] = min(table[i + p][j + q], here + price)
-        return table[-1][-1]
+                for p, q, way in self._steps(own, words, i, j, here):
+                    known = table.get((i + p, j + q))
+                    if way.price <= most and (known is None or way < known):
+                        table[i + p, j + q] = way
+        return table.get((len(own), len(words)))
+
+    def _steps(self, own: Words, words: Words, i: int, j: int, here: Way) -> Iterator[tuple[int, int, Way]]:
+        """What can be done next: how many words it takes of each side, and the way with it."""
+        if i < len(own) and j < len(words) and own[i] == words[j]:
+            yield 1, 1, here
+        for p in range(min(MAX_PIECE, len(own) - i) + 1):
+            piece = own[i : i + p]
+            for put in self._pieces.get(piece, ()):
+                price = self.cost(piece, put) if words[j : j + len(put)] == put else None
+                if price is not None:
+                    yield p, len(put), here.rewritten(price, turned=turns(piece, put))
+        if j < len(words) and self._may_come(words[j]):
+            yield 0, 1, here.loosened(come=1, turned=words[j] in CRITICAL)
+        if i < len(own) and self._may_go(own[i]):
+            yield 1, 0, here.loosened(gone=1, turned=own[i] in CRITICAL)
+        for p, q in ((1, 1), (0, 1), (1, 0)):
+            if i + p <= len(own) and j + q <= len(words) and _may_guess(own[i : i + p], words[j : j + q]):
+                yield p, q, here.guess(1)
+
+    def _may_come(self, word: str) -> bool:
+        """Whether a word may be put that other wordings of the trace have."""
+        return _is_loose(word) and self.known[word] >= (_MANY if word in CRITICAL else 1)
+
+    def _may_go(self, word: str) -> bool:
+        """Whether a word may be left out that other wordings of the trace lack."""
+        lacking = len(set(self.own)) - self.known[word]
+        return _is_loose(word) and lacking >= (_MANY if word in CRITICAL else 1)
 
 
-def _guessed(here: Words, there: Words) -> float | None:
-    """What exchanging words without a licence costs; words on which the meaning turns, slots and numbers stay."""
-    if any(word in CRITICAL or not word.replace("-", "").isalpha() for word in here + there):
-        return None
-    return UNLICENSED * max(len(here), len(there))
+def _is_loose(word: str) -> bool:
+    return not is_slot(word) and word != "?" and word not in NEGATION | DIRECTION
+
+
+def _may_guess(here: Words, there: Words) -> bool:
+    """Whether words are exchanged in a guess; words on which the meaning turns, slots and numbers stay."""
+    return not any(word in CRITICAL or not word.replace("-", "").isalpha() for word in here + there)
 
 
 def turns(one: Words, other: Words) -> bool:
