@@ -213,7 +213,7 @@ class _Inducer:
             more = self._fixed(tokens, draft) | self._leaks(tokens, draft)
             more |= touching(tokens, set(draft.found.used) - more - self._closed(draft))
             if self._too_general(tokens, draft):
-                more |= set(draft.found.used)
+                more |= self._loosest(tokens, draft)
             if more <= banned:
                 names = self._names(tokens, draft.found)
                 return self._explained(tokens, names, banned), names, banned
@@ -280,6 +280,12 @@ class _Inducer:
         bounded = closed | set(draft.found.choices)
         bounded |= {i for i in free if tokens[i].kind in _DELIMITED or _suffix(tokens[i]) != ""}
         return bool(free) and (not held or held + len(bounded & free) < 2)
+
+    def _loosest(self, tokens: list[Token], draft: _Draft) -> set[int]:
+        """What to freeze where too little holds a template: the shortest free phrase, or else everything."""
+        free = set(draft.found.used)
+        phrases = sorted((len(tokens[i].text), i) for i in free - self._closed(draft) if tokens[i].kind is Kind.TEXT)
+        return {phrases[0][1]} if len(phrases) > 1 else free
 
     def _closed(self, draft: _Draft) -> set[int]:
         """The goal tokens whose values the tools list."""

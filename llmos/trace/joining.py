@@ -305,6 +305,7 @@ class Joining:
         fresh = (one is None or one.slot is None) and (two is None or two.slot is None)
         number = any(source is not None and source_type(source) is SlotType.NUMBER for source in (one, two))
         joint.inline |= fresh and (at.inside or at.code or (number and not ways))
+        joint.pasted |= at.inside or at.code
         return joint
 
     def _name(self, one: Source | None, two: Source | None, param: str) -> str:

@@ -78,6 +78,8 @@ _FUNCTIONS = frozenset(
 )
 # Everything repeated is possessive or bounded, so that no text of MAX_GOAL_CHARS makes matching slow.
 _SEGMENT = r"(?:\.{1,2}(?=/)|(?:[\w@+=~-]++|[.,]++(?=[\w@+=~-])){1,64}+)"
+_UNIT = r"(?:h|hrs?|min|mins|secs?|ms|kg|mg|km|cm|mm|kb|mb|gb|tb|kB|MB|GB|TB|KB|px|pt|am|pm)"
+"""What may stand right behind a number without being part of a name."""
 _GLOB_CHARS = r"[\w.@+=~*?\[\]-]"
 
 _TOKEN = re.compile(
@@ -98,10 +100,11 @@ _TOKEN = re.compile(
         | (?<!\S)(?:\.{1,2}/){0,50}\.{1,2}/?(?=\s|$)
         | \.?[\w@+=~-][\w.@+=~-]{0,255}\.[^\W\d_][A-Za-z0-9]{0,9}(?![\w/])
       ))
-    | (?P<number>(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w))
+    | (?P<number>(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:(?!\w)|(?=UNIT(?!\w))))
     | (?P<word>\w+(?:['’-]\w+|\.\d+)*)
     | (?P<punct>\*\*|//|\S)
     """.replace("EDGE", _EDGE)
+    .replace("UNIT", _UNIT)
     .replace("SEG", _SEGMENT)
     .replace("GLB", _GLOB_CHARS),
     re.VERBOSE,

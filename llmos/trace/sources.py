@@ -62,12 +62,16 @@ class Source:
 
 @dataclass(kw_only=True)
 class Joint:
-    """One slot of the joined trace: its source in either goal; the goal that has none gets a `default`."""
+    """One slot of the joined trace: its source in either goal; the goal that has none gets a `default`.
+
+    `pasted` says that a leaf holds it inside a longer text.
+    """
 
     name: str
     first: Source | None
     second: Source | None
     inline: bool = False
+    pasted: bool = False
     default: str | None = None
 
 
@@ -135,7 +139,7 @@ def source_type(source: Source) -> SlotType:
     return SlotType(str(kind)) if kind in SLOT_KINDS else SlotType.CHOICE
 
 
-_PHRASES = {SlotType.TEXT, SlotType.IDENTIFIER}
+_PHRASES = {SlotType.TEXT, SlotType.IDENTIFIER, SlotType.NUMBER, SlotType.DATE}
 
 
 def slot_of(joint: Joint, texts: Sequence[str]) -> Slot:
@@ -144,8 +148,9 @@ def slot_of(joint: Joint, texts: Sequence[str]) -> Slot:
     known = [source.slot for source in sources if source.slot is not None]
     values = tuple(dict.fromkeys(source.value for source in sources if isinstance(source.value, str)))
     kinds = {source_type(source) for source in sources}
-    if kinds == _PHRASES:  # a name of one word may look like an identifier, and is a phrase as others are
-        known, kinds = [replace(one, type=SlotType.TEXT) for one in known], {SlotType.TEXT}
+    if SlotType.TEXT in kinds and len(kinds) > 1 and kinds <= _PHRASES and not joint.pasted:
+        # `2022` or `web_agent` is a phrase as `April 2022` is, where a call got either as it stands
+        known, kinds = [replace(one, type=SlotType.TEXT, inline=False) for one in known], {SlotType.TEXT}
     if len(kinds) > 1:
         raise ApartError(f"{joint.name} binds values of other types")
     slot = _narrower(known, joint.name) if known else _fresh(joint.name, kinds.pop(), values, texts)

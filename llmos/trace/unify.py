@@ -16,7 +16,7 @@ from llmos.trace.agreed import agreed, agreed_outputs
 from llmos.trace.checking import has_goal_check, judged
 from llmos.trace.findings import ToolFacts
 from llmos.trace.joining import Joining
-from llmos.trace.lex import template_skeleton
+from llmos.trace.lex import Place, template_skeleton, template_tokens
 from llmos.trace.pieces import Spot, template_of
 from llmos.trace.program import Answer, Check, Condition, Effect, Loop, Node, Slot, Status, Step, Trace, walk
 from llmos.trace.recorded import Recorded, canonical, first_entry, recorded
@@ -277,7 +277,8 @@ def _sameness(goal: str, slots: Sequence[Slot]) -> str:
     """What two templates have in common when they bind the same goals in the same way."""
     cut = template_of(goal, {})
     literals = [piece.value for piece in cut.pieces if piece.kind is not None and piece.kind.is_literal]
-    return "\n".join([template_skeleton(goal, slots), *cut.slots, *literals, str(goal.endswith("?"))])
+    articles = [part.slot for part in template_tokens(goal) if isinstance(part, Place) and part.article]
+    return "\n".join([template_skeleton(goal, slots), *cut.slots, *literals, str(goal.endswith("?")), *articles])
 
 
 def _rewritten(side: Side, spots: Mapping[Spot, str]) -> str:

@@ -20,9 +20,10 @@ def read_goal(goal: str, steps: Sequence[StepRecord], tools: Mapping[str, ToolFa
     A phrase that stands twice, says nothing, or repeats a word of the rest of the goal stays words. Where the
     tool lists what the argument may be, case may differ; the token's value is then the argument's spelling.
     """
-    tokens = tokenize(goal)
-    for value, folded in sorted(_values(steps, tools).items(), key=lambda pair: -len(pair[0])):
-        place = _place(goal, tokens, value, folded=folded)
+    tokens, values = tokenize(goal), sorted(_values(steps, tools).items(), key=lambda pair: -len(pair[0]))
+    spots = [spot for value, folded in values if (spot := _spot(goal, tokens, value, folded=folded)) is not None]
+    for value, folded in values:
+        place = _place(goal, tokens, value, folded=folded, spots=spots)
         if place is not None:
             start, end = place
             text = goal[tokens[start].start : tokens[end - 1].end]
@@ -47,8 +48,14 @@ def _values(steps: Sequence[StepRecord], tools: Mapping[str, ToolFacts]) -> dict
     return found
 
 
-def _place(goal: str, tokens: Sequence[Token], value: str, *, folded: bool) -> tuple[int, int] | None:
-    """Where in the goal a value stands, as the range of its tokens; None unless that is one place and a phrase."""
+def _spot(goal: str, tokens: Sequence[Token], value: str, *, folded: bool) -> tuple[int, int] | None:
+    """Where in the goal's text a value stands that may be a phrase; None unless that is one place."""
+    found = _only_place(goal, tokens, value, folded=folded)
+    return None if found is None else (tokens[found[0]].start, tokens[found[1] - 1].end)
+
+
+def _only_place(goal: str, tokens: Sequence[Token], value: str, *, folded: bool) -> tuple[int, int] | None:
+    """The range of tokens that a value is, if it stands once in the goal and no literal says the same."""
     said = value.casefold() if folded else value
     if any(token.kind.is_literal and {token.value, token.text} & {value, said} for token in tokens):
         return None
@@ -59,14 +66,26 @@ def _place(goal: str, tokens: Sequence[Token], value: str, *, folded: bool) -> t
         text = goal[token.start : end]
         if end in ends and ends[end] >= position and (text.casefold() if folded else text) == said:
             places.append((position, ends[end] + 1))
-    if len(places) != 1:
+    return places[0] if len(places) == 1 else None
+
+
+def _place(
+    goal: str, tokens: Sequence[Token], value: str, *, folded: bool, spots: Sequence[tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Where a phrase stands, as the range of its tokens; None if it may be none.
+
+    Words at the `spots` of other phrases are no words of the wording.
+    """
+    found = _only_place(goal, tokens, value, folded=folded)
+    if found is None:
         return None
-    start, end = places[0]
+    start, end = found
     phrase, rest = tokens[start:end], [*tokens[:start], *tokens[end:]]
     if any(token.kind is Kind.TEXT for token in phrase) or not carries_content(phrase):
         return None
     article = start > 0 and tokens[start - 1].noise
-    anchors = frozenset(token.key for token in rest if token.kind is Kind.WORD and is_anchor(token))
+    wording = (token for token in rest if not any(a <= token.start and token.end <= b for a, b in spots))
+    anchors = frozenset(token.key for token in wording if token.kind is Kind.WORD and is_anchor(token))
     return None if strange((value,), phrase, anchors, article=article) else (start, end)
 
 
