@@ -150,9 +150,9 @@ def traces_diff(trace: str, other: str | None) -> Action:
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def traces_export(trace: str, file: Path | None, force: bool) -> Action:
     """Write TRACE as YAML to FILE, or to stdout."""
-    from llmos.interfaces import actions
+    from llmos.interfaces import trace_files
 
-    return actions.export_trace(trace, file, force=force)
+    return trace_files.export_trace(trace, file, force=force)
 
 
 @traces.command("import")
@@ -161,9 +161,9 @@ def traces_export(trace: str, file: Path | None, force: bool) -> Action:
 @click.option("--trust", is_flag=True, help="Follow it without a confirmation.")
 def traces_import(file: Path, trust: bool) -> Action:
     """Store the trace in FILE (`-`: stdin), to be confirmed."""
-    from llmos.interfaces import actions
+    from llmos.interfaces import trace_files
 
-    return actions.import_trace(file, trust=trust)
+    return trace_files.import_trace(file, trust=trust)
 
 
 @traces.command("confirm")
