@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -332,42 +332,40 @@ def test_doctor_ends_with_1_when_memory_is_broken(door: Door) -> None:
 # ------------------------------------------------------------------------------------------------------- start
 
 
-def test_help_needs_click_and_the_standard_library_only(door: Door, tmp_path: Path) -> None:
+@pytest.fixture
+def with_click(tmp_path: Path) -> dict[str, str]:
+    """The environment of a Python that has click and nothing else."""
     import click
 
-    site = tmp_path / "site"
-    shutil.copytree(Path(click.__file__).parent, site / "click")
-    done = subprocess.run(
-        [sys.executable, "-S", str(BOOT), "--help"],
-        env={**door.env, "PYTHONPATH": str(site)},
+    shutil.copytree(Path(click.__file__).parent, tmp_path / "site" / "click")
+    return {"PYTHONPATH": str(tmp_path / "site")}
+
+
+def without_libraries(door: Door, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command of a Python that has the standard library and what `env` leads to."""
+    return subprocess.run(
+        [sys.executable, "-S", str(BOOT), *args],
+        cwd=door.workspace,
+        env={**door.env, **(env or {})},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_help_needs_click_and_the_standard_library_only(door: Door, with_click: dict[str, str]) -> None:
+    done = without_libraries(door, "--help", env=with_click)
     assert done.returncode == 0, done.stderr
     assert "Exit codes" in done.stdout
 
 
 def test_a_fresh_clone_is_told_the_pip_command(door: Door) -> None:
-    done = subprocess.run(
-        [sys.executable, "-S", str(BOOT), "Calculate 2 + 3"], env=door.env, capture_output=True, text=True, check=False
-    )
+    done = without_libraries(door, "Calculate 2 + 3")
     assert_sentence(done, 2, "click is not installed", "-m pip install -e", str(ROOT))
 
 
-def test_a_missing_library_is_told_the_pip_command_too(door: Door, tmp_path: Path) -> None:
-    import click
-
-    site = tmp_path / "site"
-    shutil.copytree(Path(click.__file__).parent, site / "click")
-    done = subprocess.run(
-        [sys.executable, "-S", str(BOOT), "Calculate 2 + 3"],
-        env={**door.env, "PYTHONPATH": str(site)},
-        cwd=door.workspace,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_missing_library_is_told_the_pip_command_too(door: Door, with_click: dict[str, str]) -> None:
+    done = without_libraries(door, "Calculate 2 + 3", env=with_click)
     assert_sentence(done, 2, "is not installed", "-m pip install")
 
 
