@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from llmos.testing import Script, ScriptedServer
+from tests.door import Door
 from tests.lab import Lab, MakeLab
 
 # A busy machine must not fail a test; what is checked is what comes out, not how long it took.
@@ -32,3 +33,9 @@ def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
     yield make
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    """Runs `python boot.py` with a home and a workspace of the test's own."""
+    return Door(tmp_path)

@@ -82,3 +82,19 @@ def steps(*turns: Step) -> Callable[[Request], Turn]:
 def finishing(answer: str, **slots: Any) -> Sequence[Turn]:
     """The two turns that end a run: the call of finish, and the closing words."""
     return call("finish", answer=answer, slots=slots), say(answer)
+
+
+COPY = "Copy the text of a.txt into b.txt"
+
+
+def copying_lab(make_lab: MakeLab) -> Lab:
+    """A laboratory in which COPY is learned: read one file, write what is in it to another."""
+    lab = make_lab(
+        steps(
+            call("read", file_path="a.txt"),
+            lambda request: call("write", file_path="b.txt", content=request.tool_results[0].text.split('"')[7]),
+            *finishing("Copied a.txt into b.txt"),
+        )
+    )
+    lab.write("a.txt", "seven words in a plain text file")
+    return lab

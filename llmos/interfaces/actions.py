@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmos.errors import NotFoundError, TraceFormatError, UsageError
-from llmos.interfaces import render, render_match
+from llmos.interfaces import render, render_match, render_trace
+from llmos.interfaces.naming import find_run, find_trace
 from llmos.interfaces.session import Action, Session, unloaded
 from llmos.trace.lex import check_goal
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from llmos.boot import LLMOS
     from llmos.interfaces.results import Result
     from llmos.kernel.bus import RunEnded
-    from llmos.plugins.registry import ToolRegistry
-    from llmos.trace.program import Node, Trace
-    from llmos.trace.run import Run
 
 NO_RUN: dict[str, Any] = {
     "run_id": None,
@@ -36,9 +32,6 @@ NO_RUN: dict[str, Any] = {
     "reason": "",
 }
 """The keys of a goal's JSON object, for a goal that did not get as far as a run."""
-
-MAX_TRACE_BYTES = 8_000_000
-LAST = "last"
 
 
 # -------------------------------------------------------------------------------------------------------- goals
@@ -137,127 +130,9 @@ def show_trace(name: str) -> Action:
 
         trace = await find_trace(await session.system(), name)
         session.screen.data(to_data(trace))
-        session.screen.show(render.trace(trace))
+        session.screen.show(render_trace.trace(trace))
 
     return action
-
-
-def export_trace(name: str, file: Path | None, *, force: bool) -> Action:
-    """Write one trace as YAML, to stdout or to a new file."""
-
-    async def action(session: Session) -> None:
-        from llmos.trace.codec import dumps_yaml
-
-        trace = await find_trace(await session.system(), name)
-        text = dumps_yaml(trace)
-        if file is None:
-            session.screen.show(text.rstrip("\n"))
-            session.screen.data({"trace": trace.label, "yaml": text})
-            return
-        write_whole(file, text, force=force)
-        session.screen.note(f"{trace.label} written to {file}")
-        session.screen.data({"trace": trace.label, "file": str(file)})
-
-    return action
-
-
-def write_whole(file: Path, text: str, *, force: bool) -> None:
-    """Write a file whole or not at all; an existing one only with `force`.
-
-    Raises:
-        UsageError: it exists, or can't be written.
-    """
-    import os
-    import tempfile
-
-    exists = UsageError(f"{file} exists already; give another name, or --force to replace it")
-    if file.exists() and not force:
-        raise exists
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:80]}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(file)
-        temporary = None
-    except OSError as error:
-        raise UsageError(f"{file} can't be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
-
-
-def import_trace(file: Path, *, trust: bool) -> Action:
-    """Store a trace from a YAML file: checked whole first, then kept as a candidate until confirmed."""
-
-    async def action(session: Session) -> None:
-        from llmos.trace.codec import loads_yaml, to_data
-        from llmos.trace.program import Provenance, Status
-
-        read = loads_yaml(read_text(file), source=str(file))
-        system = await session.system()
-        await system.mcp.discover()
-        trace = replace(
-            read,
-            steps=tuple(_honest(step, system.registry) for step in read.steps),
-            provenance=Provenance.IMPORTED,
-            status=Status.TRUSTED if trust else Status.CANDIDATE,
-            reason="imported and trusted by the user" if trust else "imported, not yet confirmed",
-            run_id=None,
-        )
-        stored = await system.traces.add(trace)
-        for tool in sorted({step.tool for step in stored.calls if step.tool not in system.registry}):
-            session.screen.note(f"llmos: {stored.label} needs the tool {tool!r}, which no plugin here has")
-        hint = "" if trust else f"; it asks before it runs, until `traces confirm {stored.id}`"
-        session.screen.show(f"{stored.label} imported as {stored.status}{hint}")
-        session.screen.data(to_data(stored))
-
-    return action
-
-
-def _honest(step: Node, registry: ToolRegistry) -> Node:
-    """The step with the worse of its own effect and its tool's: a file can't declare a command harmless."""
-    from llmos.trace.program import Loop
-
-    if isinstance(step, Loop):
-        return replace(step, steps=tuple(_honest(inner, registry) for inner in step.steps))
-    if step.tool not in registry:
-        return step
-    return replace(step, effect=max(step.effect, registry.get(step.tool).effect, key=lambda effect: effect.rank))
-
-
-def read_text(file: Path) -> str:
-    """The text of a trace file; `-` is standard input.
-
-    Raises:
-        TraceFormatError: it can't be read, is too large, or is no text.
-    """
-    import sys
-
-    try:
-        if str(file) == "-":
-            raw = sys.stdin.buffer.read(MAX_TRACE_BYTES + 1)
-        else:
-            if file.is_fifo():  # opening one waits for whoever writes it
-                raise TraceFormatError(f"{file} is a pipe; `-` reads standard input")
-            with file.open("rb") as stream:
-                raw = stream.read(MAX_TRACE_BYTES + 1)
-    except OSError as error:
-        raise TraceFormatError(f"{file} can't be read: {error.strerror or error}") from None
-    if len(raw) > MAX_TRACE_BYTES:
-        raise TraceFormatError(f"{file} is larger than {MAX_TRACE_BYTES // 1_000_000} MB; that is no trace")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TraceFormatError(
-            f"{file} is not UTF-8 text (byte {error.start}); export a trace to see the form"
-        ) from None
 
 
 def forget_trace(name: str) -> Action:
@@ -271,20 +146,6 @@ def forget_trace(name: str) -> Action:
         session.screen.data({"trace": trace.id, "status": "forgotten"})
 
     return action
-
-
-async def find_trace(system: LLMOS, name: str) -> Trace:
-    """The trace of an id, of the only id that starts so, or of a label (`id@version`)."""
-    identifier, at, version = name.rpartition("@")
-    labelled = bool(at) and version.isdecimal() and version.isascii()
-    wanted, number = (identifier, int(version[:9])) if labelled else (name, None)
-    try:
-        return await system.traces.get(wanted, number)
-    except NotFoundError:
-        alike = [one.id for one in await system.traces.list() if one.id.startswith(wanted)] if wanted else []
-        if len(alike) != 1:
-            raise
-        return await system.traces.get(alike[0], number)
 
 
 # --------------------------------------------------------------------------------------------------------- runs
@@ -331,22 +192,6 @@ def show_run(name: str) -> Action:
         session.screen.show(render.run(run))
 
     return action
-
-
-async def find_run(system: LLMOS, name: str) -> Run:
-    """The run of an id, of the only id that starts so, or the newest for `last`."""
-    if name == LAST:
-        newest = await system.runs.list(limit=1)
-        if not newest:
-            raise NotFoundError("there are no runs yet")
-        return await system.runs.get(newest[0].id)
-    try:
-        return await system.runs.get(name)
-    except NotFoundError:
-        alike = [run.id for run in await system.runs.list(limit=1000) if run.id.startswith(name)] if name else []
-        if len(alike) != 1:
-            raise
-        return await system.runs.get(alike[0])
 
 
 # ------------------------------------------------------------------------------------------- battery and tools

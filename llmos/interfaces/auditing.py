@@ -71,8 +71,6 @@ class Auditing:
         try:
             answer = await self._solved(run, recorder, reservation)
         except (LearnerError, WatchdogError) as error:
-            bill = error.__cause__ if isinstance(error, WatchdogError) else error
-            recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
             return Audit.FAILED, str(error).rstrip("."), recorder.cost_usd
         finally:
             settle = self.learning.economy.settle
@@ -93,13 +91,7 @@ class Auditing:
             max_budget_usd=reservation.amount_usd,
             max_turns=limits.max_turns,
         )
-        with self.learning.watchdog.watching(run.run.id) as watch:
-            recorder.watch = watch
-            learned = await watch.limit(self.learning.learner.solve(task, recorder))
-        recorder.bill(learned.cost_usd)
-        if not learned.answer:
-            raise LearnerError("the learner ended without an answer", cost_usd=learned.cost_usd)
-        return learned.answer
+        return (await self.learning.ask(task, recorder)).answered()
 
     async def _judged(self, run: Running, found: Match, verdict: Audit, said: str) -> None:
         if verdict is Audit.AGREED:

@@ -8,7 +8,7 @@ import click
 
 from llmos.errors import UsageError
 from llmos.interfaces import render
-from llmos.interfaces.actions import find_trace
+from llmos.interfaces.naming import find_trace
 from llmos.interfaces.session import Action, Session
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from llmos.errors import LearnerError
 from llmos.interfaces.prompts import FINISH
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.watchdog import Watch
@@ -37,6 +38,16 @@ class Learned:
     model: str
     turns: int = 0
     note: str = ""
+
+    def answered(self) -> str:
+        """The answer.
+
+        Raises:
+            LearnerError: it ended without one.
+        """
+        if not self.answer:
+            raise LearnerError("the learner ended without an answer", cost_usd=self.cost_usd)
+        return self.answer
 
 
 @dataclass(frozen=True, kw_only=True)

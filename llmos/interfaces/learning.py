@@ -11,7 +11,7 @@ from typing import Any
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
-from llmos.interfaces.learner import Learner, LearnTask, Recorder
+from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
@@ -89,10 +89,6 @@ class Learning:
             try:
                 await run.store(self.runs)
                 answer = await self._solved(run, recorder, reservation, attempt)
-            except (LearnerError, WatchdogError) as error:
-                bill = error.__cause__ if isinstance(error, WatchdogError) else error
-                recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
-                raise
             finally:
                 await asyncio.shield(self._settled(run, recorder, reservation))
             run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
@@ -138,14 +134,26 @@ class Learning:
             plan=attempt.plan,
         )
         self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
-        with self.watchdog.watching(run.run.id) as watch:
-            recorder.watch = watch
-            learned = await watch.limit(self.learner.solve(task, recorder))
-        recorder.bill(learned.cost_usd)
+        learned = await self.ask(task, recorder)
         run.update(model=learned.model)
-        if not learned.answer:
-            raise LearnerError("the learner ended without an answer", cost_usd=learned.cost_usd)
-        return learned.answer
+        return learned.answered()
+
+    async def ask(self, task: LearnTask, recorder: Recorder) -> Learned:
+        """Let the learner work on a task, watched; the recorder knows the bill, however it ends.
+
+        Raises:
+            LearnerError, WatchdogError: it did not finish.
+        """
+        try:
+            with self.watchdog.watching(task.run_id) as watch:
+                recorder.watch = watch
+                learned = await watch.limit(self.learner.solve(task, recorder))
+        except (LearnerError, WatchdogError) as error:
+            bill = error.__cause__ if isinstance(error, WatchdogError) else error
+            recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
+            raise
+        recorder.bill(learned.cost_usd)
+        return learned
 
     async def _settled(self, run: Running, recorder: Recorder, reservation: Reservation) -> None:
         """Charge what is known of the bill, whatever became of the run, and keep the steps that were taken."""

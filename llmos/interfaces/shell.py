@@ -20,7 +20,8 @@ import click
 
 from llmos.errors import UsageError
 from llmos.interfaces import actions, render, verdicts
-from llmos.interfaces.cli import MODES, Line, cli, parse
+from llmos.interfaces.commands import cli, parse
+from llmos.interfaces.parsing import MODES, Line
 from llmos.interfaces.session import Action, Options, ReaderLeftError, Screen, Session, is_terminal, report
 
 if TYPE_CHECKING:

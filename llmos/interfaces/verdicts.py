@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llmos.errors import NotFoundError
-from llmos.interfaces.actions import LAST, find_run, find_trace
+from llmos.interfaces.naming import LAST, find_run, find_trace
 from llmos.interfaces.session import Action, Session
 from llmos.trace.lex import check_goal
 

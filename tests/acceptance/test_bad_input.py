@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,60 +21,22 @@ from llmos.errors import GoalError, LLMOSError, LowBatteryError, UsageError, Wat
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought
 from llmos.settings import Settings, load_settings
 from llmos.testing import HashEmbedder, Request, ScriptedServer, Turn, call, error, garbage, say, slow
-
-BOOT = Path(__file__).resolve().parents[2] / "boot.py"
-TIMEOUT_S = 60
-
-
-class Door:
-    """`python boot.py` with a home, a workspace and an environment of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home, self.workspace = folder, folder / "home", folder / "work"
-        self.workspace.mkdir()
-        self.env = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(folder / "user"),
-            "LANG": "C.UTF-8",
-            "LLMOS_HOME": str(self.home),
-            "PYTHONDONTWRITEBYTECODE": "1",  # a limit on file sizes must not spoil anybody's bytecode
-        }
-
-    def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        argv = [sys.executable, str(BOOT), *args]
-        return subprocess.Popen(argv, cwd=self.workspace, env=self.env, text=True, **{**pipes, **more})
-
-    def __call__(self, *args: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        with self.start(*args, **more) as process:
-            try:
-                out, err = process.communicate(timeout=TIMEOUT_S)
-            except BaseException:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def json(self, *args: str) -> Any:
-        done = self(*args, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def refused(self, exit_code: int, *args: str, says: str, **more: Any) -> dict[str, Any]:
-        """One sentence on stderr, one object on stdout, no traceback."""
-        done = self(*args, "--json", **more)
-        assert done.returncode == exit_code, (args, done.stderr)
-        sentences = [line for line in done.stderr.splitlines() if line.startswith("llmos: ")]
-        assert len(sentences) == 1, done.stderr
-        assert says in sentences[0]
-        assert "Traceback" not in done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
-        assert (told["exit_code"], told["status"]) == (exit_code, "failed")
-        return told
+from tests.door import TIMEOUT_S, Door, assert_told
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Door:
-    return Door(tmp_path)
+def door(door: Door) -> Door:
+    door.env["PYTHONDONTWRITEBYTECODE"] = "1"  # a limit on file sizes must not spoil anybody's bytecode
+    return door
+
+
+def refused(door: Door, exit_code: int, *args: str, says: str, **more: Any) -> dict[str, Any]:
+    """What a command answers that fails: one sentence on stderr, and one object on stdout."""
+    done = door(*args, "--json", **more)
+    assert_told(done, exit_code, says)
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert (told["exit_code"], told["status"]) == (exit_code, "failed")
+    return told
 
 
 def no_file_above(size_bytes: int) -> Callable[[], None]:
@@ -98,9 +59,9 @@ def test_what_is_no_readable_file_is_named_and_nothing_hangs(door: Door) -> None
         ("dangling.csv", "there is no file"),
         ("loop.csv", "can't be used as a path"),
     ):
-        door.refused(1, "--mode", "follow", f"Count lines in {name}", says=says)
+        refused(door, 1, "--mode", "follow", f"Count lines in {name}", says=says)
     os.mkfifo(work / "pipe.yaml")
-    door.refused(2, "traces", "import", "pipe.yaml", says="is a pipe")
+    refused(door, 2, "traces", "import", "pipe.yaml", says="is a pipe")
 
 
 def test_every_way_out_of_the_workspace_is_closed(door: Door) -> None:
@@ -108,7 +69,7 @@ def test_every_way_out_of_the_workspace_is_closed(door: Door) -> None:
     outside.write_text("a\n1\n")
     (door.workspace / "link.csv").symlink_to(outside)
     for name in ("link.csv", "../outside.csv", str(outside), "~/outside.csv"):
-        door.refused(4, "--mode", "follow", f"Convert {name} to x.json", says="outside the workspace")
+        refused(door, 4, "--mode", "follow", f"Convert {name} to x.json", says="outside the workspace")
     (door.workspace / "~name.csv").write_text("a\n1\n")
     assert door("--mode", "follow", 'Count lines in "~name.csv"').stdout == "2\n"
     assert not (door.workspace / "x.json").exists()
@@ -116,7 +77,7 @@ def test_every_way_out_of_the_workspace_is_closed(door: Door) -> None:
 
 def test_what_kept_a_trace_from_being_followed_is_told_where_nobody_can_be_asked(door: Door) -> None:
     (door.workspace / "junk.csv").write_bytes(bytes(range(256)) * 9)
-    told = door.refused(5, "Analyze data in junk.csv", says="junk.csv")
+    told = refused(door, 5, "Analyze data in junk.csv", says="junk.csv")
     assert "no Claude key" in told["error"]
 
 
@@ -125,7 +86,7 @@ def test_what_kept_a_trace_from_being_followed_is_told_where_nobody_can_be_asked
 
 def test_a_home_begun_on_a_full_disk_works_once_there_is_room(door: Door) -> None:
     for size_bytes in (0, 100_000):
-        door.refused(7, "Calculate 1 + 1", says="no space left", preexec_fn=no_file_above(size_bytes))
+        refused(door, 7, "Calculate 1 + 1", says="no space left", preexec_fn=no_file_above(size_bytes))
     assert [path for path in door.home.rglob("*") if path.is_file()] == []
     assert door("Calculate 1 + 1").stdout == "2\n"
 
@@ -133,18 +94,18 @@ def test_a_home_begun_on_a_full_disk_works_once_there_is_room(door: Door) -> Non
 def test_a_disk_that_fills_up_leaves_nothing_half_written_and_asks_nobody(door: Door) -> None:
     (door.workspace / "big.csv").write_text("a,b\n" + "1,xxxxxxxxxxxxxxxxxxxxxxxxxxxx\n" * 40_000)
     assert door("Calculate 1 + 1").returncode == 0
-    told = door.refused(1, "Convert big.csv to big.json", says="too large", preexec_fn=no_file_above(300_000))
+    told = refused(door, 1, "Convert big.csv to big.json", says="too large", preexec_fn=no_file_above(300_000))
     assert told["mode"] == "follower"
     assert [path.name for path in door.workspace.iterdir()] == ["big.csv"]
     assert door("Convert big.csv to big.json").returncode == 0
 
 
 def test_settings_and_homes_that_mean_nothing(door: Door) -> None:
-    door.refused(2, "--home", "x" * 300, "Calculate 1 + 1", says="can't be used")
+    refused(door, 2, "--home", "x" * 300, "Calculate 1 + 1", says="can't be used")
     door.home.mkdir()
     for text, says in (("[" * 20_000, "nested too deeply"), ("a: [b", "not YAML"), ("learner: {modell: x}", "modell")):
         (door.home / "llmos.yaml").write_text(text)
-        door.refused(2, "Calculate 1 + 1", says=says)
+        refused(door, 2, "Calculate 1 + 1", says=says)
 
 
 def test_a_damaged_database_is_one_sentence(door: Door) -> None:
@@ -153,7 +114,7 @@ def test_a_damaged_database_is_one_sentence(door: Door) -> None:
     good = database.read_bytes()
     for bad in (b"", good[:20_000], os.urandom(9_000)):
         database.write_bytes(bad)
-        door.refused(7, "Calculate 1 + 1", says="is damaged or no database")
+        refused(door, 7, "Calculate 1 + 1", says="is damaged or no database")
 
 
 def test_plugins_that_do_anything_at_import_leave_the_others_working(door: Door) -> None:
@@ -189,8 +150,8 @@ def test_a_server_that_fails_is_one_sentence_and_costs_what_it_charged(
     door: Door, turn: Turn, exit_code: int, says: str
 ) -> None:
     with ScriptedServer(lambda request: turn) as server:
-        door.env |= server.env(door.folder / "user")
-        told = door.refused(exit_code, "Write a poem about tea", says=says)
+        door.env |= server.env(door.user)
+        told = refused(door, exit_code, "Write a poem about tea", says=says)
     assert told["cost_usd"] == 0.0
     assert door.json("battery")["balance_usd"] == 10.0
 
@@ -200,8 +161,8 @@ def test_after_a_kill_the_run_is_interrupted_and_the_reservation_charged(door: D
         return slow(30, say("late")) if request.tool_results else call("write", file_path="a.txt", content="one\n")
 
     with ScriptedServer(script) as server:
-        door.env |= server.env(door.folder / "user")
-        process = door.start("Write one into a.txt and tell", "--json")
+        door.env |= server.env(door.user)
+        process = door.start("Write one into a.txt and tell", "--json", stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + TIMEOUT_S
         while len(server.conversation) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -222,7 +183,7 @@ def clis_of(door: Door) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            is_ours = str(door.folder / "user").encode() in (process / "environ").read_bytes()
+            is_ours = str(door.user).encode() in (process / "environ").read_bytes()
             if is_ours and "_bundled/claude" in (process / "cmdline").read_text():
                 found.append(int(process.name))
     return found

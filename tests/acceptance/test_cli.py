@@ -3,81 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llmos.testing import Request, ScriptedServer, Turn, call, say, slow
-
-ROOT = Path(__file__).resolve().parents[2]
-BOOT = ROOT / "boot.py"
-TIMEOUT_S = 120
-
-
-class Door:
-    """Runs `python boot.py` with a home, a workspace and an environment of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "home"
-        self.workspace = folder / "work"
-        self.workspace.mkdir()
-        self.env = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(folder / "user"),
-            "LANG": "C.UTF-8",
-            "LLMOS_HOME": str(self.home),
-            "TERM": "xterm",
-        }
-        (folder / "user").mkdir()
-
-    def command(self, *args: str | bytes) -> list[str | bytes]:
-        return [sys.executable, str(BOOT), *args]
-
-    def __call__(self, *args: str | bytes, stdin: bytes | str = b"", **env: str) -> subprocess.CompletedProcess[str]:
-        raw = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
-            self.command(*args),
-            cwd=self.workspace,
-            env={**self.env, **env},
-            input=raw,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
-        )
-
-    def json(self, *args: str, **env: str) -> Any:
-        """The one JSON object of a command that succeeds."""
-        done = self(*args, "--json", **env)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Door:
-    return Door(tmp_path)
-
-
-def assert_sentence(done: subprocess.CompletedProcess[str], exit_code: int, *parts: str) -> None:
-    """One sentence on stderr, nothing on stdout, no traceback."""
-    assert done.returncode == exit_code, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("llmos: ")]
-    assert len(lines) == 1, done.stderr
-    assert all(part in lines[0] for part in parts), lines[0]
-    assert done.stdout == ""
-
+from tests.door import BOOT, ROOT, TIMEOUT_S, Door, assert_sentence
 
 # -------------------------------------------------------------------------------------------------------- goals
 
@@ -189,7 +127,7 @@ def test_a_full_device_is_one_sentence(door: Door) -> None:
 
 
 def test_an_ascii_terminal_gets_an_answer_too(door: Door) -> None:
-    done = door("Calculate 2 + 3", LANG="C", LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    done = door("Calculate 2 + 3", env={"LANG": "C", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"})
     assert (done.returncode, done.stdout) == (0, "5\n")
 
 
@@ -207,15 +145,8 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_learner_cleanly(door: Door, server: ScriptedServer, number: int) -> None:
-    env = {**door.env, **server.env(Path(door.env["HOME"]))}
-    process = subprocess.Popen(
-        door.command("Write a limerick about tax law into limerick.txt", "--json"),
-        cwd=door.workspace,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    env = {**door.env, **server.env(door.user)}
+    process = door.start("Write a limerick about tax law into limerick.txt", "--json", env=env)
     deadline = time.monotonic() + 60
     while not server.conversation and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -233,7 +164,7 @@ def test_a_signal_ends_a_learner_cleanly(door: Door, server: ScriptedServer, num
 def test_v_tells_what_the_learner_does_on_stderr(door: Door) -> None:
     script = [call("write", file_path="poem.txt", content="roses\n"), call("finish", answer="written"), say("done")]
     with ScriptedServer(script) as server:
-        done = door("Write roses into poem.txt", "-v", **server.env(Path(door.env["HOME"])))
+        done = door("Write roses into poem.txt", "-v", env=server.env(door.user))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "written\n"
     assert any(line.startswith("· learner ") for line in done.stderr.splitlines())
@@ -243,15 +174,7 @@ def test_v_tells_what_the_learner_does_on_stderr(door: Door) -> None:
 
 def test_a_second_process_is_told_who_holds_the_home(door: Door) -> None:
     door("Calculate 1 + 1")
-    holder = subprocess.Popen(
-        door.command("interactive"),
-        cwd=door.workspace,
-        env=door.env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    holder = door.start("interactive", stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert holder.stdin is not None and holder.stdout is not None
     try:
         holder.stdin.write("Calculate 1 + 2\n")
@@ -409,42 +332,40 @@ def test_doctor_ends_with_1_when_memory_is_broken(door: Door) -> None:
 # ------------------------------------------------------------------------------------------------------- start
 
 
-def test_help_needs_click_and_the_standard_library_only(door: Door, tmp_path: Path) -> None:
+@pytest.fixture
+def with_click(tmp_path: Path) -> dict[str, str]:
+    """The environment of a Python that has click and nothing else."""
     import click
 
-    site = tmp_path / "site"
-    shutil.copytree(Path(click.__file__).parent, site / "click")
-    done = subprocess.run(
-        [sys.executable, "-S", str(BOOT), "--help"],
-        env={**door.env, "PYTHONPATH": str(site)},
+    shutil.copytree(Path(click.__file__).parent, tmp_path / "site" / "click")
+    return {"PYTHONPATH": str(tmp_path / "site")}
+
+
+def without_libraries(door: Door, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command of a Python that has the standard library and what `env` leads to."""
+    return subprocess.run(
+        [sys.executable, "-S", str(BOOT), *args],
+        cwd=door.workspace,
+        env={**door.env, **(env or {})},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_help_needs_click_and_the_standard_library_only(door: Door, with_click: dict[str, str]) -> None:
+    done = without_libraries(door, "--help", env=with_click)
     assert done.returncode == 0, done.stderr
     assert "Exit codes" in done.stdout
 
 
 def test_a_fresh_clone_is_told_the_pip_command(door: Door) -> None:
-    done = subprocess.run(
-        [sys.executable, "-S", str(BOOT), "Calculate 2 + 3"], env=door.env, capture_output=True, text=True, check=False
-    )
+    done = without_libraries(door, "Calculate 2 + 3")
     assert_sentence(done, 2, "click is not installed", "-m pip install -e", str(ROOT))
 
 
-def test_a_missing_library_is_told_the_pip_command_too(door: Door, tmp_path: Path) -> None:
-    import click
-
-    site = tmp_path / "site"
-    shutil.copytree(Path(click.__file__).parent, site / "click")
-    done = subprocess.run(
-        [sys.executable, "-S", str(BOOT), "Calculate 2 + 3"],
-        env={**door.env, "PYTHONPATH": str(site)},
-        cwd=door.workspace,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_missing_library_is_told_the_pip_command_too(door: Door, with_click: dict[str, str]) -> None:
+    done = without_libraries(door, "Calculate 2 + 3", env=with_click)
     assert_sentence(done, 2, "is not installed", "-m pip install")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_cli import Door, assert_sentence
+from tests.door import Door, assert_sentence
 
 TRACE = """\
 format: 1

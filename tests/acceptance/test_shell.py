@@ -21,25 +21,16 @@ from pathlib import Path
 import pytest
 
 from llmos.testing import Request, ScriptedServer, Turn, say, slow
+from tests.door import BOOT, Door
 
-BOOT = Path(__file__).resolve().parents[2] / "boot.py"
 TIMEOUT_S = 60
 _FORWARD = re.compile(r"\x1b\[(\d*)C")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "user").mkdir()
-    (tmp_path / "work").mkdir()
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(tmp_path / "user"),
-        "LANG": "C.UTF-8",
-        "LLMOS_HOME": str(tmp_path / "home"),
-        "TERM": "xterm",
-        "PROMPT_TOOLKIT_NO_CPR": "1",
-    }
+def env(door: Door) -> dict[str, str]:
+    return {**door.env, "PROMPT_TOOLKIT_NO_CPR": "1"}
 
 
 class Terminal:
@@ -255,32 +246,23 @@ def test_a_terminal_that_goes_away_ends_the_shell(terminal: Terminal) -> None:
     assert terminal.wait() == 130
 
 
-def test_piped_lines_are_answered_without_a_prompt(tmp_path: Path, env: dict[str, str]) -> None:
+def test_piped_lines_are_answered_without_a_prompt(door: Door) -> None:
     lines = "Calculate 2 + 3\nStore result for later\ntraces lst\n\nrun Calculate 1 + 1\nexit\nCalculate 9 + 9\n"
-    done = subprocess.run(
-        [sys.executable, str(BOOT), "interactive"],
-        cwd=tmp_path / "work",
-        env=env,
-        input=lines,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    done = door("interactive", stdin=lines)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "5\ncalculation_result = 5\n2\n"
     assert "llmos: there is no command 'traces lst'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_lines_from_a_file_without_a_last_newline(tmp_path: Path, env: dict[str, str]) -> None:
+def test_lines_from_a_file_without_a_last_newline(door: Door, tmp_path: Path) -> None:
     goals = tmp_path / "goals.txt"
     goals.write_bytes(b"\xff\xfe junk\nCalculate 2 + 3")
     with goals.open("rb") as stream:
         done = subprocess.run(
-            [sys.executable, str(BOOT), "interactive"],
-            cwd=tmp_path / "work",
-            env=env,
+            door.command("interactive"),
+            cwd=door.workspace,
+            env=door.env,
             stdin=stream,
             capture_output=True,
             text=True,
@@ -291,18 +273,9 @@ def test_lines_from_a_file_without_a_last_newline(tmp_path: Path, env: dict[str,
     assert "not text" in done.stderr
 
 
-def test_good_and_bad_judge_the_last_answer(tmp_path: Path, env: dict[str, str]) -> None:
+def test_good_and_bad_judge_the_last_answer(door: Door) -> None:
     lines = "bad\nmode follow\nCalculate 2 + 3\nbad\nCalculate 2 + 3\ngood\nCalculate 2 + 3\nbad rows of a.csv\n"
-    done = subprocess.run(
-        [sys.executable, str(BOOT), "interactive"],
-        cwd=tmp_path / "work",
-        env=env,
-        input=lines,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    done = door("interactive", stdin=lines)
     shown = done.stdout.splitlines()
     assert shown[:3] == ["mode follow", "5", "calculate never answers that goal again; status candidate"]
     assert shown[3].startswith("calculate is trusted, and run ")

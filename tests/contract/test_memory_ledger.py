@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,7 @@ from llmos.accounts import EntryKind, LedgerEntry, LedgerStore, LedgerTotals, Re
 from llmos.errors import StorageError
 from llmos.memory.database import Database
 from llmos.memory.ledger import Ledger
-
-NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "llmos.duckdb") as database:
-        yield database
+from tests.contract.memory_lab import NOW
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,30 +16,12 @@ from llmos.memory.outcomes import Judge, Outcomes
 from llmos.memory.traces import TraceStore
 from llmos.testing import FrozenClock
 from llmos.trace.program import Status
-from tests.contract.test_memory_traces import a_trace, shipped
-
-NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "llmos.duckdb") as database:
-        yield database
-
-
-@pytest.fixture
-def clock() -> FrozenClock:
-    return FrozenClock(NOW)
+from tests.contract.memory_lab import a_trace, shipped
 
 
 @pytest.fixture
 def outcomes(db: Database, clock: FrozenClock) -> Outcomes:
     return Outcomes(db, half_life=timedelta(days=10), clock=clock)
-
-
-@pytest.fixture
-def traces(db: Database, clock: FrozenClock, tmp_path: Path) -> TraceStore:
-    return TraceStore(db, VectorIndex(tmp_path / "vectors.faiss"), clock=clock)
 
 
 async def test_each_run_counts_once_by_its_last_judgement(outcomes: Outcomes) -> None:

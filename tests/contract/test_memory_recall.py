@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from llmos.memory.index import VectorIndex
 from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
 from llmos.memory.traces import TraceStore
-from llmos.testing import HashEmbedder
 from llmos.trace.program import Slot, SlotType, Status, Step, Trace
 from llmos.trace.run import Mode, Run, RunStatus
 from llmos.trace.values import SlotRef
+from tests.contract.memory_lab import CountingEmbedder
 
 GOALS = {
     "count-lines": "Count the lines of {source}",
@@ -31,18 +31,6 @@ GOALS = {
     "duplicates": "Find duplicate files below {source}",
     "columns": "Describe the columns of {source}",
 }
-
-
-class CountingEmbedder(HashEmbedder):
-    """Knows which texts it was asked for."""
-
-    def __init__(self, model_name: str = "hash-384") -> None:
-        self.model_name = model_name
-        self.asked: list[str] = []
-
-    def encode(self, texts: Sequence[str]) -> Any:
-        self.asked += texts
-        return super().encode(texts)
 
 
 class Home:

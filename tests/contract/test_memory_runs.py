@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,7 @@ from llmos.memory.runs import RunStore
 from llmos.testing import FrozenClock
 from llmos.trace.program import Effect
 from llmos.trace.run import Finish, Mode, Run, RunStatus, StepRecord
-
-NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "llmos.duckdb") as database:
-        yield database
+from tests.contract.memory_lab import NOW
 
 
 @pytest.fixture

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from llmos.errors import NotFoundError, UsageError
 from llmos.memory.database import Database
 from llmos.memory.store import SemanticMemory
-from llmos.testing import HashEmbedder
-
-
-class CountingEmbedder(HashEmbedder):
-    """Knows which texts it was asked for."""
-
-    def __init__(self, model_name: str = "hash-384") -> None:
-        self.model_name = model_name
-        self.asked: list[str] = []
-
-    def encode(self, texts: Sequence[str]) -> Any:
-        self.asked += texts
-        return super().encode(texts)
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "llmos.duckdb") as database:
-        yield database
+from tests.contract.memory_lab import CountingEmbedder
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,41 +15,8 @@ from llmos.memory.index import VectorIndex
 from llmos.memory.traces import TraceStore
 from llmos.testing import FrozenClock
 from llmos.trace.lex import normalise
-from llmos.trace.program import Provenance, Slot, SlotType, Status, Step, Trace
-from llmos.trace.values import Const, SlotRef
-
-NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-
-
-def a_trace(trace_id: str = "count-lines", *goals: str, status: Status = Status.TRUSTED) -> Trace:
-    return Trace(
-        id=trace_id,
-        goals=goals or ("Count the lines of {source}",),
-        slots=(Slot(name="source", type=SlotType.PATH),),
-        steps=(Step(id="read", tool="read", args={"path": SlotRef(name="source"), "limit": Const(value=10)}),),
-        status=status,
-        cost_usd=0.41,
-    )
-
-
-def shipped(trace_id: str, *goals: str) -> Trace:
-    return replace(a_trace(trace_id, *goals), provenance=Provenance.DEMONSTRATION, cost_usd=0.0)
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "llmos.duckdb") as database:
-        yield database
-
-
-@pytest.fixture
-def clock() -> FrozenClock:
-    return FrozenClock(NOW)
-
-
-@pytest.fixture
-def traces(db: Database, clock: FrozenClock, tmp_path: Path) -> TraceStore:
-    return TraceStore(db, VectorIndex(tmp_path / "vectors.faiss"), clock=clock)
+from llmos.trace.program import Provenance, Status, Trace
+from tests.contract.memory_lab import NOW, a_trace, shipped
 
 
 async def damage(db: Database, trace_id: str, body: str) -> None:

@@ -11,23 +11,10 @@ from llmos.errors import DivergenceError, InputError, LearnerError, NothingToFol
 from llmos.kernel.bus import Diverged, TraceRefused
 from llmos.testing import call, error, say
 from llmos.trace.program import Status
-from tests.lab import Lab, MakeLab, finishing, steps
+from tests.lab import COPY, MakeLab, copying_lab, finishing, steps
 
-COPY = "Copy the text of a.txt into b.txt"
 COPY_AGAIN = "Copy the text of c.txt into d.txt"
 NEVER = say("nobody should ask me")
-
-
-def copying_lab(make_lab: MakeLab) -> Lab:
-    lab = make_lab(
-        steps(
-            call("read", file_path="a.txt"),
-            lambda request: call("write", file_path="b.txt", content=request.tool_results[0].text.split('"')[7]),
-            *finishing("Copied a.txt into b.txt"),
-        )
-    )
-    lab.write("a.txt", "seven words in a plain text file")
-    return lab
 
 
 async def learned(system: LLMOS, goal: str = COPY) -> Result:

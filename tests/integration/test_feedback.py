@@ -13,7 +13,7 @@ from llmos.boot import LLMOS, Question, Result
 from llmos.errors import DivergenceError, NothingToFollowError, NotPermittedError
 from llmos.interfaces.deciding import Deciding
 from llmos.kernel.bus import Audited
-from llmos.testing import Request, Turn, call, error, garbage, say, slow, usage
+from llmos.testing import HashEmbedder, Request, Turn, call, error, garbage, say, slow, usage
 from llmos.trace.decide import Choice, Decision
 from llmos.trace.lex import normalise
 from llmos.trace.match import Match
@@ -82,7 +82,7 @@ def prepared(make_lab: MakeLab, script: Callable[[Request], Turn] = LEARN, confi
 @asynccontextmanager
 async def booted(lab: Lab, **options: Any) -> AsyncIterator[LLMOS]:
     """A running system whose gate finds near wordings."""
-    system = LLMOS(settings=lab.settings(), embedder=_embedder(), **options)
+    system = LLMOS(settings=lab.settings(), embedder=HashEmbedder(), **options)
     async with system:
         known = system.deciding
         near = Near(
@@ -96,12 +96,6 @@ async def booted(lab: Lab, **options: Any) -> AsyncIterator[LLMOS]:
         system.dispatcher = replace(system.dispatcher, deciding=near)
         system.explaining = replace(system.explaining, deciding=near)
         yield system
-
-
-def _embedder() -> Any:
-    from llmos.testing import HashEmbedder
-
-    return HashEmbedder()
 
 
 async def learned(system: LLMOS) -> str:
@@ -451,7 +445,7 @@ async def test_without_money_nothing_is_audited_and_the_replay_is_fine(make_lab:
         await learned(system)
     lab.configure("learner: {model: claude-haiku-4-5}\naudit_rate: 1.0\n")
     settings = replace(lab.settings(), budget_usd=0.0)
-    async with LLMOS(settings=settings, embedder=_embedder(), chance=lambda: 0.0) as system:
+    async with LLMOS(settings=settings, embedder=HashEmbedder(), chance=lambda: 0.0) as system:
         result = await system.execute("Sum the amounts of b.csv")
     assert (result.mode, result.audit, result.cost_usd) == ("follower", "", 0.0)
 
@@ -480,7 +474,7 @@ async def test_frozen_traces_are_followed_and_left_exactly_as_they_are(make_lab:
         before = await system.traces.list()
     frozen = replace(lab.settings(), frozen=True)
     lab.write("c.csv", "price\n1\n")
-    async with LLMOS(settings=frozen, embedder=_embedder()) as system:
+    async with LLMOS(settings=frozen, embedder=HashEmbedder()) as system:
         assert (await system.execute("Sum the amounts of b.csv")).mode == "follower"
         with pytest.raises(DivergenceError):
             await system.execute("Sum the amounts of c.csv", mode="follow")
@@ -495,7 +489,7 @@ async def test_what_would_change_a_frozen_trace_is_refused_in_one_sentence(make_
     lab = prepared(make_lab)
     async with booted(lab) as system:
         name = await learned(system)
-    async with LLMOS(settings=replace(lab.settings(), frozen=True), embedder=_embedder()) as system:
+    async with LLMOS(settings=replace(lab.settings(), frozen=True), embedder=HashEmbedder()) as system:
         trace = await system.traces.get(name)
         for change in (system.feedback.trust(trace), system.feedback.condemn(name), system.traces.forget(name)):
             with pytest.raises(NotPermittedError, match="frozen"):

@@ -16,6 +16,7 @@ import pytest
 
 from llmos.boot import LLMOS
 from llmos.errors import LearnerError
+from llmos.interfaces.admission import tool_facts
 from llmos.kernel.bus import LearnerStarted, ToolCalled
 from llmos.kernel.proof import Proof, Prover, renew
 from llmos.kernel.scratch import Snapshot
@@ -28,8 +29,8 @@ from llmos.trace.codec import dumps_yaml, loads_yaml
 from llmos.trace.induce import NotATrace, induce
 from llmos.trace.program import Status, Trace, Verdict
 from llmos.trace.run import StepRecord
-from tests.lab import Lab, MakeLab, finishing, steps
-from tests.unit.trace_lab import Call, facts_of, run_of
+from tests.lab import COPY, MakeLab, copying_lab, steps
+from tests.unit.trace_lab import Call, run_of
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Bench:
         return found
 
     def induced(self, run: Any, frozen: frozenset[str] = frozenset()) -> Trace | NotATrace:
-        facts = {tool.name: facts_of(tool) for tool in self.registry}
+        facts = {tool.name: tool_facts(tool) for tool in self.registry}
         trace = induce(run, facts, {"cwd": str(self.workspace), "today": "2026-11-21"}, frozen)
         return trace if isinstance(trace, NotATrace) else loads_yaml(dumps_yaml(trace))
 
@@ -511,20 +512,6 @@ def test_a_trace_is_proven_again_with_the_tools_there_are_now(
 
 
 # --- the whole way, with the real learner ---------------------------------------------------------------
-
-COPY = "Copy the text of a.txt into b.txt"
-
-
-def copying_lab(make_lab: MakeLab) -> Lab:
-    lab = make_lab(
-        steps(
-            call("read", file_path="a.txt"),
-            lambda request: call("write", file_path="b.txt", content=request.tool_results[0].text.split('"')[7]),
-            *finishing("Copied a.txt into b.txt"),
-        )
-    )
-    lab.write("a.txt", "seven words in a plain text file")
-    return lab
 
 
 async def learned(system: LLMOS, goal: str = COPY) -> Trace:

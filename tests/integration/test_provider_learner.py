@@ -27,6 +27,7 @@ from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext, llm_tool, tool_of
 from llmos.settings import JudgeSettings, Settings, load_settings
 from llmos.testing import Request, Script, ScriptedServer, call, calls, cut, error, garbage, say, slow, usage
+from llmos.testing.wire import whole
 from llmos.trace.match import Match, World
 from llmos.trace.program import Effect, Slot, SlotType, Step, Trace
 from llmos.trace.run import Finish
@@ -208,9 +209,7 @@ class _Listing(ScriptedServer):
     def _serve(self, request: Request) -> Any:
         if (request.method, request.path) != ("GET", "/v1/models"):
             return super()._serve(request)
-        from llmos.testing import _body
-
-        return _body(json.dumps({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}))
+        return whole(json.dumps({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}))
 
 
 def _listing(models: list[str], script: Script) -> _Listing:

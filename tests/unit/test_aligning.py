@@ -9,7 +9,7 @@ from llmos.trace.aligning import PairKind, alignment, fitting, has_something_in_
 from llmos.trace.lex import is_noise, template_tokens, tokenize, without_final
 from llmos.trace.program import Slot, SlotType, Step, Trace
 from llmos.trace.values import Const
-from tests.unit.test_lex import GOALS
+from tests.unit.strategies import GOALS
 
 CONVERT = "Convert {source} to {target}"
 

@@ -10,7 +10,9 @@ import click
 import pytest
 
 from llmos.errors import GoalError, LLMOSError
-from llmos.interfaces.cli import Line, main, parse
+from llmos.interfaces.cli import main
+from llmos.interfaces.commands import parse
+from llmos.interfaces.parsing import Line
 from llmos.interfaces.results import Question
 from llmos.interfaces.session import Engine, Interrupts, Options, Screen, Session
 from llmos.kernel.bus import EventBus

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from llmos.accounts import EntryKind, LedgerEntry
-from llmos.interfaces import render, render_match
+from llmos.interfaces import render, render_match, render_trace
 from llmos.interfaces.results import Explanation, Question
 from llmos.trace.aligning import Pair, PairKind
 from llmos.trace.program import Answer, Effect, Slot, SlotType, Status, Step, Trace
@@ -143,7 +143,7 @@ TRACE = Trace(
 
 
 def test_a_trace_says_where_each_argument_comes_from() -> None:
-    shown = render.trace(TRACE)
+    shown = render_trace.trace(TRACE)
     assert shown.startswith("total-by@2 · trusted · learned · effect write")
     assert "source: path, ends in .csv" in shown
     assert "column: choice, one of amount, tax" in shown
@@ -279,7 +279,7 @@ steps:
 def test_a_loop_and_its_conditions_read_as_sentences() -> None:
     from llmos.trace.codec import loads_yaml
 
-    assert render.trace(loads_yaml(LOOP)).split("steps\n")[1].split("\n\nanswer")[0].split("\n") == [
+    assert render_trace.trace(loads_yaml(LOOP)).split("steps\n")[1].split("\n\nanswer")[0].split("\n") == [
         "  1 all: for each of ${{ files }}",
         "      expecting that ${{ each.all }} has only plain characters",
         '      where ${{ each.all | suffix }} is ".csv"',

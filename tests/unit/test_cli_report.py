@@ -14,9 +14,10 @@ import click
 import pytest
 
 from llmos import errors
-from llmos.interfaces.actions import MAX_TRACE_BYTES, NO_RUN, read_text, write_whole
+from llmos.interfaces.actions import NO_RUN
 from llmos.interfaces.install import how_to_install, is_ours_to_install
 from llmos.interfaces.session import READER_LEFT, ReaderLeftError, Screen, failure, report
+from llmos.interfaces.trace_files import MAX_TRACE_BYTES, read_text, write_whole
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from llmos.trace.codec import dumps_json, dumps_yaml, from_data, loads_json, loa
 from llmos.trace.lex import escape_template
 from llmos.trace.program import Answer, Check, CheckKind, Effect, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.values import Const, SlotRef, references
-from tests.unit.test_values import EXPRS, KEYS, TEXTS
+from tests.unit.strategies import EXPRS, KEYS, TEXTS
 
 TRACE = Trace(
     id="convert-a1",

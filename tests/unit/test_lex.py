@@ -7,7 +7,6 @@ import unicodedata
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from llmos.errors import GoalError, TraceFormatError
 from llmos.trace.lex import (
@@ -25,27 +24,7 @@ from llmos.trace.lex import (
     tokenize,
 )
 from llmos.trace.program import Slot, SlotType
-
-PIECES = ["a.txt", "x/y", "*.py", "'q r'", '"', "'", "“", "`", "5", "1,000", "2.5", "-", "+", "(", ")", "the", "Word"]
-PIECES += [
-    "é",
-    "日本",
-    "https://a.b/c",
-    "a@b.co",
-    "2026-11-21",
-    "..",
-    "/",
-    "~",
-    "{",
-    "}",
-    ",",
-    "?",
-    "!",
-    "v1_2",
-    "\n",
-    "\t",
-]
-GOALS = st.one_of(st.text(max_size=60), st.lists(st.sampled_from([*PIECES, " "]), max_size=14).map("".join))
+from tests.unit.strategies import GOALS
 
 TOKENS = [
     ("a.csv,b.csv", [("path", "a.csv"), ("punct", ","), ("path", "b.csv")]),

@@ -13,7 +13,7 @@ from llmos.trace.align import ambiguous_number, balanced, safe_inline
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.program import Effect, Slot, SlotType, Step, Trace
 from llmos.trace.values import Const, SlotRef
-from tests.unit.test_lex import GOALS
+from tests.unit.strategies import GOALS
 
 
 def trace(*goals: str, effect: Effect = Effect.READ, **slots: Slot | SlotType) -> Trace:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-import llmos.settings
+import llmos
 from llmos.errors import SettingsError
 from llmos.settings import Settings, load_settings, plain_environment, wants_color
+from llmos.settings.places import find_home
+from llmos.settings.schema import EFFECTS, SCHEMA
 from llmos.trace.program import Effect
 
-EXAMPLE = Path(llmos.settings.__file__).parent.parent / "llmos.yaml.example"
+EXAMPLE = Path(llmos.__file__).parent.parent / "llmos.yaml.example"
 
 Load = Callable[..., Settings]
 
@@ -46,11 +48,10 @@ def test_the_home_is_the_argument_before_the_variable_before_the_checkout(tmp_pa
     assert load_settings(environ={}, checkout=checkout).home == checkout / "workspace"
 
 
-def test_without_a_checkout_the_home_is_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_checkout_the_home_is_the_users_data_folder() -> None:
     import platformdirs
 
-    monkeypatch.setattr(llmos.settings, "_find_checkout", lambda: None)
-    assert load_settings(environ={}).home == platformdirs.user_data_path("llmos")
+    assert find_home(None, env={}, checkout=None) == platformdirs.user_data_path("llmos")
 
 
 def test_memory_lies_in_the_home(load: Load, tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_the_example_file_holds_the_defaults(load: Load) -> None:
 
 def test_the_example_file_names_every_key(load: Load) -> None:
     named = set(yaml.safe_load(EXAMPLE.read_text(encoding="utf-8")))
-    assert named == set(llmos.settings._SCHEMA.keys)
+    assert named == set(SCHEMA.keys)
     uncommented = "\n".join(
         line.replace("#  ", "  ", 1) if line.startswith("#  ") else line
         for line in EXAMPLE.read_text(encoding="utf-8").splitlines()
@@ -304,7 +305,7 @@ def test_an_mcp_server_in_full(load: Load) -> None:
 
 
 def test_the_effects_are_those_of_the_trace_language() -> None:
-    assert tuple(Effect) == llmos.settings.EFFECTS
+    assert tuple(Effect) == EFFECTS
 
 
 # ------------------------------------------------------------------------------------------------------ bad files

@@ -16,7 +16,7 @@ from llmos.trace.match import Match, match
 from llmos.trace.program import Effect, SlotType, Trace
 from llmos.trace.run import StepRecord
 from llmos.trace.values import Scope, UnboundError, evaluate
-from tests.unit.test_lex import GOALS
+from tests.unit.strategies import GOALS
 from tests.unit.trace_lab import ENV, FACTS, plugin, run_of, step
 
 # Few values, so that they collide: with each other, with constants, with words of the goal, with outputs.

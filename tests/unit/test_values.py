@@ -6,14 +6,11 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
 
 from llmos.errors import TraceFormatError
 from llmos.trace.values import (
     Const,
     EnvRef,
-    ListExpr,
-    Opaque,
     OutputRef,
     Record,
     Scope,
@@ -27,65 +24,9 @@ from llmos.trace.values import (
     parse,
     parse_reference,
     references,
-    text_of,
     unparse,
 )
-
-TEXTS = st.one_of(
-    st.text(max_size=20),
-    st.lists(
-        st.sampled_from(["$", "{", "}", "${{", "$${{", "}}", "$opaque", " x ", '"', "\\", "\n", "a|b", "${{ x }}"]),
-        max_size=6,
-    ).map("".join),
-)
-KEYS = st.one_of(TEXTS, st.sampled_from(["$opaque", "$$opaque", "$$$opaque", "$opaquex"]))
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
-    max_leaves=8,
-)
-NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(
-    lambda n: n not in ("steps", "env", "secret")
-)
-PATHS = st.lists(st.one_of(TEXTS, st.integers(min_value=-3, max_value=9), NAMES), max_size=3).map(tuple)
-TRANSFORMS = st.lists(
-    st.one_of(
-        st.sampled_from(["stem", "lower", "number"]).map(lambda name: Transform(name=name)),
-        TEXTS.map(lambda text: Transform(name="join", args=(text,))),
-        st.integers().map(lambda n: Transform(name="table", args=(n,))),
-    ),
-    max_size=2,
-).map(tuple)
-REFS = st.one_of(
-    st.builds(SlotRef, name=NAMES, transforms=TRANSFORMS),
-    st.builds(OutputRef, step=NAMES, path=PATHS, transforms=TRANSFORMS),
-    st.builds(EnvRef, name=NAMES, transforms=TRANSFORMS),
-    st.builds(SecretRef, name=NAMES),
-)
-
-
-def is_mixed(expr: Text) -> bool:
-    kinds = {isinstance(part, str) for part in expr.parts}
-    return len(kinds) == 2 or len(expr.parts) > 1
-
-
-EXPRS: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(
-        JSON.map(lambda value: Const(value=value)),
-        JSON.map(lambda value: Opaque(value=value)),
-        REFS,
-        st.tuples(REFS, st.lists(st.one_of(TEXTS, REFS), max_size=4))
-        .map(lambda x: text_of([*x[1], x[0]]))
-        .filter(is_mixed),
-    ),
-    lambda inner: st.one_of(
-        st.tuples(REFS, st.lists(inner, max_size=2)).map(lambda x: ListExpr(items=(x[0], *x[1]))),
-        st.tuples(KEYS, REFS, st.dictionaries(KEYS, inner, max_size=2)).map(
-            lambda x: Record(fields=tuple({**x[2], x[0]: x[1]}.items()))
-        ),
-    ),
-    max_leaves=4,
-)
+from tests.unit.strategies import EXPRS, JSON, TEXTS
 
 
 @given(JSON)

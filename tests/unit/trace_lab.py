@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from llmos.interfaces.admission import tool_facts
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower, Replay
 from llmos.plugins.builtin import llmos_tools
@@ -27,21 +28,8 @@ Call: TypeAlias = "tuple[str, Args | Callable[[list[Any]], Args]]"
 ENV = {"cwd": "/home/ann/project", "today": "2026-11-21"}
 
 
-def facts_of(tool: Tool) -> ToolFacts:
-    """What induction knows of a tool."""
-    properties: Mapping[str, Any] = tool.schema.get("properties", {})
-    return ToolFacts(
-        name=tool.name,
-        effect=tool.effect,
-        version=tool.version,
-        code_params=frozenset(tool.code_params),
-        payload_params=frozenset(tool.payload_params),
-        enums={name: tuple(map(str, one["enum"])) for name, one in properties.items() if one.get("enum")},
-    )
-
-
 BUILTINS = {tool.name: tool for tool in llmos_tools()}
-FACTS = {name: facts_of(tool) for name, tool in BUILTINS.items()}
+FACTS = {name: tool_facts(tool) for name, tool in BUILTINS.items()}
 
 
 def plugin(name: str, effect: Effect = Effect.READ, **enums: Sequence[str]) -> ToolFacts:
@@ -154,7 +142,7 @@ class Lab:
         said = answer if isinstance(answer, str) else answer([one.output for one in steps])
         trace = induce(
             run_of(goal, *steps, answer=said),
-            {tool.name: facts_of(tool) for tool in self.registry},
+            {tool.name: tool_facts(tool) for tool in self.registry},
             {"cwd": str(self.workspace), "today": ENV["today"]},
         )
         assert not isinstance(trace, NotATrace), trace.reason

@@ -1,0 +1,302 @@
+"""The commands: what each is called and takes, and which Action it is. Anything that is no command is a goal.
+
+Only click and the standard library are imported here, so that `--help` and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from llmos import __version__
+from llmos.interfaces.parsing import GoalGroup, Line, ListingGroup, first_by_default, shared_options
+from llmos.interfaces.session import Action
+
+MAX_STDIN_BYTES = 2_000_000
+STATUSES = ("candidate", "trusted", "quarantined", "rejected")
+RUN_STATUSES = ("running", "done", "failed", "interrupted")
+RUN_MODES = ("learner", "guided", "follower", "judged", "none")
+
+EPILOG = """\b
+Exit codes:
+  0  done                     5  no learner available
+  1  the goal failed          6  nothing to follow (--mode follow)
+  2  usage                    7  storage
+  3  battery too low        130  interrupted
+  4  not permitted          141  the reader of the output went away
+
+\b
+Examples:
+  llmos "Analyze data in workspace/data.csv"
+  llmos Calculate 2 + 3
+  llmos explain "Convert sales.csv to sales.json"
+  llmos run tools           a goal that is also the name of a command
+  llmos -- "-40 F in C?"    a goal that starts with a dash
+"""
+
+
+@click.group(
+    cls=GoalGroup,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    options_metavar="[OPTIONS]",
+    subcommand_metavar="GOAL | COMMAND [ARGUMENTS]",
+)
+@click.version_option(__version__, prog_name="llmos", message="%(prog)s %(version)s")
+@shared_options(hidden=False)
+def cli() -> None:
+    """Solve a goal once with a model; replay it from then on with plain Python, for $0.
+
+    What is no command is a goal. Options may stand before or after it.
+    """
+
+
+@cli.command()
+@shared_options()
+@click.argument("goal", nargs=-1, required=True)
+def run(goal: tuple[str, ...]) -> Action:
+    """Reach GOAL, even one named like a command (`-`: from stdin)."""
+    from llmos.interfaces import actions
+
+    return actions.run(_goal(goal))
+
+
+@cli.command()
+@shared_options()
+@click.argument("goal", nargs=-1, required=True)
+def explain(goal: tuple[str, ...]) -> Action:
+    """Say what GOAL would do, why and at what cost."""
+    from llmos.interfaces import actions
+
+    return actions.explain(_goal(goal))
+
+
+def _goal(words: Sequence[str]) -> str:
+    """The words of a goal as one text; a lone `-` stands for standard input."""
+    if list(words) != ["-"]:
+        return " ".join(words)
+    return sys.stdin.buffer.read(MAX_STDIN_BYTES).decode("utf-8", errors="surrogateescape")
+
+
+@cli.command()
+@shared_options()
+@click.pass_obj
+def interactive(line: Line) -> Action:
+    """Open the shell, with history and completion."""
+    if line.is_shell_line:
+        raise click.UsageError("this is the shell already.")
+    from llmos.interfaces import shell
+
+    return shell.shell
+
+
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def traces(ctx: click.Context) -> Action | None:
+    """What was learned: list, show, diff, export, import, …"""
+    return first_by_default(ctx)
+
+
+@traces.command("list")
+@shared_options()
+@click.option("--status", type=click.Choice(STATUSES), help="Only traces of this standing.")
+def traces_list(status: str | None = None) -> Action:
+    """List the traces."""
+    from llmos.interfaces import actions
+
+    return actions.list_traces(status)
+
+
+@traces.command("show")
+@shared_options()
+@click.argument("trace")
+def traces_show(trace: str) -> Action:
+    """Show TRACE (an id, or id@version) and where each value comes from."""
+    from llmos.interfaces import actions
+
+    return actions.show_trace(trace)
+
+
+@traces.command("versions")
+@shared_options()
+@click.argument("trace")
+def traces_versions(trace: str) -> Action:
+    """List the versions of TRACE, with what each changed."""
+    from llmos.interfaces import history
+
+    return history.list_versions(trace)
+
+
+@traces.command("diff")
+@shared_options()
+@click.argument("trace")
+@click.argument("other", required=False)
+def traces_diff(trace: str, other: str | None) -> Action:
+    """Show what changed from TRACE (id@version) to OTHER (a version's number or a trace; by default the newest)."""
+    from llmos.interfaces import history
+
+    return history.diff_traces(trace, other)
+
+
+@traces.command("export")
+@shared_options()
+@click.argument("trace")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def traces_export(trace: str, file: Path | None, force: bool) -> Action:
+    """Write TRACE as YAML to FILE, or to stdout."""
+    from llmos.interfaces import trace_files
+
+    return trace_files.export_trace(trace, file, force=force)
+
+
+@traces.command("import")
+@shared_options()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--trust", is_flag=True, help="Follow it without a confirmation.")
+def traces_import(file: Path, trust: bool) -> Action:
+    """Store the trace in FILE (`-`: stdin), to be confirmed."""
+    from llmos.interfaces import trace_files
+
+    return trace_files.import_trace(file, trust=trust)
+
+
+@traces.command("confirm")
+@shared_options()
+@click.argument("name", metavar="RUN|TRACE")
+def traces_confirm(name: str) -> Action:
+    """Say that a run (an id, or `last`) was right, or trust a trace."""
+    from llmos.interfaces import verdicts
+
+    return verdicts.confirm(name)
+
+
+@traces.command("reject")
+@shared_options()
+@click.argument("name", metavar="RUN|TRACE")
+@click.option("--goal", metavar="TEXT", help="Only for this goal; the trace must then be confirmed for others.")
+def traces_reject(name: str, goal: str | None) -> Action:
+    """Say that a run (an id, or `last`) or a trace was wrong."""
+    from llmos.interfaces import verdicts
+
+    return verdicts.reject(name, goal)
+
+
+@traces.command("verify")
+@shared_options()
+@click.argument("trace")
+def traces_verify(trace: str) -> Action:
+    """Do the run of TRACE again in a copy of the workspace."""
+    from llmos.interfaces import verdicts
+
+    return verdicts.verify(trace)
+
+
+@traces.command("forget")
+@shared_options()
+@click.argument("trace")
+def traces_forget(trace: str) -> Action:
+    """Delete TRACE with all its versions."""
+    from llmos.interfaces import actions
+
+    return actions.forget_trace(trace)
+
+
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def runs(ctx: click.Context) -> Action | None:
+    """What was done: list, show."""
+    return first_by_default(ctx)
+
+
+@runs.command("list")
+@shared_options()
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
+@click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs that ended so.")
+@click.option("--solved-by", "mode", type=click.Choice(RUN_MODES), help="Only runs of this mode.")
+def runs_list(limit: int = 20, status: str | None = None, mode: str | None = None) -> Action:
+    """List the newest runs."""
+    from llmos.interfaces import actions
+
+    return actions.list_runs(limit, status, mode)
+
+
+@runs.command("show")
+@shared_options()
+@click.argument("run")
+def runs_show(run: str) -> Action:
+    """Show RUN (an id, the beginning of one, or `last`) with its steps."""
+    from llmos.interfaces import actions
+
+    return actions.show_run(run)
+
+
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def battery(ctx: click.Context) -> Action | None:
+    """The dollars a learner may spend: show, recharge, ledger."""
+    return first_by_default(ctx)
+
+
+@battery.command("show")
+@shared_options()
+def battery_show() -> Action:
+    """Show the balance, and what was spent and saved."""
+    from llmos.interfaces import actions
+
+    return actions.show_battery()
+
+
+@battery.command("recharge")
+@shared_options()
+@click.argument("usd", type=float)
+def battery_recharge(usd: float) -> Action:
+    """Add USD dollars."""
+    from llmos.interfaces import actions
+
+    return actions.recharge_battery(usd)
+
+
+@battery.command("ledger")
+@shared_options()
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many.")
+def battery_ledger(limit: int) -> Action:
+    """List the newest movements."""
+    from llmos.interfaces import actions
+
+    return actions.show_ledger(limit)
+
+
+@cli.command()
+@shared_options()
+def tools() -> Action:
+    """List the tools, and the plugins that could not be loaded."""
+    from llmos.interfaces import actions
+
+    return actions.list_tools()
+
+
+@cli.command()
+@shared_options()
+def doctor() -> Action:
+    """Say what is installed, what is missing, and how to get it."""
+    from llmos.interfaces import doctor as checks
+
+    return checks.doctor
+
+
+def parse(args: Sequence[str], line: Line, *, prog_name: str) -> Action | None:
+    """The action of a command line; None when it was answered already (`--help`, `--version`).
+
+    Raises:
+        click.ClickException: it can't be understood.
+    """
+    outcome = cli.main(list(args), prog_name=prog_name, standalone_mode=False, obj=line)
+    return outcome if callable(outcome) else None

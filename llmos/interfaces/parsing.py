@@ -1,0 +1,126 @@
+"""How a command line is read: options that may stand anywhere, and words that are no command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from llmos.interfaces.session import Action, Options
+
+MODES = ("auto", "follow", "learn")
+C = TypeVar("C", bound=Callable[..., Any])
+_AT_START = ("home", "workspace", "plugins", "budget_usd", "model", "audit_rate", "frozen")
+_FOLDER = click.Path(path_type=Path)
+
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--home",), {"type": _FOLDER, "metavar": "DIR", "help": "Where memory lives (also: $LLMOS_HOME)."}),
+    (
+        ("--workspace",),
+        {"type": _FOLDER, "metavar": "DIR", "help": "What goals may read and write; by default this folder."},
+    ),
+    (
+        ("--plugins",),
+        {"type": _FOLDER, "metavar": "DIR", "multiple": True, "help": "One more folder of plugins; repeatable."},
+    ),
+    (("--budget", "budget_usd"), {"type": float, "metavar": "USD", "help": "What this command may spend at most."}),
+    (("--model",), {"metavar": "NAME", "help": "The model that learns: sonnet, opus, haiku, openai:gpt-5, …"}),
+    (
+        ("--mode",),
+        {
+            "type": click.Choice(MODES),
+            "help": "Follow a proven trace or else learn (auto), only follow, or only learn.",
+        },
+    ),
+    (
+        ("--audit-rate",),
+        {"type": float, "metavar": "SHARE", "help": "Let the learner check this share of replays that only read."},
+    ),
+    (("--frozen",), {"is_flag": True, "help": "Use traces, but change nothing about them and learn no new ones."}),
+    (("--json", "as_json"), {"is_flag": True, "help": "One JSON object on stdout, everything else on stderr."}),
+    (("--yes", "-y"), {"is_flag": True, "help": "Answer yes to what would be asked."}),
+    (("--no-daemon",), {"is_flag": True, "hidden": True, "help": "Work in this process; it always does for now."}),
+    (("--verbose", "-v"), {"count": True, "help": "Tell what happens, on stderr; with tracebacks. -vv: all logs."}),
+)
+
+
+@dataclass
+class Line:
+    """One parsed command line; `is_shell_line` says that LLMOS runs already and can't be set up otherwise."""
+
+    options: Options
+    is_shell_line: bool = False
+
+
+def shared_options(*, hidden: bool = True) -> Callable[[C], C]:
+    """The options that every command takes, before or after its own arguments."""
+
+    def add(command: C) -> C:
+        for names, how in reversed(_OPTIONS):
+            settings = {"expose_value": False, "callback": _gather, **how, "hidden": hidden or how.get("hidden", False)}
+            command = click.option(*names, **settings)(command)
+        return command
+
+    return add
+
+
+def _gather(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Lay an option that was given over those given before it."""
+    if param.name is None or ctx.get_parameter_source(param.name) is click.core.ParameterSource.DEFAULT:
+        return
+    line = ctx.find_object(Line)
+    if line is None or param.name == "no_daemon":
+        return
+    if line.is_shell_line and param.name in _AT_START:
+        raise click.UsageError(f"{param.opts[0]} is chosen when the shell starts; leave it first.", ctx)
+    before = getattr(line.options, param.name)
+    given = before + tuple(value) if isinstance(before, tuple) else value
+    changed: dict[str, Any] = {param.name: given}
+    line.options = replace(line.options, **changed)
+
+
+class GoalGroup(click.Group):
+    """A group whose unknown commands are goals: `boot.py "goal" --json` is `boot.py run "goal" --json`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["llmos.given"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        taken = ctx.meta["llmos.given"][: -len(args)]
+        if taken[-1:] == ["--"]:
+            return "run", self.commands["run"], ["--", *args]
+        if args[0] not in self.commands:
+            return "run", self.commands["run"], args
+        return super().resolve_command(ctx, args)
+
+
+class ListingGroup(click.Group):
+    """A group that does its first command when it is called alone."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands:
+            words = f"{ctx.info_name} {args[0]}"
+            raise click.UsageError(
+                f"there is no command {words!r}, only {', '.join(self.commands)}; "
+                f"if it is a goal, put `run` before it or quotes around it.",
+                ctx,
+            )
+        return super().resolve_command(ctx, args)
+
+
+def first_by_default(ctx: click.Context) -> Action | None:
+    """The action of a group called alone: that of its first command, with that command's defaults."""
+    group = ctx.command
+    if ctx.invoked_subcommand is not None or not isinstance(group, click.Group):
+        return None
+    first = next(iter(group.commands.values()))
+    action: Action = ctx.invoke(first)
+    return action

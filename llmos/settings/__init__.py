@@ -1,0 +1,36 @@
+"""What a user can set, from where, and what it means: the only reader of llmos.yaml and of the environment.
+
+A value is taken from the first of: the caller (an option of the command), the environment, llmos.yaml, the default.
+llmos.yaml is $LLMOS_CONFIG if that is set; else the checkout's file with the home's laid over it, key by key. The
+workspace is never asked: what goals read and write must not configure what runs them.
+"""
+
+from llmos.settings.environment import hidden_variables, plain_environment, wants_color
+from llmos.settings.loading import load_settings
+from llmos.settings.records import (
+    CONFIG_NAME,
+    GUIDED_OFF,
+    PROVIDER,
+    JudgeSettings,
+    LearnerSettings,
+    McpServerSettings,
+    ModelPrice,
+    ProofSettings,
+    Settings,
+)
+
+__all__ = [
+    "CONFIG_NAME",
+    "GUIDED_OFF",
+    "PROVIDER",
+    "JudgeSettings",
+    "LearnerSettings",
+    "McpServerSettings",
+    "ModelPrice",
+    "ProofSettings",
+    "Settings",
+    "hidden_variables",
+    "load_settings",
+    "plain_environment",
+    "wants_color",
+]

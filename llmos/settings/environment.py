@@ -1,0 +1,46 @@
+"""The process's environment, and what of it others may see: the only reader of os.environ."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+"""What a variable that turns something on or off may say, in small letters."""
+
+_PLAIN = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_[A-Z]+|TERM|TZ|TMPDIR|VIRTUAL_ENV|CONDA_PREFIX|JAVA_HOME"
+)
+
+_SEEN = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TERM|TMPDIR|TMP|TEMP|TZ|LANG|LANGUAGE|USERPROFILE|APPDATA|LOCALAPPDATA|SYSTEMROOT"
+    r"|COMSPEC|PATHEXT|(?:HTTPS?|ALL|NO)_PROXY|(?:https?|all|no)_proxy|MAX_THINKING_TOKENS"
+    r"|(?:LC|XDG|SSL|NODE|ANTHROPIC|CLAUDE|DISABLE|AWS|GOOGLE|CLOUD_ML|VERTEX)_\w+"
+)
+
+
+def variables(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """The variables given, by default this process's own."""
+    return os.environ if environ is None else environ
+
+
+def claude_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What the Claude Code process may see of `env`: how to reach its account and host, and how to run at all."""
+    return {name: value for name, value in env.items() if _SEEN.fullmatch(name)}
+
+
+def plain_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What any child process may see: where programs, folders and the language are; no account, no key."""
+    return {name: value for name, value in variables(environ).items() if _PLAIN.fullmatch(name)}
+
+
+def hidden_variables(seen: Mapping[str, str]) -> list[str]:
+    """The names of this process's variables that a child with the environment `seen` is not to know."""
+    return [name for name in variables() if name not in seen]
+
+
+def wants_color(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the user's terminal shall be written to in colour. Source: no-color.org."""
+    env = variables(environ)
+    return not env.get("NO_COLOR") and env.get("TERM") != "dumb"

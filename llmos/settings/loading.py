@@ -1,0 +1,214 @@
+"""The settings for one command, each value from the first place that has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from llmos.checked_yaml import read_yaml
+from llmos.errors import SettingsError
+from llmos.settings.environment import NO, YES, claude_environment, variables
+from llmos.settings.places import absolute, find_checkout, find_config, find_home, find_plugins
+from llmos.settings.records import (
+    CONFIG_NAME,
+    MAX_WRONG,
+    PROVIDER,
+    JudgeSettings,
+    LearnerSettings,
+    MatchingSettings,
+    McpServerSettings,
+    ModelPrice,
+    ProofSettings,
+    ProviderSettings,
+    ReliabilitySettings,
+    SchedulerSettings,
+    Settings,
+)
+from llmos.settings.schema import SCHEMA, VARIABLE, dollars, from_outside, share, text, url
+
+KEY_NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_PROVIDER_MODEL = re.compile(r"[a-z][a-z0-9_-]*:\S+")
+
+
+def load_settings(
+    *,
+    home: Path | None = None,
+    workspace: Path | None = None,
+    plugins: Sequence[Path] = (),
+    budget_usd: float | None = None,
+    model: str | None = None,
+    audit_rate: float | None = None,
+    frozen: bool | None = None,
+    environ: Mapping[str, str] | None = None,
+    checkout: Path | None = None,
+) -> Settings:
+    """The settings for one command; `environ` stands for the process's environment, `checkout` for the folder found.
+
+    Raises:
+        SettingsError: a value that can't be used, with its place and what is allowed there.
+    """
+    env = dict(variables(environ))
+    checkout = absolute(checkout) if checkout is not None else find_checkout()
+    home = find_home(home, env, checkout)
+    workspace = absolute(workspace or Path.cwd())
+    if not workspace.is_dir():
+        raise SettingsError(f"the workspace {workspace} is not a folder; create it or name another with --workspace.")
+    files = find_config(env, home, checkout)
+    config = _read_config(files)
+    learner, provider = _learners(config, model, env)
+    secrets = config.get("secrets", ())
+    return Settings(
+        home=home,
+        workspace=workspace,
+        checkout=checkout,
+        plugin_dirs=find_plugins(checkout, home, plugins),
+        config_files=files,
+        budget_usd=_budget(budget_usd, env),
+        initial_usd=config.get("battery", {}).get("initial_usd", Settings.initial_usd),
+        learner=learner,
+        provider=provider,
+        embedding_model=config.get("memory", {}).get("embedding_model", Settings.embedding_model),
+        scheduler=SchedulerSettings(**config.get("scheduler", {})),
+        mcp_servers=MappingProxyType(
+            {name: _mcp_server(name, entry, env) for name, entry in config.get("mcp_servers", {}).items()}
+        ),
+        prices=MappingProxyType({name: ModelPrice(**entry) for name, entry in config.get("prices", {}).items()}),
+        proof=ProofSettings(**config.get("proof", {})),
+        secrets=secrets,
+        **_trust(config, env, audit_rate, frozen),
+        environment=MappingProxyType(claude_environment(env)),
+        _secret_values=MappingProxyType({name: env[name] for name in secrets if env.get(name)}),
+    )
+
+
+def _read_config(files: Sequence[Path]) -> dict[str, Any]:
+    """The checked contents of those files that exist, later ones laid over earlier ones."""
+    merged: dict[str, Any] = {}
+    for path in files:
+        if path.is_file():
+            _lay_over(merged, read_yaml(path, SCHEMA))
+    return merged
+
+
+def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    """Sections are merged key by key; an entry of `mcp_servers` or `prices` is one key."""
+    for key, value in above.items():
+        if isinstance(value, dict):
+            below[key] = {**below.get(key, {}), **value}
+        else:
+            below[key] = value
+
+
+def _budget(asked: float | None, env: Mapping[str, str]) -> float | None:
+    if asked is not None:
+        return from_outside(dollars, asked, "--budget")
+    return _number(env, "LLMOS_BUDGET_USD", dollars)
+
+
+def _trust(
+    config: Mapping[str, Any], env: Mapping[str, str], audit_rate: float | None, frozen: bool | None
+) -> dict[str, Any]:
+    """What says how far traces are trusted, and whether anything about them may change."""
+    return {
+        "matching": _matching(config),
+        "judge": _judge(config, env),
+        "reliability": ReliabilitySettings(**config.get("reliability", {})),
+        "audit_rate": _audit_rate(audit_rate, config, env),
+        "frozen": _frozen(frozen, config, env),
+    }
+
+
+def _matching(config: Mapping[str, Any]) -> MatchingSettings:
+    given = config.get("matching", {}).get("max_wrong", {})
+    return MatchingSettings(max_wrong=MappingProxyType({**MAX_WRONG, **given}))
+
+
+def _judge(config: Mapping[str, Any], env: Mapping[str, str]) -> JudgeSettings:
+    given = config.get("judge", {})
+    return JudgeSettings(**{**given, **({"model": env["LLMOS_JUDGE"]} if env.get("LLMOS_JUDGE") else {})})
+
+
+def _audit_rate(asked: float | None, config: Mapping[str, Any], env: Mapping[str, str]) -> float:
+    if asked is not None:
+        return from_outside(share, asked, "--audit-rate")
+    given = _number(env, "LLMOS_AUDIT_RATE", share)
+    return float(config.get("audit_rate", Settings.audit_rate)) if given is None else given
+
+
+def _number(env: Mapping[str, str], name: str, check: Callable[[Any], float]) -> float | None:
+    """The checked number in a variable; None if it is not set."""
+    given = env.get(name)
+    if not given:
+        return None
+    try:
+        value: float | str = float(given)
+    except ValueError:
+        value = given
+    return from_outside(check, value, name)
+
+
+def _frozen(asked: bool | None, config: Mapping[str, Any], env: Mapping[str, str]) -> bool:
+    if asked is not None:
+        return asked
+    given = env.get("LLMOS_FROZEN")
+    if not given:
+        return bool(config.get("frozen", Settings.frozen))
+    if given.lower() not in YES | NO:
+        raise SettingsError(f"LLMOS_FROZEN must be 1 or 0, not {given!r}.")
+    return given.lower() in YES
+
+
+def _learners(
+    config: Mapping[str, Any], model: str | None, env: Mapping[str, str]
+) -> tuple[LearnerSettings, ProviderSettings]:
+    """Settings of both learners; the chosen one's model is in `LearnerSettings.model` either way."""
+    wanted = from_outside(text, model, "--model") if model is not None else env.get("LLMOS_MODEL") or None
+    learner = LearnerSettings(**config.get("learner", {}))
+    provider = ProviderSettings(**config.get("provider", {}))
+    if wanted is not None and _PROVIDER_MODEL.fullmatch(wanted):
+        learner = replace(learner, name=PROVIDER)
+    if learner.name == PROVIDER:
+        provider = replace(provider, model=wanted if wanted is not None else provider.model)
+        learner = replace(learner, model=provider.model)
+    elif wanted is not None:
+        learner = replace(learner, model=wanted)
+    base_url = env.get("ANTHROPIC_BASE_URL") or None
+    if base_url is not None:
+        base_url = from_outside(url, base_url, "ANTHROPIC_BASE_URL")
+    key_name = provider.api_key_env or ("" if provider.base_url else _usual_key_name(provider.model))
+    return (
+        replace(learner, base_url=base_url or learner.base_url, has_key=any(env.get(name) for name in KEY_NAMES)),
+        replace(provider, api_key_env=key_name, api_key=env.get(key_name) or None),
+    )
+
+
+def _usual_key_name(model: str) -> str:
+    prefix = model.partition(":")[0] if _PROVIDER_MODEL.fullmatch(model) else "openai"
+    return re.sub(r"-(chat|responses)$", "", prefix).replace("-", "_").upper() + "_API_KEY"
+
+
+def _mcp_server(name: str, entry: Mapping[str, Any], env: Mapping[str, str]) -> McpServerSettings:
+    where = f"mcp_servers.{name}"
+    if ("command" in entry) == ("url" in entry):
+        raise SettingsError(f"{CONFIG_NAME}: {where} needs either `command` (to start it) or `url` (of a running one).")
+    expanded = {
+        key: MappingProxyType({k: _expand(v, env, f"{where}.{key}.{k}") for k, v in entry[key].items()})
+        for key in ("env", "headers")
+        if key in entry
+    }
+    return McpServerSettings(name=name, **{**entry, **expanded})
+
+
+def _expand(value: str, env: Mapping[str, str], where: str) -> str:
+    """`${NAME}` replaced by the variable's value."""
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in env:
+            raise SettingsError(f"{CONFIG_NAME}: {where} needs the environment variable {match[1]}, which is not set.")
+        return env[match[1]]
+
+    return VARIABLE.sub(variable, value)

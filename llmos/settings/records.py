@@ -1,0 +1,198 @@
+"""What the settings are, once checked and resolved: frozen records with their defaults."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from llmos.errors import SettingsError
+from llmos.settings.environment import YES
+
+CONFIG_NAME = "llmos.yaml"
+
+MAX_WRONG: Mapping[str, float] = MappingProxyType({"pure": 0.01, "read": 0.01, "write": 0.001})
+"""How likely a replay may be wrong, by effect; `external` and `unknown` are never followed without a proof."""
+
+PROVIDER = "provider"
+"""Name of the learner over pydantic-ai."""
+
+GUIDED_OFF = "off"
+"""`learner.guided_model` where goals are learned without the help of near traces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerSettings:
+    """Who solves a goal that no trace answers, and within what limits.
+
+    `model` is a name the chosen learner understands; `max_usd_per_run` is reserved before a run and never exceeded;
+    `first_estimate_usd` stands in for a cost while there is no history; `max_repeats` is how often the same call may
+    follow itself. `has_key` says that the environment holds a key or a token for Claude. The `guided_` limits hold
+    where a near trace is given as a plan; `guided_model` empty: the same model, GUIDED_OFF: no plan is ever given.
+    """
+
+    name: str = "claude"
+    model: str = "sonnet"
+    max_usd_per_run: float = 2.0
+    first_estimate_usd: float = 0.5
+    max_turns: int = 50
+    timeout_s: float = 900.0
+    max_repeats: int = 3
+    guided_model: str = ""
+    guided_max_usd: float = 0.5
+    guided_max_turns: int = 20
+    base_url: str | None = None
+    has_key: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSettings:
+    """The learner over pydantic-ai: `model` as `openai:gpt-5`, or any name behind an OpenAI-compatible `base_url`.
+
+    An empty `model` with a `base_url` means the first model that server offers. `api_key` is the value of the
+    variable `api_key_env`: by default the provider's own, such as OPENAI_API_KEY, but none for a `base_url`, so that
+    a key never reaches a server it was not meant for.
+    """
+
+    model: str = ""
+    base_url: str | None = None
+    api_key_env: str = ""
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings:
+    """How many goals run at once."""
+
+    max_concurrent: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class McpServerSettings:
+    """One MCP server: a `command` to start, or the `url` of a running one.
+
+    `read_only` names tools known to change nothing; `effects` maps tool names to effect classes and wins over what the
+    server says of itself.
+    """
+
+    name: str
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    read_only: tuple[str, ...] = ()
+    effects: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPrice:
+    """Dollars for a million tokens; `cached_input_usd_per_mtok` None: as much as other input."""
+
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    cached_input_usd_per_mtok: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingSettings:
+    """How likely a replay may be wrong, by the trace's effect; an effect that is missing needs a proof."""
+
+    max_wrong: Mapping[str, float] = field(default_factory=lambda: dict(MAX_WRONG))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """The small model that may say whether an unproven wording means a known task; off while `model` is None."""
+
+    model: str | None = None
+    max_usd: float = 0.02
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilitySettings:
+    """How long what became of replays counts, and how many failures in a row end a trace."""
+
+    half_life_days: float = 30.0
+    max_failures: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofSettings:
+    """Whether learned traces are run again in a copy of the workspace, how large that may be, how long it may take."""
+
+    enabled: bool = True
+    max_files: int = 5_000
+    max_bytes: int = 256_000_000
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything set, checked and resolved; paths are absolute.
+
+    `budget_usd` limits this command (None: only the battery does), `initial_usd` is what a new battery holds,
+    `environment` what a Claude Code process may see, `secrets` the names `secret` gives values of.
+    `config_files` are the files that were read, or would be if they existed. `audit_rate` is the share of replays that
+    the learner does again to compare; with `frozen` traces are used and nothing about them is changed.
+    """
+
+    home: Path
+    workspace: Path
+    checkout: Path | None = None
+    plugin_dirs: tuple[Path, ...] = ()
+    config_files: tuple[Path, ...] = ()
+    budget_usd: float | None = None
+    initial_usd: float = 10.0
+    learner: LearnerSettings = LearnerSettings()
+    provider: ProviderSettings = ProviderSettings()
+    embedding_model: str = "all-MiniLM-L6-v2"
+    scheduler: SchedulerSettings = SchedulerSettings()
+    mcp_servers: Mapping[str, McpServerSettings] = field(default_factory=dict)
+    prices: Mapping[str, ModelPrice] = field(default_factory=dict)
+    matching: MatchingSettings = field(default_factory=MatchingSettings)
+    judge: JudgeSettings = JudgeSettings()
+    reliability: ReliabilitySettings = ReliabilitySettings()
+    proof: ProofSettings = ProofSettings()
+    audit_rate: float = 0.0
+    frozen: bool = False
+    secrets: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    _secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def memory(self) -> Path:
+        return self.home / "memory"
+
+    @property
+    def database(self) -> Path:
+        return self.memory / "llmos.duckdb"
+
+    @property
+    def claude_login(self) -> Path:
+        """The file in which Claude Code keeps its login, if it has one (macOS has it in the keychain)."""
+        home = Path(self.environment.get("HOME") or Path.home())
+        return Path(self.environment.get("CLAUDE_CONFIG_DIR") or home / ".claude") / ".credentials.json"
+
+    @property
+    def has_claude_login(self) -> bool:
+        """Whether Claude Code may reach an account without a key: its login, a cloud's account, or macOS's keychain."""
+        clouds = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
+        has_cloud = any(self.environment.get(name, "").lower() in YES for name in clouds)
+        return has_cloud or sys.platform == "darwin" or self.claude_login.is_file()
+
+    def secret(self, name: str) -> str:
+        """The value of a secret from the environment as it was when the settings were loaded.
+
+        Raises:
+            SettingsError: `secrets` does not list it, or the variable is not set.
+        """
+        if name not in self.secrets:
+            raise SettingsError(f"{name} is not a secret this home may use; add it to `secrets` in {CONFIG_NAME}.")
+        try:
+            return self._secret_values[name]
+        except KeyError:
+            raise SettingsError(f"the secret {name} is not set; export {name} before starting.") from None

@@ -1,0 +1,172 @@
+"""What a value may look like, and where each stands in llmos.yaml."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from llmos.checked_yaml import Many, Named, Section
+from llmos.errors import SettingsError
+from llmos.settings.records import GUIDED_OFF, MAX_WRONG
+
+T = TypeVar("T")
+EFFECTS = ("pure", "read", "write", "external", "unknown")
+"""The values of `llmos.trace.program.Effect`, which stands above this module."""
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def dollars(value: Any) -> float:
+    if not _is_number(value) or value < 0:
+        raise ValueError("a number of dollars, 0 or more")
+    return float(value)
+
+
+def seconds(value: Any) -> float:
+    if not _is_number(value) or value <= 0:
+        raise ValueError("a number of seconds above 0")
+    return float(value)
+
+
+def days(value: Any) -> float:
+    if not _is_number(value) or value <= 0:
+        raise ValueError("a number of days above 0")
+    return float(value)
+
+
+def count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def share(value: Any) -> float:
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise ValueError("a number from 0 to 1")
+    return float(value)
+
+
+def boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text that is not empty")
+    return value.strip()
+
+
+def string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text (put numbers in quotes)")
+    return value
+
+
+def guided_model(value: Any) -> str:
+    if value is False:  # what YAML makes of a plain `off`
+        return GUIDED_OFF
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("the name of a model, or off")
+    return value.strip()
+
+
+def url(value: Any) -> str:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a URL such as http://localhost:5001/v1")
+    return str(value).rstrip("/")
+
+
+def variable(value: Any) -> str:
+    if not isinstance(value, str) or not VARIABLE.fullmatch(f"${{{value}}}"):
+        raise ValueError("the name of an environment variable")
+    return value
+
+
+def effect(value: Any) -> str:
+    if value not in EFFECTS:
+        raise ValueError(f"one of {', '.join(EFFECTS)}")
+    return str(value)
+
+
+def server_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", value):
+        raise ValueError("a name of 1 to 32 letters, digits, _ or -")
+    return value
+
+
+SCHEMA = Section(
+    keys={
+        "battery": Section(keys={"initial_usd": dollars}),
+        "learner": Section(
+            keys={
+                "name": text,
+                "model": text,
+                "max_usd_per_run": dollars,
+                "first_estimate_usd": dollars,
+                "max_turns": count,
+                "timeout_s": seconds,
+                "max_repeats": count,
+                "guided_model": guided_model,
+                "guided_max_usd": dollars,
+                "guided_max_turns": count,
+                "base_url": url,
+            }
+        ),
+        "provider": Section(keys={"model": text, "base_url": url, "api_key_env": variable}),
+        "memory": Section(keys={"embedding_model": text}),
+        "scheduler": Section(keys={"max_concurrent": count}),
+        "mcp_servers": Named(
+            key=server_name,
+            of=Section(
+                keys={
+                    "command": text,
+                    "args": Many(of=string),
+                    "env": Named(of=string, key=variable),
+                    "url": url,
+                    "headers": Named(of=string),
+                    "read_only": Many(of=text),
+                    "effects": Named(of=effect),
+                }
+            ),
+        ),
+        "prices": Named(
+            of=Section(
+                keys={
+                    "input_usd_per_mtok": dollars,
+                    "output_usd_per_mtok": dollars,
+                    "cached_input_usd_per_mtok": dollars,
+                },
+                required=("input_usd_per_mtok", "output_usd_per_mtok"),
+            )
+        ),
+        "matching": Section(keys={"max_wrong": Section(keys=dict.fromkeys(MAX_WRONG, share))}),
+        "judge": Section(keys={"model": text, "max_usd": dollars, "timeout_s": seconds}),
+        "reliability": Section(keys={"half_life_days": days, "max_failures": count}),
+        "audit_rate": share,
+        "proof": Section(keys={"enabled": boolean, "max_files": count, "max_bytes": count, "timeout_s": seconds}),
+        "frozen": boolean,
+        "secrets": Many(of=variable),
+    }
+)
+
+
+def from_outside(check: Callable[[Any], T], value: Any, name: str) -> T:
+    """The checked value of an option or a variable.
+
+    Raises:
+        SettingsError: it does not pass `check`; the sentence has its name.
+    """
+    try:
+        return check(value)
+    except ValueError as error:
+        raise SettingsError(f"{name} must be {error}, not {value!r}.") from None

@@ -1,0 +1,30 @@
+"""Fixtures of the contracts: a database, and traces in it at a time that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llmos.memory.database import Database
+from llmos.memory.index import VectorIndex
+from llmos.memory.traces import TraceStore
+from llmos.testing import FrozenClock
+from tests.contract.memory_lab import NOW
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "llmos.duckdb") as database:
+        yield database
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock(NOW)
+
+
+@pytest.fixture
+def traces(db: Database, clock: FrozenClock, tmp_path: Path) -> TraceStore:
+    return TraceStore(db, VectorIndex(tmp_path / "vectors.faiss"), clock=clock)
