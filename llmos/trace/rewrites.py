@@ -266,12 +266,14 @@ class Book:
     def cost(self, here: Words, there: Words) -> float | None:
         """What putting `there` for `here` costs by whose evidence it is; None: not licensed.
 
-        Where a word on which the meaning turns comes or goes, one pair of wordings is not enough.
+        One pair of wordings is not enough, nor are those of other traces, where a word on which the meaning turns comes
+        or goes, or where the goal would say less than the wording.
         """
         own = licences(self.trace.goals, self.prepositions).get((here, there), 0)
         foreign = self.library.foreign(self.trace, (here, there), prepositions=self.prepositions)
-        foreign = foreign if foreign > 1 else 0
-        if max(own, foreign) < (_MANY if turns(here, there) else 1) or self._parts(here, there):
+        delicate = turns(here, there) or not there
+        licensed = own >= _MANY if delicate else own > 0 or foreign > 1
+        if not licensed or self._parts(here, there):
             return None
         return _OWN if own else _FOREIGN
 
