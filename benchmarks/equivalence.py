@@ -1,9 +1,9 @@
 """`python -m benchmarks.equivalence`: fit the doubt of readings that are not proven, on streams of goals.
 
-Every reading that the gate offers for a goal it has no proof for is labelled by what a replay would call. A logistic
-regression over the reading's features ranks them; the doubt of a rank is the chance that the next reading of that rank
-is wrong, by what was wrong there (Jeffreys' prior), made monotone. The result is the table in
-`llmos/trace/equivalence_table.py`; the calibration also tells the upper end of the 95 % interval.
+Every reading that the gate offers for a goal it has no proof for is labelled by what a replay would call. For each kind
+of reading a logistic regression over its features ranks them. The doubt of a rank is the chance that the next
+reading of that rank is wrong, by what was wrong there (Jeffreys' prior) when others had fitted the ranking, made
+monotone. The result is the table in `llmos/trace/equivalence_table.py`.
 """
 
 from __future__ import annotations
@@ -14,228 +14,236 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.encoder import RememberingEmbedder
 from benchmarks.goals import Goal, load
+from benchmarks.jobs import PERTURBED, WITH_VALUES, embedder
+from benchmarks.logistic import binned, counted, cross_scored, expected, weights_of
+from benchmarks.perturb import hard_negatives
 from benchmarks.product import Product, booted
 from benchmarks.scoring import verdict
 from benchmarks.streams import in_order
-from llmos.memory.embeddings import DEFAULT_MODEL, SentenceTransformerEmbedder
-from llmos.trace.decide import Choice, Considered
-from llmos.trace.equivalence import place_of, vector_of
+from llmos.trace.decide import Choice, Decision
+from llmos.trace.equivalence import INPUTS, RIVAL, ReadingKind, kind_of, place_of, vector_of
+from llmos.trace.induce import NotATrace
 from llmos.trace.likeness import Features, likely
-from llmos.trace.match import Miss
-from llmos.trace.program import Status
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from llmos.trace.match import Match, Miss
 
 SETS = (
     *("homeassistant", "hwu", "snips", "text2sql", "webarena", "androidworld", "visualwebarena"),
     *("nlupp", "banking77", "clinc150"),
 )
+PERTURBATIONS = "perturbed"
 TABLE = Path(__file__).parents[1] / "llmos" / "trace" / "equivalence_table.py"
-MIN_BIN = 60
-"""Sixty without an error are what it takes to hold the next one wrong with less than 1 %."""
-MOST_HELD = 4
-_RIDGE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A reading that was offered, and whether the replay would have been right."""
+    """A reading that was offered, and whether the replay would have been right.
+
+    `kind` is a `ReadingKind`, or `open` or `rival` for a proven reading with a phrase that only its shape speaks for.
+    """
 
     source: str
-    features: Features
+    kind: str
     right: bool
+    goal: str = ""
+    template: str = ""
+    features: Features | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Collect the samples, fit, and write table and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.equivalence", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).with_name("data"), help="a folder of goals")
-    parser.add_argument("--limit", type=int, default=2500, help="at most so many goals of a set")
-    parser.add_argument("--sets", default=",".join(SETS), help="only these, with commas between")
+    parser.add_argument("--limit", type=int, default=1000, help="at most so many goals of a set (1000)")
+    parser.add_argument("--seeds", type=int, default=2, help="how many orders of each set (2)")
+    parser.add_argument("--sets", default=",".join([*SETS, PERTURBATIONS]), help="only these, with commas between")
     parser.add_argument("--samples", type=Path, help="where to write the samples, without fitting them")
     parser.add_argument("--fit", type=Path, nargs="+", help="fit samples that were written, instead of collecting")
     parser.add_argument("--json", type=Path, help="where to write the calibration")
     options = parser.parse_args(arguments)
     samples = _read(options.fit) if options.fit else _collected_all(options)
     if options.samples:
-        options.samples.write_text(json.dumps([asdict(sample) for sample in samples]), encoding="utf-8")
+        lines = (json.dumps(asdict(sample), ensure_ascii=False) for sample in samples)
+        options.samples.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return
-    unchanged, rewritten, strange = classes(samples)
-    weights, bins = fitted(rewritten)
-    chances = [_chance(unchanged), *(_chance(some) for some in strange)]
-    TABLE.write_text(_module(weights, bins, chances), encoding="utf-8")
+    model = Model.of(samples)
+    TABLE.write_text(model.module(), encoding="utf-8")
     if options.json:
-        told = calibration(rewritten, weights, bins)
-        told["unchanged"] = _counted(unchanged) | {"doubt": chances[0]}
-        told["strange"] = [
-            _counted(some) | {"held": held, "doubt": chance}
-            for held, (some, chance) in enumerate(zip(strange, chances[1:], strict=True))
+        options.json.write_text(json.dumps(model.report(samples), indent=1) + "\n", encoding="utf-8")
+
+
+# --- samples -----------------------------------------------------------------------------------------
+
+
+def _collected_all(options: argparse.Namespace) -> list[Sample]:
+    streams = load(options.data).streams
+    samples: list[Sample] = []
+    for name in options.sets.split(","):
+        if name == PERTURBATIONS:
+            samples += asyncio.run(_perturbed({n: goals for n, goals in streams.items() if n in PERTURBED}))
+            continue
+        for seed in range(options.seeds):
+            samples += asyncio.run(_collected(name, in_order(streams[name], seed, options.limit)))
+    return samples
+
+
+def _read(files: Sequence[Path]) -> list[Sample]:
+    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [Sample(**one | {"features": _features(one["features"])}) for one in lines]
+
+
+def _features(told: dict[str, Any] | None) -> Features | None:
+    return None if told is None else Features(**told | {"odd": tuple(told["odd"])})
+
+
+async def _collected(name: str, goals: Sequence[Goal]) -> list[Sample]:
+    """The readings offered along a stream in which only proven traces are followed and the rest is learned."""
+    found: list[Sample] = []
+    async with booted(embedder(), vocabulary=name in WITH_VALUES) as product:
+        for goal in goals:
+            decision = await product.decide(goal.text)
+            found += await _offered(name, goal, product, decision)
+            if decision.choice is Choice.FOLLOW and decision.match is not None and not decision.match.wording:
+                product.meet([goal])
+            else:
+                await product.learn(goal)
+    return found
+
+
+async def _perturbed(streams: dict[str, tuple[Goal, ...]]) -> list[Sample]:
+    """The readings offered for goals that were changed a little, so that they mean something else."""
+    found: list[Sample] = []
+    async with booted(embedder()) as product:
+        for question in hard_negatives(streams):
+            trace = await product.learn(question.learned, keep_run=False)
+            if isinstance(trace, NotATrace):
+                continue
+            if question.wanted is None:
+                decision = await product.decide(question.asked.text)
+                found += await _offered(PERTURBATIONS, None, product, decision, question.asked.text)
+            await product.llmos.traces.forget(trace.id)
+    return found
+
+
+async def _offered(
+    name: str, goal: Goal | None, product: Product, decision: Decision, text: str = ""
+) -> list[Sample]:
+    """The reading of a goal that is not proven beyond doubt; without a `goal` every reading is wrong."""
+    text = goal.text if goal is not None else text
+    proven = decision.match if decision.match is not None and not decision.match.wording else None
+    if proven is not None:
+        if not proven.open:
+            return []
+        kind, features, read = ("rival" if proven.doubt == RIVAL else "open"), None, proven
+    else:
+        may_be = [one.trace for one in decision.considered if isinstance(one.outcome, Miss)]
+        cosines = {one.trace.id: one.cosine for one in decision.considered if one.cosine is not None}
+        reading = likely(text, may_be, product.llmos.deciding.world, cosines)
+        if reading is None:
+            return []
+        kind, features, read = str(kind_of(reading.features)), reading.features, reading.found
+    right = goal is not None and await _is_right(goal, product, read)
+    return [Sample(source=name, kind=kind, right=right, goal=text, template=read.template, features=features)]
+
+
+async def _is_right(goal: Goal, product: Product, read: Match) -> bool:
+    made = await product.would_call(read)
+    return isinstance(made, tuple) and verdict(goal, made) == "right"
+
+
+# --- the model ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Weights and (upper score, doubt) of each bin, scores rising, for each kind; the chances of proven readings."""
+
+    weights: dict[str, tuple[float, ...]]
+    bins: dict[str, list[tuple[float, float]]]
+    chances: dict[str, float]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Model:
+        weights: dict[str, tuple[float, ...]] = {}
+        bins: dict[str, list[tuple[float, float]]] = {}
+        for kind in ReadingKind:
+            here = [sample for sample in samples if sample.kind == kind]
+            inputs = [vector_of(sample.features) for sample in here if sample.features is not None]
+            wrong = [not sample.right for sample in here]
+            weights[kind] = weights_of(inputs, wrong)
+            bins[kind] = binned(cross_scored(inputs, wrong), wrong)
+        chances = {kind: _chance([one for one in samples if one.kind == kind]) for kind in ("open", "rival")}
+        return cls(weights=weights, bins=bins, chances=chances)
+
+    def report(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """How many readings of each bin there were, how many were wrong, and the doubt they get; the same by source."""
+        told: dict[str, Any] = {"inputs": list(INPUTS), "kinds": {}, "proven": {}}
+        for kind in ReadingKind:
+            here = [sample for sample in samples if sample.kind == kind]
+            told["kinds"][kind] = {
+                "weights": list(self.weights[kind]),
+                "bins": self._bins(kind, here),
+                "sources": {
+                    name: counted([not one.right for one in here if one.source == name])
+                    for name in sorted({one.source for one in here})
+                },
+            }
+        for kind, chance in self.chances.items():
+            wrong = [not one.right for one in samples if one.kind == kind]
+            told["proven"][kind] = counted(wrong) | {"doubt": chance}
+        return told
+
+    def _bins(self, kind: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        placed: list[list[bool]] = [[] for _ in self.bins[kind]]
+        for sample in samples:
+            assert sample.features is not None
+            placed[place_of(sample.features, self.weights[kind], self.bins[kind])].append(not sample.right)
+        return [
+            {"to_score": score, "doubt": chance, **counted(wrong)}
+            for (score, chance), wrong in zip(self.bins[kind], placed, strict=True)
         ]
-        options.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+    def module(self) -> str:
+        """The table as Python."""
+        weights = "".join(f'    "{kind}": ({_listed(values)}),\n' for kind, values in self.weights.items())
+        bins = "".join(
+            f'    "{kind}": (\n{"".join(f"        ({score}, {chance}),{chr(10)}" for score, chance in rows)}    ),\n'
+            for kind, rows in self.bins.items()
+        )
+        return _MODULE.format(weights=weights, bins=bins, open=self.chances["open"], rival=self.chances["rival"])
 
 
-def classes(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample], list[list[Sample]]]:
-    """Readings without a rewrite, those with some, and those with strange values by the words that stand."""
-    strange = [[s for s in samples if s.features.strange and min(s.features.held, MOST_HELD) == n] for n in range(5)]
-    worded = [sample for sample in samples if not sample.features.strange]
-    unchanged = [sample for sample in worded if not sample.features.rewrites]
-    return unchanged, [sample for sample in worded if sample.features.rewrites], strange
+def _listed(values: Sequence[float]) -> str:
+    rows = [", ".join(map(str, values[start : start + 9])) for start in range(0, len(values), 9)]
+    return "\n        *(" + "),\n        *(".join(rows) + "),\n    "
 
 
 def _chance(samples: Sequence[Sample]) -> float:
     return round(expected(sum(not one.right for one in samples), len(samples)), 5)
 
 
-def _collected_all(options: argparse.Namespace) -> list[Sample]:
-    streams = load(options.data).streams
-    embedder = RememberingEmbedder(inner=SentenceTransformerEmbedder(DEFAULT_MODEL))
-    samples: list[Sample] = []
-    for name in options.sets.split(","):
-        samples += asyncio.run(_collected(name, in_order(streams[name], 0, options.limit), embedder))
-    return samples
+_MODULE = '''"""Fitted by `python -m benchmarks.equivalence`; not written by hand."""
 
+from __future__ import annotations
 
-def _read(files: Sequence[Path]) -> list[Sample]:
-    lines = [line for file in files for line in json.loads(file.read_text(encoding="utf-8"))]
-    return [Sample(source=one["source"], features=Features(**one["features"]), right=one["right"]) for one in lines]
+from collections.abc import Mapping
 
+WEIGHTS: Mapping[str, tuple[float, ...]] = {{
+{weights}}}
+"""Of the inputs that `llmos.trace.equivalence.INPUTS` names, in its order."""
 
-def calibration(
-    samples: Sequence[Sample], weights: Sequence[float], bins: Sequence[tuple[float, float]]
-) -> dict[str, Any]:
-    """How many readings of each bin there were, how many were wrong, and the doubt they get; the same by source."""
-    placed: list[list[Sample]] = [[] for _ in bins]
-    for sample in samples:
-        placed[place_of(sample.features, weights, bins)].append(sample)
-    told = [
-        {"to_score": score, "doubt": chance, **_counted(here)}
-        for (score, chance), here in zip(bins, placed, strict=True)
-    ]
-    names = sorted({sample.source for sample in samples})
-    sources = {name: _counted([one for one in samples if one.source == name]) for name in names}
-    return {"weights": list(weights), "bins": told, "sources": sources}
+BINS: Mapping[str, tuple[tuple[float, float], ...]] = {{
+{bins}}}
+"""Highest score of a bin, and the doubt of the readings in it; the last one takes all above."""
 
+OPEN: float = {open}
+"""The doubt of a proven reading with a phrase that only its shape speaks for, the second one of its slot."""
 
-def _counted(samples: Sequence[Sample]) -> dict[str, Any]:
-    wrong = sum(not sample.right for sample in samples)
-    return {"readings": len(samples), "wrong": wrong, "upper95": round(upper_bound(wrong, max(1, len(samples))), 5)}
-
-
-async def _collected(name: str, goals: Sequence[Goal], embedder: RememberingEmbedder) -> list[Sample]:
-    """The readings offered along a stream in which only proven traces are followed and the rest is learned."""
-    found: list[Sample] = []
-    async with booted(embedder, vocabulary=True) as product:
-        for goal in goals:
-            decision = await product.decide(goal.text)
-            proven = decision.choice is Choice.FOLLOW and decision.match is not None and not decision.match.wording
-            if not proven:
-                found += await _offered(name, goal, product, decision.considered)
-                await product.learn(goal)
-            else:
-                product.meet([goal])
-    return found
-
-
-async def _offered(name: str, goal: Goal, product: Product, considered: Sequence[Considered]) -> list[Sample]:
-    may_be = [one.trace for one in considered if isinstance(one.outcome, Miss) and one.trace.status is Status.TRUSTED]
-    reading = likely(goal.text, may_be, product.llmos.deciding.world)
-    if reading is None:
-        return []
-    made = await product.would_call(reading.found)
-    right = isinstance(made, tuple) and verdict(goal, made) == "right"
-    return [Sample(source=name, features=reading.features, right=right)]
-
-
-# --- the model ---------------------------------------------------------------------------------------
-
-
-def fitted(samples: Sequence[Sample]) -> tuple[list[float], list[tuple[float, float]]]:
-    """Weights of the logistic regression, and (upper score, doubt) of each bin, scores rising."""
-    import numpy as np
-
-    inputs = np.array([vector_of(sample.features) for sample in samples])
-    wrong = np.array([not sample.right for sample in samples], dtype=float)
-    weights = _logistic(inputs, wrong)
-    scores = inputs @ weights
-    order = np.argsort(scores, kind="stable")
-    bins: list[tuple[float, float]] = []
-    start = 0
-    while start < len(order):
-        end = min(len(order), start + MIN_BIN)
-        while end < len(order) and scores[order[end]] == scores[order[end - 1]]:
-            end += 1
-        if len(order) - end < MIN_BIN // 2:
-            end = len(order)
-        here = order[start:end]
-        bins.append((float(scores[here[-1]]), expected(int(wrong[here].sum()), len(here))))
-        start = end
-    return [round(float(weight), 4) for weight in weights], _monotone(bins)
-
-
-def _logistic(inputs: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights by Newton's method with a ridge penalty (not on the first input, which is 1)."""
-    import numpy as np
-
-    weights = np.zeros(inputs.shape[1])
-    penalty = np.full(inputs.shape[1], _RIDGE)
-    penalty[0] = 0.0
-    for _ in range(50):
-        chance = 1 / (1 + np.exp(-(inputs @ weights)))
-        slope = inputs.T @ (chance - wrong) + penalty * weights
-        curve = (inputs * (chance * (1 - chance))[:, None]).T @ inputs + np.diag(penalty + 1e-9)
-        step = np.linalg.solve(curve, slope)
-        weights -= step
-        if float(np.abs(step).max()) < 1e-8:
-            break
-    return weights
-
-
-def expected(wrong: int, total: int) -> float:
-    """The chance that the next one is wrong (the mean of the posterior with Jeffreys' prior)."""
-    return (wrong + 0.5) / (total + 1)
-
-
-def upper_bound(wrong: int, total: int, confidence: float = 0.95) -> float:
-    """The share of wrong ones that is exceeded with a chance of 1 - confidence at most (Clopper and Pearson, 1934)."""
-    from math import comb
-
-    low, high = wrong / total, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        fewer = sum(comb(total, k) * middle**k * (1 - middle) ** (total - k) for k in range(wrong + 1))
-        low, high = (middle, high) if fewer > 1 - confidence else (low, middle)
-    return high
-
-
-def _monotone(bins: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Doubts that never fall as scores rise."""
-    made: list[tuple[float, float]] = []
-    for score, chance in bins:
-        made.append((round(score, 4), round(max(chance, made[-1][1] if made else 0.0), 5)))
-    return made
-
-
-def _module(weights: Sequence[float], bins: Sequence[tuple[float, float]], chances: Sequence[float]) -> str:
-    rows = "".join(f"    ({score}, {chance}),\n" for score, chance in bins)
-    listed = ", ".join(map(str, weights))
-    return (
-        '"""Fitted by `python -m benchmarks.equivalence`; not written by hand."""\n\n'
-        "from __future__ import annotations\n\n"
-        f"WEIGHTS: tuple[float, ...] = ({listed})\n"
-        '"""Of the inputs that `llmos.trace.equivalence.vector_of` names, in its order."""\n\n'
-        f"BINS: tuple[tuple[float, float], ...] = (\n{rows})\n"
-        '"""Highest score of a bin, and the doubt of the readings in it; the last one takes all above."""\n\n'
-        f"UNCHANGED: float = {chances[0]}\n"
-        '"""The doubt of a reading in which only words differ that may come and go."""\n\n'
-        f"STRANGE: tuple[float, ...] = ({', '.join(map(str, chances[1:]))})\n"
-        '"""The doubt of a reading with a value unlike the known ones, by the telling words that stand."""\n'
-    )
+RIVAL: float = {rival}
+"""The doubt of such a reading where another program has the same telling words."""
+'''
 
 
 if __name__ == "__main__":

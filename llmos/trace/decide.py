@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from llmos.trace.align import Aligner
-from llmos.trace.equivalence import doubt
+from llmos.trace.equivalence import OPEN, RIVAL, doubt
 from llmos.trace.lex import normalise, template_tokens
 from llmos.trace.likeness import likely
 from llmos.trace.match import Match, Miss, World, match
@@ -20,8 +20,6 @@ DEFAULT_BOUNDS: Mapping[Effect, float] = {Effect.PURE: 0.01, Effect.READ: 0.01, 
 MAX_ASKED = 0.6
 """Readings more doubtful than this are not worth a question."""
 
-_OPEN_DOUBT = 0.009
-_RIVAL_DOUBT = 0.3
 _FINAL_RULES = frozenset({"rejected", "error"})
 _WHOLLY = 1_000_000
 """`agreed` of a trace that was refused before its words were looked at: it is the nearest there is."""
@@ -111,7 +109,7 @@ def decide(
     rival = _rival(goal, best, considered, world or World()) if best.open else None
     if rival is not None:
         reason = f"{rival.label} has the same words and another program, so the goal may mean either"
-        asked = replace(best, doubt=_RIVAL_DOUBT)
+        asked = replace(best, doubt=RIVAL)
         return Decision(choice=Choice.CONFIRM, reason=reason, match=asked, considered=ordered)
     found = replace(best, doubt=open_doubt(best))
     if found.doubt > bounds.get(best.trace.effect, 0.0):
@@ -149,7 +147,7 @@ def open_doubt(found: Match) -> float:
     if not found.open:
         return 0.0
     seen = min(len(found.trace.slot(name).examples) for name in found.open)
-    return _OPEN_DOUBT / float(3 ** max(0, seen - 1))
+    return OPEN / float(3 ** max(0, seen - 1))
 
 
 def _quoted(found: Match) -> str:

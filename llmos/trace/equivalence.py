@@ -1,4 +1,83 @@
+"""The doubt of a reading that is not proven: the chance that it is wrong, from its features.
+
+Readings are of three kinds. A logistic score ranks those of a kind; the doubt is what was wrong among readings of about
+the same score on open streams. `benchmarks/equivalence.py` fits weights and doubts.
+"""
+
 from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from enum import StrEnum
+
+from llmos.trace.equivalence_table import BINS, OPEN, RIVAL, WEIGHTS
 from llmos.trace.likeness import Features
+from llmos.trace.phrases import Oddity
+
+__all__ = ["INPUTS", "OPEN", "RIVAL", "ReadingKind", "doubt", "kind_of", "place_of", "vector_of"]
+
+INPUTS = (
+    *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/10"),
+    *("cosine", "lead", "gap/5", "critical", "small", "number", "wording", "delicate"),
+)
+"""What the weights are of, in this order; `delicate` counts what makes a reading a guess."""
+_MOST_LENGTH = 20
+
+
+class ReadingKind(StrEnum):
+    """What a reading rests on.
+
+    REWORDED: other wordings show its words, and every value is known. STRETCHED: its words are known, a value is not.
+    GUESSED: words or values that nothing speaks for, or fewer words than the known wording has.
+    """
+
+    REWORDED = "reworded"
+    STRETCHED = "stretched"
+    GUESSED = "guessed"
+
+
+_DOUBTFUL = frozenset({Oddity.LIST, Oddity.LONG, Oddity.STOP, Oddity.ARTICLE, Oddity.PUNCTUATION})
+
+
+def kind_of(features: Features) -> ReadingKind:
+    """Which kind of reading has these features."""
+    if _delicate(features):
+        return ReadingKind.GUESSED
+    return ReadingKind.STRETCHED if features.opens else ReadingKind.REWORDED
+
+
+def _delicate(features: Features) -> int:
+    return features.guessed + features.gone + features.turned + features.foreign + len(_DOUBTFUL & {*features.odd})
+
+
+def vector_of(features: Features) -> tuple[float, ...]:
+    """The inputs of the score, as `INPUTS` names them."""
+    return (
+        1.0,
+        features.licensed,
+        float(features.come),
+        float(features.kin),
+        1 / (1 + features.held),
+        math.log(features.wordings),
+        float(features.slots),
+        float(features.opens),
+        min(features.length, _MOST_LENGTH) / 10,
+        features.cosine,
+        features.lead,
+        features.gap / 5,
+        *(float(one in features.odd) for one in (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.WORDING)),
+        float(_delicate(features)),
+    )
+
+
+def place_of(features: Features, weights: Sequence[float], bins: Sequence[tuple[float, float]]) -> int:
+    """The number of the bin a reading falls into; scores above the last bin's belong to that."""
+    score = sum(weight * value for weight, value in zip(weights, vector_of(features), strict=True))
+    return min(bisect_left([highest for highest, _ in bins], round(score, 4)), len(bins) - 1)
+
+
 def doubt(features: Features) -> float:
-    return 0.5
+    """The chance that a reading with these features is wrong."""
+    kind = kind_of(features)
+    return BINS[kind][place_of(features, WEIGHTS[kind], BINS[kind])][1]
