@@ -190,9 +190,9 @@ class Model:
                     for name in sorted({one.source for one in here})
                 },
             }
-        for kind, chance in self.chances.items():
-            wrong = [not one.right for one in samples if one.kind == kind]
-            told["proven"][kind] = counted(wrong) | {"doubt": chance}
+        for name, chance in self.chances.items():
+            wrong = [not one.right for one in samples if one.kind == name]
+            told["proven"][name] = counted(wrong) | {"doubt": chance}
         return told
 
     def _bins(self, kind: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -111,11 +111,28 @@ def _induction(induction: Mapping[str, Any]) -> str:
 
 def _calibration(fitted: Mapping[str, Any]) -> str:
     """How often readings of each rank were wrong, and the doubt that ones like them get."""
-    rows = [["only words that may come and go", *_counted(fitted["unchanged"])]]
-    rows += [[f"rewrites, score up to {one['to_score']:g}", *_counted(one)] for one in fitted["bins"]]
-    rows += [[f"unlike values, {one['held']} words stand", *_counted(one)] for one in fitted["strange"]]
-    head = ["class", "readings", "wrong", "wrong %", "at most, 95 %", "doubt %"]
-    return "Readings that are not proven, by their class:\n\n" + _markdown(head, rows)
+    rows = [[name, *_counted(one)] for name, one in _classes(fitted)]
+    head = ["readings", "how many", "wrong", "wrong %", "at most, 95 %", "doubt %"]
+    weights = [
+        [name, *(f"{kind['weights'][place]:+.2f}" for kind in fitted["kinds"].values())]
+        for place, name in enumerate(fitted["inputs"])
+    ]
+    return (
+        "Readings that are not proven, and proven ones with a free phrase, by their class:\n\n"
+        + _markdown(head, rows)
+        + "\nWeights of the score; the higher the score, the more doubtful:\n\n"
+        + _markdown(["input", *fitted["kinds"]], weights)
+    )
+
+
+def _classes(fitted: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every class of readings with its counts and doubt."""
+    names = {"open": "proven, a phrase of known shape", "rival": "the same, beside a rival program"}
+    for kind, one in fitted["proven"].items():
+        yield names[kind], one
+    for kind, fit in fitted["kinds"].items():
+        for one in fit["bins"]:
+            yield f"{kind}, score up to {one['to_score']:g}", one
 
 
 def _counted(one: Mapping[str, Any]) -> list[str]:
@@ -156,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), tables(results, fitted)), encoding="utf-8")
     PLOT.parent.mkdir(parents=True, exist_ok=True)
     PLOT.write_text(frontier(dict(points(results))), encoding="utf-8")
-    told = [fitted["unchanged"], *fitted["bins"], *fitted["strange"]]
+    told = [one for _, one in _classes(fitted)]
     CURVE.write_text(curve([(one["doubt"], one["wrong"] / max(1, one["readings"]), one["upper95"]) for one in told]))
     return 0
 

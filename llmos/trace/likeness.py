@@ -1,7 +1,7 @@
 """How likely a goal means a trace whose wording or values it does not quite have: the nearest reading and its features.
 
-Two kinds of readings are tried. Where every value of a goal is delimited, seen before or known to a tool, the wording may
-differ by rewrites that other wordings show. Where a wording fits, values may be unlike those seen before. What speaks
+Two kinds of readings are tried. Where every value of a goal is delimited, seen before or known to a tool, the wording
+may differ by rewrites that other wordings show. Where a wording fits, values may be unlike those seen before. What speaks
 for and against a reading is counted; how doubtful that makes it is said in `equivalence`.
 """
 
@@ -30,11 +30,11 @@ class Features:
     """What speaks for and against a reading.
 
     `licensed`, `come`, `gone`, `guessed`, `turned` and `kin` say how its wording differs (`rewrites.Way`), `held` how many
-    telling words stand unchanged, `wordings` how many wordings the trace has, `slots` how many values were bound, `opens`
-    how many of these nothing closes off and nobody saw, `length` how many tokens those have and `odd` what is unlike
-    others in them, `foreign` how many values known to other traces are left over. `cosine` is how near the masked goal
-    and wording are, `lead` by how much nearer than those of the next program, `gap` by how much
-    this reading is nearer than the next one that would do something else.
+    telling words stand unchanged, `wordings` how many wordings the trace has, `slots` how many values were bound,
+    `opens` how many of these nothing closes off and nobody saw, `length` how many tokens those have and `odd` what is
+    unlike others in them, `foreign` how many values known to other traces are left over. `cosine` is how near the masked
+    goal and wording are, `lead` by how much nearer than those of the next program, `gap` by how much this reading is
+    nearer than the next one that would do something else.
     """
 
     licensed: float = 0.0
@@ -71,7 +71,7 @@ class Likely:
     def distance(self) -> float:
         """How far the goal is from what is known, roughly: readings are ranked by it."""
         it = self.features
-        price = it.licensed + 1.25 * (it.come + it.gone) + 3.0 * it.guessed + 0.5 * it.kin
+        price = it.licensed + 1.25 * it.come + 2.0 * it.gone + 3.0 * it.guessed + 0.5 * it.kin
         return price + it.opens + len(it.odd) + it.foreign - 2.0 * it.cosine
 
 
@@ -112,7 +112,7 @@ def _does_the_same(one: Match, other: Match) -> bool:
 
 
 def _reworded(goal: str, trace: Trace, library: Library, world: World) -> Iterator[Likely]:
-    """The nearest reading in which every value is delimited, seen or known, and rewrites lead to one of the wordings."""
+    """The nearest reading in which every value is delimited, seen or known, and rewrites lead to a wording."""
     tokens = without_final(tokenize(goal))
     aligner = Aligner(goal=goal, pattern=(), tokens=tokens, trace=trace, world=world)
     best: list[Likely] = []

@@ -33,7 +33,7 @@ _ASKING = frozenset(
 )
 _MARKS = frozenset(",.;:!?")
 MAX_PIECE = 4
-_OWN, _FOREIGN, _LOOSE, _GUESSED, _KIN = 1.0, 1.5, 1.25, 3.0, 0.5
+_OWN, _FOREIGN, _COME, _GONE, _GUESSED, _KIN = 1.0, 1.5, 1.25, 2.0, 3.0, 0.5
 """The prices of a rewrite by whose evidence it is, of a word that other wordings have or lack, and of a guess."""
 _MANY = 3
 _MAX_WORDINGS = 60
@@ -93,8 +93,8 @@ class Way(NamedTuple):
     """How one wording becomes another, the cheaper the better.
 
     `licensed` is the price of the licensed rewrites, `come` and `gone` how many words other wordings of the trace have
-    or lack as well, `guessed` how many are exchanged without any evidence, `turned` how many changes touch a word on which
-    the meaning turns, `kin` 1 if it begins at a wording of kin.
+    or lack as well, `guessed` how many are exchanged without any evidence, `turned` how many changes touch a word on
+    which the meaning turns, `kin` 1 if it begins at a wording of kin.
     """
 
     price: float = 0.0
@@ -111,9 +111,8 @@ class Way(NamedTuple):
         )
 
     def loosened(self, *, come: int = 0, gone: int = 0, turned: bool) -> Way:
-        return self._replace(
-            price=self.price + _LOOSE, come=self.come + come, gone=self.gone + gone, turned=self.turned + turned
-        )
+        price = self.price + _COME * come + _GONE * gone
+        return self._replace(price=price, come=self.come + come, gone=self.gone + gone, turned=self.turned + turned)
 
     def guess(self, words: int) -> Way:
         return self._replace(price=self.price + _GUESSED * words, guessed=self.guessed + words)
