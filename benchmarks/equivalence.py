@@ -127,9 +127,7 @@ async def _perturbed(streams: dict[str, tuple[Goal, ...]]) -> list[Sample]:
     return found
 
 
-async def _offered(
-    name: str, goal: Goal | None, product: Product, decision: Decision, text: str = ""
-) -> list[Sample]:
+async def _offered(name: str, goal: Goal | None, product: Product, decision: Decision, text: str = "") -> list[Sample]:
     """The reading of a goal that is not proven beyond doubt; without a `goal` every reading is wrong."""
     text = goal.text if goal is not None else text
     proven = decision.match if decision.match is not None and not decision.match.wording else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -29,6 +29,7 @@ from llmos.trace.match import Match
 from llmos.trace.program import Effect, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord
 
+_ENOUGH, _MOSTLY_NEW = 10, 0.5
 OUTPUT = "done"
 """What every tool gives: nothing that a later argument could be explained by."""
 _NOW = datetime(2000, 1, 1, 12, tzinfo=UTC)
@@ -56,11 +57,14 @@ async def booted(embedder: Embedder, *, vocabulary: bool = False, bound: float |
 
 @dataclass(kw_only=True)
 class Product:
-    """What a stream needs of a booted LLM OS: decide, follow, learn."""
+    """What a stream needs of a booted LLM OS: decide, follow, learn.
+
+    `known` counts the values that each parameter had so far.
+    """
 
     llmos: LLMOS
     vocabulary: bool = False
-    known: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    known: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     @property
     def now(self) -> datetime:
@@ -126,7 +130,7 @@ class Product:
             for call in goal.calls:
                 for name, value in call.args.items():
                     if isinstance(value, str):
-                        self.known[name].add(value)
+                        self.known[name][value] += 1
 
     def _recorded(self, number: int, call: Call, goal: Goal) -> StepRecord:
         if call.tool not in self.llmos.registry:
@@ -166,7 +170,16 @@ class Product:
         self.llmos.registry.register(tool_of(marked))
 
     def _values(self, parameter: str) -> Iterable[str] | None:
-        return self.known.get(parameter)
+        """What a tool lists for a parameter: the values it had, unless most of its values are new ones each time.
+
+        The share of values met once estimates the chance that the next one is new; what is mostly new (the titles of
+        songs) no tool could list. Source: Good 1953.
+        """
+        counts = self.known.get(parameter)
+        if counts is None:
+            return None
+        total, once = counts.total(), sum(count == 1 for count in counts.values())
+        return None if total >= _ENOUGH and once > _MOSTLY_NEW * total else counts.keys()
 
 
 def _schema_of(value: Any) -> dict[str, Any]:

@@ -106,9 +106,7 @@ class Way(NamedTuple):
     kin: int = 0
 
     def rewritten(self, price: float, *, turned: bool) -> Way:
-        return self._replace(
-            price=self.price + price, licensed=self.licensed + price, turned=self.turned + turned
-        )
+        return self._replace(price=self.price + price, licensed=self.licensed + price, turned=self.turned + turned)
 
     def loosened(self, *, come: int = 0, gone: int = 0, turned: bool) -> Way:
         price = self.price + _COME * come + _GONE * gone

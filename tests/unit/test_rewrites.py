@@ -75,7 +75,7 @@ def test_a_goal_that_says_less_than_the_wording_is_told_apart() -> None:
 
 
 def test_words_of_direction_never_come_or_go_loosely() -> None:
-    goals = ("turn off the {area} lights", "deactivate the {area} lights", "kill the {area} lights", "{area} lights out")
+    goals = ("turn off the {area} lights", "deactivate the {area} lights", "kill the {area} lights")
     found = way(book(goals), "turn the {area} lights")
     assert found is None or found.gone == 0
 
