@@ -1,4 +1,4 @@
-"""How likely a goal means a trace whose wording or values it does not quite have: the nearest reading and its features.
+"""How likely a goal means a trace whose wording or values it does not quite have: the nearest reading, its features.
 
 Two kinds of readings are tried. Where every value of a goal is delimited, seen before or known to a tool, the wording
 may differ by rewrites that other wordings show. Where a wording fits, values may be unlike those seen before. What speaks
@@ -29,12 +29,12 @@ _FAR = 5.0
 class Features:
     """What speaks for and against a reading.
 
-    `licensed`, `come`, `gone`, `guessed`, `turned` and `kin` say how its wording differs (`rewrites.Way`), `held` how many
-    telling words stand unchanged, `wordings` how many wordings the trace has, `slots` how many values were bound,
-    `opens` how many of these nothing closes off and nobody saw, `length` how many tokens those have and `odd` what is
-    unlike others in them, `foreign` how many values known to other traces are left over. `cosine` is how near the masked
-    goal and wording are, `lead` by how much nearer than those of the next program, `gap` by how much this reading is
-    nearer than the next one that would do something else.
+    `licensed`, `come`, `gone`, `guessed`, `turned` and `kin` say how its wording differs (`rewrites.Way`), `held` how
+    many telling words stand unchanged, `wordings` how many wordings the trace has, `slots` how many values were bound,
+    `opens` how many of these nothing closes off and nobody saw, `length` how many tokens those have, `odd` what is
+    unlike others in them, `foreign` how many values known to other traces are left over. `cosine` is how near the
+    masked goal and wording are, `lead` by how much nearer than those of the next program, `gap` by how much this
+    reading is nearer than the next one that would do something else.
     """
 
     licensed: float = 0.0
