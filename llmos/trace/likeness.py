@@ -1,8 +1,8 @@
 """How likely a goal means a trace whose wording or values it does not quite have: the nearest reading, its features.
 
 Two kinds of readings are tried. Where every value of a goal is delimited, seen before or known to a tool, the wording
-may differ by rewrites that other wordings show. Where a wording fits, values may be unlike those seen before. What speaks
-for and against a reading is counted; how doubtful that makes it is said in `equivalence`.
+may differ by rewrites that other wordings show. Where a wording fits, values may be unlike those seen before. What
+speaks for and against a reading is counted; how doubtful that makes it is said in `equivalence`.
 """
 
 from __future__ import annotations
