@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import Goal, load
+from benchmarks.goals import Goal, load, mostly_new
 from benchmarks.jobs import PERTURBED, WITH_VALUES, embedder
 from benchmarks.logistic import binned, counted, cross_scored, expected, weights_of
 from benchmarks.perturb import hard_negatives
@@ -85,7 +85,8 @@ def _collected_all(options: argparse.Namespace) -> list[Sample]:
             samples += asyncio.run(_perturbed({n: goals for n, goals in streams.items() if n in PERTURBED}))
             continue
         for seed in range(options.seeds):
-            samples += asyncio.run(_collected(name, in_order(streams[name], seed, options.limit)))
+            goals = in_order(streams[name], seed, options.limit)
+            samples += asyncio.run(_collected(name, goals, mostly_new(streams[name])))
     return samples
 
 
@@ -98,10 +99,10 @@ def _features(told: dict[str, Any] | None) -> Features | None:
     return None if told is None else Features(**told | {"odd": tuple(told["odd"])})
 
 
-async def _collected(name: str, goals: Sequence[Goal]) -> list[Sample]:
+async def _collected(name: str, goals: Sequence[Goal], unlisted: frozenset[str]) -> list[Sample]:
     """The readings offered along a stream in which only proven traces are followed and the rest is learned."""
     found: list[Sample] = []
-    async with booted(embedder(), vocabulary=name in WITH_VALUES) as product:
+    async with booted(embedder(), vocabulary=name in WITH_VALUES, unlisted=unlisted) as product:
         for goal in goals:
             decision = await product.decide(goal.text)
             found += await _offered(name, goal, product, decision)

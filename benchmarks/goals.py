@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +85,22 @@ class Data:
     streams: Mapping[str, tuple[Goal, ...]]
     pairs: Mapping[str, tuple[Pair, ...]]
     problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def mostly_new(goals: Iterable[Goal]) -> frozenset[str]:
+    """The parameters that no tool could list the values of: most of them (2 of 3) are new each time, as titles are.
+
+    The share of values met once estimates the chance that the next one is new. Source: Good 1953.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for goal in goals:
+        for call in goal.calls:
+            for name, value in call.args.items():
+                if isinstance(value, str):
+                    counts[name][value.casefold()] += 1
+    return frozenset(
+        name for name, seen in counts.items() if 3 * sum(count == 1 for count in seen.values()) > 2 * seen.total()
+    )
 
 
 def load(folder: Path) -> Data:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from benchmarks.baselines import BASELINES
 from benchmarks.encoder import RememberingEmbedder
-from benchmarks.goals import Data, Goal
+from benchmarks.goals import Data, Goal, mostly_new
 from benchmarks.induction import PER_SOURCE, InductionReport, run_induction
 from benchmarks.pairs import PairReport, Question, questions, run_pairs
 from benchmarks.perturb import hard_negatives
@@ -51,7 +51,7 @@ class Job:
         reports: StreamReports = {}
         for own in own_systems(self.name):
             if own.name in self.systems:
-                reports[own.name] = _kept(partial(run_product, own, goals, embedder()))
+                reports[own.name] = _kept(partial(run_product, own, goals, embedder(), mostly_new(self.goals)))
         others = [name for name in BASELINES if name in self.systems]
         if others:
             vectors = embedder().encode([goal.text for goal in goals])

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.goals import Data, DataError, load
+from benchmarks.goals import Data, DataError, load, mostly_new
 from benchmarks.induction import InductionReport, InductionTally
 from benchmarks.jobs import MADE, SYSTEMS, AnyJob, AnyReport, Job, jobs_of, own_systems, results_of
 from benchmarks.pairs import PairReport, PairTally
@@ -130,6 +130,9 @@ def conditions(options: argparse.Namespace, data: Data) -> dict[str, Any]:
         "problems": dict(data.problems),
         "own_systems": known,
         "values": "texts that slots of the same name had in earlier goals of the stream, listed by the tools",
+        "unlisted": {
+            name: sorted(mostly_new(goals)) for name, goals in data.streams.items() if own_systems(name)[0].vocabulary
+        },
         "tools": "one for each call of a procedure, effect read; write where a procedure has several calls",
         "hit_pct": "right replays among goals whose task and proc values came before",
         "wrong_pct": "wrong replays (task, proc value or argument) among all goals",

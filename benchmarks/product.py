@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,6 @@ from llmos.trace.match import Match
 from llmos.trace.program import Effect, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord
 
-_ENOUGH, _MOSTLY_NEW = 10, 0.5
 OUTPUT = "done"
 """What every tool gives: nothing that a later argument could be explained by."""
 _NOW = datetime(2000, 1, 1, 12, tzinfo=UTC)
@@ -37,10 +36,16 @@ _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", 
 
 
 @asynccontextmanager
-async def booted(embedder: Embedder, *, vocabulary: bool = False, bound: float | None = None) -> AsyncIterator[Product]:
+async def booted(
+    embedder: Embedder,
+    *,
+    vocabulary: bool = False,
+    unlisted: frozenset[str] = frozenset(),
+    bound: float | None = None,
+) -> AsyncIterator[Product]:
     """A product over an empty home; with `vocabulary` its tools list the values that slots of their names had.
 
-    `bound` sets how likely a replay may be wrong, whatever its effect; None leaves the product's defaults.
+    Those of `unlisted` parameters no tool lists. `bound` sets how likely a replay may be wrong, whatever its effect; None leaves the product's defaults.
     """
     with tempfile.TemporaryDirectory(prefix="llmos-bench-") as folder:
         root = Path(folder)
@@ -52,19 +57,20 @@ async def booted(embedder: Embedder, *, vocabulary: bool = False, bound: float |
         environ = {"PATH": os.environ.get("PATH", ""), "HOME": folder, "LANG": "C.UTF-8"}
         settings = load_settings(home=root / "home", workspace=root / "workspace", environ=environ, checkout=root)
         async with LLMOS(settings=settings, embedder=embedder, clock=lambda: _NOW) as llmos:
-            yield Product(llmos=llmos, vocabulary=vocabulary)
+            yield Product(llmos=llmos, vocabulary=vocabulary, unlisted=unlisted)
 
 
 @dataclass(kw_only=True)
 class Product:
     """What a stream needs of a booted LLM OS: decide, follow, learn.
 
-    `known` counts the values that each parameter had so far.
+    With `vocabulary` the tools list the values that parameters had so far, but for those that are `unlisted`.
     """
 
     llmos: LLMOS
     vocabulary: bool = False
-    known: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    unlisted: frozenset[str] = frozenset()
+    known: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def now(self) -> datetime:
@@ -130,7 +136,7 @@ class Product:
             for call in goal.calls:
                 for name, value in call.args.items():
                     if isinstance(value, str):
-                        self.known[name][value] += 1
+                        self.known[name].add(value)
 
     def _recorded(self, number: int, call: Call, goal: Goal) -> StepRecord:
         if call.tool not in self.llmos.registry:
@@ -170,16 +176,7 @@ class Product:
         self.llmos.registry.register(tool_of(marked))
 
     def _values(self, parameter: str) -> Iterable[str] | None:
-        """What a tool lists for a parameter: the values it had, unless most of its values are new ones each time.
-
-        The share of values met once estimates the chance that the next one is new; what is mostly new (the titles of
-        songs) no tool could list. Source: Good 1953.
-        """
-        counts = self.known.get(parameter)
-        if counts is None:
-            return None
-        total, once = counts.total(), sum(count == 1 for count in counts.values())
-        return None if total >= _ENOUGH and once > _MOSTLY_NEW * total else counts.keys()
+        return None if parameter in self.unlisted else self.known.get(parameter)
 
 
 def _schema_of(value: Any) -> dict[str, Any]:

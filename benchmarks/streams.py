@@ -82,13 +82,17 @@ def run_baseline(name: str, goals: Sequence[Goal], seed: int, vectors: NDArray[n
     return Report(tally=tally)
 
 
-def run_product(system: OwnSystem, goals: Sequence[Goal], embedder: RememberingEmbedder) -> Report:
-    """One stream through the product."""
-    return asyncio.run(_through_product(system, goals, embedder))
+def run_product(
+    system: OwnSystem, goals: Sequence[Goal], embedder: RememberingEmbedder, unlisted: frozenset[str] = frozenset()
+) -> Report:
+    """One stream through the product; no tool lists the values of `unlisted` parameters."""
+    return asyncio.run(_through_product(system, goals, embedder, unlisted))
 
 
-async def _through_product(system: OwnSystem, goals: Sequence[Goal], embedder: RememberingEmbedder) -> Report:
-    async with booted(embedder, vocabulary=system.vocabulary, bound=system.bound) as product:
+async def _through_product(
+    system: OwnSystem, goals: Sequence[Goal], embedder: RememberingEmbedder, unlisted: frozenset[str]
+) -> Report:
+    async with booted(embedder, vocabulary=system.vocabulary, unlisted=unlisted, bound=system.bound) as product:
         stream = Stream(product=product, embedder=embedder, confirm=system.confirm, distinct=len(goals))
         for goal in goals:
             await stream.step(goal)
