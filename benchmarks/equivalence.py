@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines = (json.dumps(asdict(sample), ensure_ascii=False) for sample in samples)
         options.samples.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return
+    samples = distinct(samples)
     model = Model.of(samples)
     TABLE.write_text(model.module(), encoding="utf-8")
     if options.json:
@@ -152,6 +153,20 @@ async def _is_right(goal: Goal, product: Product, read: Match) -> bool:
     return isinstance(made, tuple) and verdict(goal, made) == "right"
 
 
+def distinct(samples: Sequence[Sample]) -> list[Sample]:
+    """Each goal once for each kind, with the kind as it is told apart now: another order of a stream is no new goal.
+
+    Where a goal was read rightly in one order and wrongly in another, the wrong one stays.
+    """
+    kept: dict[tuple[str, str, str], Sample] = {}
+    for sample in samples:
+        kind = sample.kind if sample.features is None else str(kind_of(sample.features))
+        key = sample.source, kind, sample.goal
+        if key not in kept or kept[key].right:
+            kept[key] = replace(sample, kind=kind)
+    return list(kept.values())
+
+
 # --- the model ---------------------------------------------------------------------------------------
 
 
@@ -165,6 +180,7 @@ class Model:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Model:
+        """Fit `distinct` samples."""
         weights: dict[str, tuple[float, ...]] = {}
         bins: dict[str, list[tuple[float, float]]] = {}
         for kind in ReadingKind:

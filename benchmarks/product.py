@@ -45,7 +45,8 @@ async def booted(
 ) -> AsyncIterator[Product]:
     """A product over an empty home; with `vocabulary` its tools list the values that slots of their names had.
 
-    Those of `unlisted` parameters no tool lists. `bound` sets how likely a replay may be wrong, whatever its effect; None leaves the product's defaults.
+    Those of `unlisted` parameters no tool lists. `bound` sets how likely a replay may be wrong, whatever its effect;
+    None leaves the product's defaults.
     """
     with tempfile.TemporaryDirectory(prefix="llmos-bench-") as folder:
         root = Path(folder)

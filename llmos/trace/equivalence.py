@@ -37,7 +37,9 @@ class ReadingKind(StrEnum):
     GUESSED = "guessed"
 
 
-_DOUBTFUL = frozenset({Oddity.LIST, Oddity.LONG, Oddity.STOP, Oddity.ARTICLE, Oddity.PUNCTUATION})
+_DOUBTFUL = frozenset({Oddity.LIST, Oddity.LONG, Oddity.STOP, Oddity.ARTICLE, Oddity.PUNCTUATION, Oddity.NEGATION})
+_MIN_HELD = 3
+"""The telling words that must hold a template before a value may be unlike all others."""
 
 
 def kind_of(features: Features) -> ReadingKind:
@@ -48,7 +50,9 @@ def kind_of(features: Features) -> ReadingKind:
 
 
 def _delicate(features: Features) -> int:
-    return features.guessed + features.gone + features.turned + features.foreign + len(_DOUBTFUL & {*features.odd})
+    loose = bool(features.odd) and features.held < _MIN_HELD
+    odd = len(_DOUBTFUL & {*features.odd}) + loose
+    return features.guessed + features.gone + features.turned + features.foreign + odd
 
 
 def vector_of(features: Features) -> tuple[float, ...]:

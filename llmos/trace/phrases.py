@@ -112,6 +112,7 @@ class Oddity(StrEnum):
     PUNCTUATION = "punctuation"
     WORDING = "wording"
     LIST = "list"
+    NEGATION = "negation"
     CRITICAL = "critical"
     SMALL = "small"
     NUMBER = "number"
@@ -149,7 +150,8 @@ def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
     found: dict[Oddity, str] = {}
     new = marks_of(tokens) - shape.marks - _NEUTRAL
     kinds = {
-        Oddity.CRITICAL: new & CRITICAL,
+        Oddity.NEGATION: new & NEGATION,
+        Oddity.CRITICAL: new & CRITICAL - NEGATION,
         Oddity.SMALL: new & PLAIN,
         Oddity.NUMBER: new - FUNCTION,
     }
