@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from llmos.trace.lex import Kind, Place, Token, template_tokens
@@ -263,13 +264,13 @@ class Book:
     def cost(self, here: Words, there: Words) -> float | None:
         """What putting `there` for `here` costs by whose evidence it is; None: not licensed.
 
-        One pair of wordings is not enough, nor are those of other traces, where a word on which the meaning turns comes
-        or goes, or where the goal would say less than the wording.
+        One pair of wordings is not enough where a word on which the meaning turns comes or goes, or where the goal would
+        say less than the wording; and other traces may only show what stands for what, not what may come or go.
         """
         own = licences(self.trace.goals, self.prepositions).get((here, there), 0)
         foreign = self.library.foreign(self.trace, (here, there), prepositions=self.prepositions)
         delicate = turns(here, there) or not there
-        licensed = own >= _MANY if delicate else own > 0 or foreign > 1
+        licensed = own >= _MANY if delicate else own > 0 or (foreign > 1 and bool(here))
         if not licensed or self._parts(here, there):
             return None
         return _OWN if own else _FOREIGN
@@ -320,7 +321,7 @@ class Book:
                 price = self.cost(piece, put) if words[j : j + len(put)] == put else None
                 if price is not None:
                     yield p, len(put), here.rewritten(price, turned=turns(piece, put))
-        if j < len(words) and self._may_come(words[j]):
+        if j < len(words) and self._may_come(words, j):
             yield 0, 1, here.loosened(come=1, turned=words[j] in CRITICAL)
         if i < len(own) and self._may_go(own[i]):
             yield 1, 0, here.loosened(gone=1, turned=own[i] in CRITICAL)
@@ -328,9 +329,16 @@ class Book:
             if i + p <= len(own) and j + q <= len(words) and _may_guess(own[i : i + p], words[j : j + q]):
                 yield p, q, here.guess(1)
 
-    def _may_come(self, word: str) -> bool:
-        """Whether a word may be put that other wordings of the trace have."""
-        return _is_loose(word) and self.known[word] >= (_MANY if word in CRITICAL else 1)
+    @cached_property
+    def _neighbours(self) -> frozenset[tuple[str, str]]:
+        """The words that stand side by side in the trace's wordings; `` is the edge."""
+        return frozenset(pair for words in self.own for pair in pairwise(("", *words, "")))
+
+    def _may_come(self, words: Words, at: int) -> bool:
+        """Whether a word may be put that other wordings of the trace have, in the same company."""
+        word, before, after = words[at], words[at - 1] if at else "", words[at + 1] if at + 1 < len(words) else ""
+        company = {(before, word), (word, after)} <= self._neighbours
+        return company and _is_loose(word) and self.known[word] >= (_MANY if word in CRITICAL else 1)
 
     def _may_go(self, word: str) -> bool:
         """Whether a word may be left out that other wordings of the trace lack."""

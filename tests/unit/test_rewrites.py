@@ -67,6 +67,13 @@ def test_a_word_that_another_wording_has_may_come() -> None:
     assert (found.come, found.gone, found.guessed) == (1, 0, 0)
 
 
+def test_a_word_may_only_come_in_the_company_it_has_elsewhere() -> None:
+    """`every room` is known; `this room` is not, although `room` is."""
+    goals = ("turn off all lights", "turn off the lights in every room")
+    found = way(book(goals), "turn off all lights in this room")
+    assert found is None or found.guessed > 0
+
+
 def test_a_goal_that_says_less_than_the_wording_is_told_apart() -> None:
     goals = ("increase my timer by {minutes} minutes", "add {minutes} minutes to my timer")
     found = way(book(goals), "my timer {minutes} minutes")
