@@ -23,11 +23,11 @@ from benchmarks.perturb import hard_negatives
 from benchmarks.product import Product, booted
 from benchmarks.scoring import verdict
 from benchmarks.streams import in_order
-from llmos.trace.decide import Choice, Decision
+from llmos.trace.decide import Choice, Decision, readable
 from llmos.trace.equivalence import INPUTS, RIVAL, ReadingKind, kind_of, place_of, vector_of
 from llmos.trace.induce import NotATrace
 from llmos.trace.likeness import Features, likely
-from llmos.trace.match import Match, Miss
+from llmos.trace.match import Match
 
 SETS = (
     *("homeassistant", "hwu", "snips", "text2sql", "webarena", "androidworld", "visualwebarena"),
@@ -138,7 +138,7 @@ async def _offered(name: str, goal: Goal | None, product: Product, decision: Dec
             return []
         kind, features, read = ("rival" if proven.doubt == RIVAL else "open"), None, proven
     else:
-        may_be = [one.trace for one in decision.considered if isinstance(one.outcome, Miss)]
+        may_be = readable(decision.considered)
         cosines = {one.trace.id: one.cosine for one in decision.considered if one.cosine is not None}
         reading = likely(text, may_be, product.llmos.deciding.world, cosines)
         if reading is None:

@@ -20,7 +20,8 @@ DEFAULT_BOUNDS: Mapping[Effect, float] = {Effect.PURE: 0.01, Effect.READ: 0.01, 
 MAX_ASKED = 0.6
 """Readings more doubtful than this are not worth a question."""
 
-_FINAL_RULES = frozenset({"rejected", "error"})
+_FINAL_RULES = frozenset({"rejected", "error", "relation", "question", "ambiguous"})
+"""What no other reading of the goal may get round."""
 _WHOLLY = 1_000_000
 """`agreed` of a trace that was refused before its words were looked at: it is the nearest there is."""
 
@@ -122,11 +123,7 @@ def decide(
 def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bounds: Mapping[Effect, float]) -> Decision:
     """What to do with a goal that no trace is proven for."""
     nearest = _nearest(considered)
-    may_be = [
-        one.trace
-        for one in considered
-        if isinstance(one.outcome, Miss) and one.outcome.rule not in _FINAL_RULES and one.trace.status is Status.TRUSTED
-    ]
+    may_be = readable(considered)
     cosines = {one.trace.id: one.cosine for one in considered if one.cosine is not None}
     reading = likely(goal, may_be, world, cosines)
     if reading is None:
@@ -140,6 +137,15 @@ def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bound
         reason = f"{label} may be meant ({chance}); {nearest}"
         return Decision(choice=Choice.CONFIRM, reason=reason, match=found, considered=considered)
     return Decision(choice=Choice.LEARN, reason=nearest, considered=considered)
+
+
+def readable(considered: Sequence[Considered]) -> list[Trace]:
+    """The trusted traces that a goal may mean in another reading than the gate's."""
+    return [
+        one.trace
+        for one in considered
+        if isinstance(one.outcome, Miss) and one.outcome.rule not in _FINAL_RULES and one.trace.status is Status.TRUSTED
+    ]
 
 
 def open_doubt(found: Match) -> float:

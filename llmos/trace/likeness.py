@@ -15,10 +15,10 @@ from typing import Any
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
 from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
-from llmos.trace.match import Match
+from llmos.trace.match import Match, same_file
 from llmos.trace.phrases import is_anchor, oddities
 from llmos.trace.program import Slot, SlotType, Trace
-from llmos.trace.rewrites import Library, Words, is_slot, plain_words, telling_words, wordings
+from llmos.trace.rewrites import FREE, Library, Words, is_slot, plain_words, telling_words, wordings
 
 _MAX_PRICE = 6.0
 _MIN_HELD = 2
@@ -89,6 +89,7 @@ def likely(
         for trace in traces
         if not (asks(goal) and trace.effect.changes_world)
         for reading in (*_reworded(goal, trace, library, world), *_stretched(goal, trace, world))
+        if same_file(trace, reading.found.bindings, template_tokens(reading.found.template)) is None
     ]
     if not found:
         return None
@@ -203,40 +204,59 @@ class _Lenient(Aligner):
         return len(tokens), set(map(str, odd))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Loose(_Lenient):
+    """Passes over words that may come and go, too; `pattern` has none of them."""
+
+    def past_noise(self, j: int) -> int:
+        while j < len(self.tokens) and _is_free(self.tokens[j]):
+            j += 1
+        return j
+
+
+def _is_free(token: Token) -> bool:
+    return token.noise or (token.kind is Kind.WORD and token.key in FREE)
+
+
 def _stretched(goal: str, trace: Trace, world: World) -> Iterator[Likely]:
-    """Readings by one of the wordings as it is, with values unlike the known ones."""
+    """Readings by one of the wordings, but for words that may come and go, with values unlike the known ones."""
     read = tokenize(goal)
     tokens = without_final(read)
     for template in trace.goals:
-        aligner = _Lenient(
-            goal=goal,
-            pattern=template_tokens(template),
-            tokens=tokens,
-            trace=trace,
-            world=world,
-            finals=read[len(tokens) :],
-        )
-        bindings = _only(aligner)
-        if bindings is None:
-            continue
-        defaults = {slot.name: slot.default for slot in trace.slots if slot.default is not None}
-        held = sum(isinstance(part, Token) and is_anchor(part) for part in aligner.pattern)
-        found = Match(
-            trace=trace, template=template, bindings=defaults | bindings, anchors=held, wording=template, doubt=1.0
-        )
-        yield Likely(found=found, features=_stretch(aligner, bindings, held))
+        pattern = template_tokens(template)
+        plain = [part for part in pattern if not (isinstance(part, Token) and _is_free(part))]
+        finals = read[len(tokens) :]
+        strict = _Lenient(goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world, finals=finals)
+        loose = _Loose(goal=goal, pattern=plain, tokens=tokens, trace=trace, world=world, finals=finals)
+        for aligner in (strict, loose):
+            bindings = _only(aligner)
+            if bindings is not None:
+                yield _stretch(aligner, template, bindings)
+                break
 
 
-def _stretch(aligner: _Lenient, bindings: Bindings, held: int) -> Features:
+def _stretch(aligner: _Lenient, template: str, bindings: Bindings) -> Likely:
+    trace = aligner.trace
     values = [aligner.strangeness(name, value) for name, value in bindings.items()]
-    return Features(
-        held=held,
-        wordings=len(aligner.trace.goals),
+    features = Features(
+        held=sum(isinstance(part, Token) and is_anchor(part) for part in aligner.pattern),
+        wordings=len(trace.goals),
+        come=int(isinstance(aligner, _Loose)),
         slots=len(bindings),
         opens=sum(length > 0 for length, _ in values),
         length=sum(length for length, _ in values),
         odd=tuple(sorted({one for _, odd in values for one in odd})),
     )
+    defaults = {slot.name: slot.default for slot in trace.slots if slot.default is not None}
+    found = Match(
+        trace=trace,
+        template=template,
+        bindings=defaults | bindings,
+        anchors=features.held,
+        wording=template,
+        doubt=1.0,
+    )
+    return Likely(found=found, features=features)
 
 
 def _only(aligner: Aligner) -> Bindings | None:

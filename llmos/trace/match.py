@@ -18,7 +18,7 @@ from llmos.trace.lex import Kind, Place, Token, asks, is_noise, template_tokens,
 from llmos.trace.phrases import DIRECTION, NEGATION, QUANTIFIER
 from llmos.trace.program import Slot, SlotType, Trace
 
-__all__ = ["Match", "Miss", "World", "match"]
+__all__ = ["Match", "Miss", "World", "match", "same_file"]
 
 _MAX_ALIGNMENTS = 2
 _MAX_COMPARED = 60_000
@@ -106,7 +106,7 @@ def _match_template(goal: str, trace: Trace, template: str, world: World) -> Mat
     if len(alignments) > 1:
         return _miss(trace, template, "ambiguous", [], "the goal can be read in two ways", agreed=anchors)
     bindings = {slot.name: slot.default for slot in trace.slots if slot.default is not None} | alignments[0]
-    refusal = _relation_refusal(trace, bindings, pattern)
+    refusal = same_file(trace, bindings, pattern)
     if refusal is not None:
         return _miss(trace, template, "relation", refusal[1], refusal[0], agreed=anchors)
     if asks(goal) and not template.endswith("?") and trace.effect.changes_world:
@@ -126,10 +126,10 @@ def _miss(trace: Trace, template: str, rule: str, words: Sequence[str], message:
     return Miss(trace=trace, template=template, rule=rule, words=tuple(words), message=message, agreed=agreed)
 
 
-def _relation_refusal(
+def same_file(
     trace: Trace, bindings: Mapping[str, Any], pattern: Sequence[Token | Place]
 ) -> tuple[str, list[str]] | None:
-    """Paths that were different when the trace was made, in slots or in words, must be different now."""
+    """What would be one file now that was two when the trace was made, in slots or in words; None: nothing."""
     fixed = [part.value for part in pattern if isinstance(part, Token) and part.kind is Kind.PATH]
     seen = {_plain_path(path): f"the {path} of the steps" for path in fixed}
     for slot in trace.slots:

@@ -264,8 +264,8 @@ class Book:
     def cost(self, here: Words, there: Words) -> float | None:
         """What putting `there` for `here` costs by whose evidence it is; None: not licensed.
 
-        One pair of wordings is not enough where a word on which the meaning turns comes or goes, or where the goal would
-        say less than the wording; and other traces may only show what stands for what, not what may come or go.
+        One pair of wordings is not enough where a word on which the meaning turns comes or goes, or where the goal
+        would say less than the wording; and other traces may only show what stands for what, not what may come or go.
         """
         own = licences(self.trace.goals, self.prepositions).get((here, there), 0)
         foreign = self.library.foreign(self.trace, (here, there), prepositions=self.prepositions)

@@ -134,6 +134,24 @@ def test_another_program_with_the_same_words_makes_a_free_phrase_doubtful() -> N
     assert decided(goal, rival, by_floor).choice is Choice.CONFIRM
 
 
+def test_words_that_come_and_go_do_not_part_a_goal_with_an_unlike_value_from_a_wording() -> None:
+    one = trace("best", "What is the best-selling product sold in {period} by our shop", examples={"period": ("2023",)})
+    reading = likely("What are the best-selling product sold in April of 2022 by our shop", [one], World())
+    assert reading is not None
+    assert reading.found.bindings == {"period": "April of 2022"}
+    assert (reading.features.come, reading.features.opens) == (1, 1)
+
+
+def test_what_was_two_files_is_not_read_as_one_in_other_words() -> None:
+    slots = tuple(Slot(name=name, type=SlotType.PATH, suffix=".csv") for name in ("source", "target"))
+    step = Step(id="s", tool="copy", args={slot.name: SlotRef(name=slot.name) for slot in slots})
+    goals = ("Copy {source} to {target}", "Duplicate {source} to {target}", "Duplicate {source} over to {target} now")
+    one = Trace(id="copy", goals=goals, slots=slots, steps=(step,), status=Status.TRUSTED)
+    assert likely("Duplicate a.csv to b.csv now", [one], World()) is not None
+    assert likely("Duplicate a.csv to ./a.csv now", [one], World()) is None
+    assert decided("Copy a.csv to a.csv", one).choice is Choice.LEARN
+
+
 def test_a_question_never_acts() -> None:
     writes = trace("on", *ON.goals, effect=Effect.WRITE, examples={"area": ("Kitchen",)})
     assert likely("is the light on in the kitchen lights?", [writes], HOME) is None
