@@ -50,8 +50,8 @@ def kind_of(features: Features) -> ReadingKind:
 
 
 def _delicate(features: Features) -> int:
-    loose = bool(features.odd) and features.held < _MIN_HELD
-    odd = len(_DOUBTFUL & {*features.odd}) + loose
+    loose = features.opens and (features.come or (features.odd and features.held < _MIN_HELD))
+    odd = len(_DOUBTFUL & {*features.odd}) + bool(loose)
     return features.guessed + features.gone + features.turned + features.foreign + odd
 
 

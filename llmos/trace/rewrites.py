@@ -84,7 +84,8 @@ def licences(goals: tuple[str, ...], prepositions: bool) -> Mapping[tuple[Words,
     for position, one in enumerate(known):
         for other in known[position + 1 :]:
             here, there = difference(one, other)
-            if max(len(here), len(there)) <= MAX_PIECE and len(one) > len(here) and len(other) > len(there):
+            short = max(len(here), len(there)) <= MAX_PIECE and len(one) > len(here) and len(other) > len(there)
+            if short and _may_license(here, there):
                 found[here, there] = found.get((here, there), 0) + 1
                 found[there, here] = found[here, there]
     return found
@@ -115,6 +116,13 @@ class Way(NamedTuple):
 
     def guess(self, words: int) -> Way:
         return self._replace(price=self.price + _GUESSED * words, guessed=self.guessed + words)
+
+
+def _may_license(here: Words, there: Words) -> bool:
+    """Whether a difference of wordings is one of words alone: the same slots on both sides, and no number in a word."""
+    slots = [sorted(word for word in piece if is_slot(word)) for piece in (here, there)]
+    digits = any(char.isdigit() for word in here + there if not is_slot(word) for char in word)
+    return slots[0] == slots[1] and not digits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,11 @@ def test_the_wordings_of_a_trace_license_what_they_differ_in() -> None:
     assert (("lights", "<area>"), ("<area>", "lights")) in found
 
 
+def test_numbers_and_slots_are_no_words_that_stand_for_each_other() -> None:
+    assert not licences(("delete the event at 9h", "delete the event at midnight"), False)
+    assert not licences(("delete the event at {hour} today", "delete the event at noon today"), False)
+
+
 def test_a_licence_carries_over_to_another_wording_of_the_trace() -> None:
     assert way(book(LIGHTS_ON), "switch on the {area} lights") == Way(price=1.0, licensed=1.0)
 
