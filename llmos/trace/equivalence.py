@@ -37,7 +37,7 @@ class ReadingKind(StrEnum):
     GUESSED = "guessed"
 
 
-_DOUBTFUL = frozenset({Oddity.LIST, Oddity.LONG, Oddity.STOP, Oddity.ARTICLE, Oddity.PUNCTUATION, Oddity.NEGATION})
+_DOUBTFUL = frozenset(Oddity) - {Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.WORDING}
 _MIN_HELD = 3
 """The telling words that must hold a template before a value may be unlike all others."""
 

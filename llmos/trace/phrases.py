@@ -112,6 +112,7 @@ class Oddity(StrEnum):
     PUNCTUATION = "punctuation"
     WORDING = "wording"
     LIST = "list"
+    CLAUSE = "clause"
     NEGATION = "negation"
     CRITICAL = "critical"
     SMALL = "small"
@@ -150,10 +151,11 @@ def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
     found: dict[Oddity, str] = {}
     new = marks_of(tokens) - shape.marks - _NEUTRAL
     kinds = {
+        Oddity.CLAUSE: new & {"."},
         Oddity.NEGATION: new & NEGATION,
         Oddity.CRITICAL: new & CRITICAL - NEGATION,
         Oddity.SMALL: new & PLAIN,
-        Oddity.NUMBER: new - FUNCTION,
+        Oddity.NUMBER: new - FUNCTION - {"."},
     }
     for kind, marks in kinds.items():
         if marks:
