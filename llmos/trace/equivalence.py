@@ -19,7 +19,7 @@ __all__ = ["INPUTS", "OPEN", "RIVAL", "ReadingKind", "doubt", "kind_of", "place_
 
 INPUTS = (
     *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/10"),
-    *("cosine", "lead", "gap/5", "critical", "small", "number", "wording", "delicate"),
+    *("cosine", "lead", "gap/5", "critical", "small", "number", "delicate"),
 )
 """What the weights are of, in this order; `delicate` counts what makes a reading a guess."""
 _MOST_LENGTH = 20
@@ -37,7 +37,8 @@ class ReadingKind(StrEnum):
     GUESSED = "guessed"
 
 
-_DOUBTFUL = frozenset(Oddity) - {Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.WORDING}
+_HARMLESS = (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER)
+"""What values may have that none had before; anything else may be more than a value."""
 _MIN_HELD = 3
 """The telling words that must hold a template before a value may be unlike all others."""
 
@@ -51,7 +52,7 @@ def kind_of(features: Features) -> ReadingKind:
 
 def _delicate(features: Features) -> int:
     loose = features.opens and (features.come or (features.odd and features.held < _MIN_HELD))
-    odd = len(_DOUBTFUL & {*features.odd}) + bool(loose)
+    odd = sum(one not in _HARMLESS for one in features.odd) + bool(loose)
     return features.guessed + features.gone + features.turned + features.foreign + odd
 
 
@@ -70,7 +71,7 @@ def vector_of(features: Features) -> tuple[float, ...]:
         features.cosine,
         features.lead,
         features.gap / 5,
-        *(float(one in features.odd) for one in (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.WORDING)),
+        *(float(one in features.odd) for one in _HARMLESS),
         float(_delicate(features)),
     )
 
