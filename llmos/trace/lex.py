@@ -134,7 +134,7 @@ def tokenize(goal: str) -> list[Token]:
     return list(_tokens(goal))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _tokens(goal: str) -> tuple[Token, ...]:
     goal = unicodedata.normalize("NFC", goal)
     return tuple(_with_noise(goal, _merge_expressions(goal, list(_read(goal)))))
@@ -337,6 +337,11 @@ def escape_template(text: str) -> str:
 
 def template_tokens(template: str) -> list[Token | Place]:
     """A template as significant tokens and places."""
+    return list(_template_tokens(template))
+
+
+@lru_cache(maxsize=4096)
+def _template_tokens(template: str) -> tuple[Token | Place, ...]:
     tokens: list[Token | Place] = []
     parts = template_parts(template)
     for index, part in enumerate(parts):
@@ -349,7 +354,7 @@ def template_tokens(template: str) -> list[Token | Place]:
             tokens += [t for t in tokenize(text) if t.text != _EDGE]
     while tokens and isinstance(tokens[-1], Token) and tokens[-1].kind is Kind.PUNCT and tokens[-1].text in _FINAL:
         tokens.pop()
-    return [token for token in tokens if isinstance(token, Place) or not is_noise(token)]
+    return tuple(token for token in tokens if isinstance(token, Place) or not is_noise(token))
 
 
 def template_skeleton(template: str, slots: Sequence[Slot]) -> str:

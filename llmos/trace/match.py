@@ -22,6 +22,7 @@ __all__ = ["Match", "Miss", "World", "match", "same_file"]
 
 _MAX_ALIGNMENTS = 2
 _MAX_COMPARED = 60_000
+_SLOT_TYPES = frozenset(map(str, SlotType))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,8 +200,7 @@ def _place_key(place: Place, trace: Trace) -> str:
 
 
 def _goal_key(token: Token) -> str:
-    slot_types = {str(member) for member in SlotType}
-    return f"<{token.kind}>" if token.kind.is_literal and str(token.kind) in slot_types else token.key
+    return f"<{token.kind}>" if token.kind.is_literal and str(token.kind) in _SLOT_TYPES else token.key
 
 
 def _shown(part: Token | Place) -> str:
