@@ -104,11 +104,12 @@ def marks_of(tokens: Sequence[Token]) -> set[str]:
 
 
 def strange(
-    examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool
+    examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool, checked: bool = False
 ) -> str | None:
     """Why a phrase is unlike the values seen so far; None if it may be one of them.
 
-    `anchors` are the literal words of the template, `article` says that one stands before the slot there.
+    `anchors` are the literal words of the template, `article` says that one stands before the slot there. What a
+    look-up will have `checked` before anything is done may hold other words and numbers.
     """
     shape = shape_of(examples)
     first, last = tokens[0], tokens[-1]
@@ -123,6 +124,8 @@ def strange(
     repeated = next((token.text for token in tokens if token.key in anchors), None)
     if repeated is not None:
         return f"{repeated!r} belongs to the wording"
+    if checked:
+        return None
     if (not shape.prose or 0 not in shape.commas) and _commas(tokens) not in shape.commas:
         return "it lists more or fewer things than before"
     if shape.prose:
