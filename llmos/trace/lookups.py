@@ -151,8 +151,8 @@ def place_of(value: str, evidence: Evidence, at: int) -> Place | None:
     return place
 
 
-def field_of(value: str | float, param: str, found: Sequence[OutputLeaf], evidence: Evidence) -> OutputLeaf | None:
-    """The field of one entry that an argument was taken from: no other entry has the same there.
+def field_of(value: str | float, param: str, found: Sequence[OutputLeaf]) -> OutputLeaf | None:
+    """The field of one entry that an argument was taken from: no other entry has the same.
 
     What may be chance (a setting, a small number), or stands in several places, must be an identifier that is called
     as the argument is.
@@ -161,14 +161,8 @@ def field_of(value: str | float, param: str, found: Sequence[OutputLeaf], eviden
     chosen = alike if len(found) > 1 or not _is_sure(value) else found
     if len(chosen) != 1:
         return None
-    step, path, number, keys = (chosen[0].step, *_parts(chosen[0].path))
-    if number is None or not keys:
-        return None
-    entries = value_at(evidence.steps[step].output, path)
-    try:
-        return chosen[0] if [value_at(entry, keys) for entry in entries].count(value) == 1 else None
-    except UnboundError:
-        return None
+    _, number, keys = _parts(chosen[0].path)
+    return chosen[0] if number is not None and keys else None
 
 
 def in_entry(leaf: OutputLeaf, place: Place) -> tuple[str, ...] | None:

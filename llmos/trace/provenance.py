@@ -176,7 +176,7 @@ class Explainer:
 
     def _of_entry(self, value: str | float, outputs: list[OutputLeaf], at: int, param: str) -> Expr | None:
         """A field of the entry that a look-up lists under the one name of it that the goal says."""
-        leaf = field_of(value, param, outputs, self.evidence) if outputs else None
+        leaf = field_of(value, param, outputs) if outputs else None
         if leaf is None:
             return None
         named = [(i, t.value) for i, t in self._literals() if t.kind in _NAMES and i not in self.unlisted]
