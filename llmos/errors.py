@@ -19,7 +19,8 @@ LLMOSError                      exit code
 ├── PluginError                 -   one plugin could not be loaded (reported, the others load)
 │   └── DuplicateToolError
 ├── DivergenceError             1   a replay met another world than the recorded one
-│   └── StaleTraceError             the tools changed since the trace was made
+│   ├── StaleTraceError             the tools changed since the trace was made
+│   └── UnknownValueError           the goal names what the trace's own look-up does not list
 └── WatchdogError               1   a process was stopped for its time or for repeating itself
 
 A message says what, which one, and what to do; it is the sentence the user reads.
@@ -49,6 +50,7 @@ __all__ = [
     "ToolError",
     "ToolNotFoundError",
     "TraceFormatError",
+    "UnknownValueError",
     "UsageError",
     "WatchdogError",
 ]
@@ -180,6 +182,10 @@ class DivergenceError(LLMOSError):
 
 class StaleTraceError(DivergenceError):
     """The tools a trace was made with are gone or have changed; it is quarantined, not followed."""
+
+
+class UnknownValueError(DivergenceError):
+    """The goal names what the trace's own look-up does not list; that is no failure of the trace."""
 
 
 class WatchdogError(LLMOSError):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmos.errors import DivergenceError, StaleTraceError
+from llmos.errors import DivergenceError, StaleTraceError, UnknownValueError
 from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
@@ -39,6 +39,7 @@ class Following:
 
         Raises:
             StaleTraceError: a tool is gone or has changed; the trace is quarantined.
+            UnknownValueError: the goal names what the trace's look-up does not list; the trace did nothing wrong.
             DivergenceError: the world is not as recorded; counted against the trace.
         """
         trace = found.trace
@@ -51,6 +52,8 @@ class Following:
             replayed = await follower.run()
         except StaleTraceError as error:
             await self.feedback.set_aside(trace, str(error))
+            raise
+        except UnknownValueError:
             raise
         except DivergenceError as error:
             await self.feedback.diverged(trace, run.run.id, str(error))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.interfaces.render import data, moment, money, one_line, plain
 
 if TYPE_CHECKING:
-    from llmos.trace.program import Node, Step, Trace
+    from llmos.trace.program import Listed, Node, Step, Trace
     from llmos.trace.values import Expr, Ref
 
 
@@ -45,9 +45,16 @@ def _slot(slot: Any) -> str:
     notes += [f"ends in {slot.suffix}"] if slot.suffix is not None else []
     notes += ["plain values only"] if slot.inline else []
     notes += ["one or several"] if slot.many else []
+    notes += [_looked_up(slot.listed)] if slot.listed is not None else []
     default = getattr(slot, "default", None)
     notes += [f"default {default!r}"] if default is not None else []
     return f"{slot.name}: {', '.join(notes)}"
+
+
+def _looked_up(listed: Listed) -> str:
+    by = f" by {'.'.join(map(str, listed.by))}" if listed.by else ""
+    like = f" with {', '.join(f'{key} {value!r}' for key, value in listed.like)}" if listed.like else ""
+    return f"looked up in {_origin_of(listed.source)}{by}{like}"
 
 
 def _node(number: str, node: Node) -> list[str]:

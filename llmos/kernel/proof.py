@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from llmos.errors import LLMOSError, NotPermittedError
 from llmos.kernel.bus import EventBus
-from llmos.kernel.replay import Follower, as_answer
+from llmos.kernel.replay import Follower, Replay, as_answer
 from llmos.kernel.scratch import Scratch, Snapshot
 from llmos.kernel.stage import Place, Stage, is_mcp, recorded_output
 from llmos.kernel.tree import Change
@@ -201,7 +201,7 @@ class _Trial:
 
     async def _varied(self, own: Outcome) -> Proof:
         """Other names where everything else must be the same; then, if anything is changed, other values too."""
-        varied = variations(self.trace, self.bindings, self.snapshot)
+        varied = variations(self.trace, self.bindings, self.snapshot, own.outputs)
         names = [one for one in varied if one.names]
         values = [one for one in varied if not one.names] if own.changes else []
         culprits, why, doubt = await self._culprits(own, names, values)
@@ -281,9 +281,10 @@ class _Trial:
             env=await prover.env(self.trace),
             secret=prover.secret,
         )
-        answer = stopped = ""
+        stopped = ""
+        done = Replay(outputs={}, records=(), answer="")
         try:
-            answer = (await follower.run()).answer
+            done = await follower.run()
         except NotPermittedError as error:
             stage.unknown = stage.unknown or str(error)
         except LLMOSError as error:
@@ -291,7 +292,8 @@ class _Trial:
         changes = await asyncio.to_thread(scratch.changes, self.snapshot.workspace)
         return Outcome(
             changes=changes,
-            answer=answer,
+            answer=done.answer,
+            outputs=done.outputs,
             records=tuple(follower.records),
             stopped=stopped,
             unknown=stage.unknown,

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError
+from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, UnknownValueError
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
-from llmos.plugins.registry import ToolRegistry, ToolResult, validate
+from llmos.plugins.registry import ToolRegistry, ToolResult, validate, validate_values
 from llmos.plugins.tool import Tool, ToolContext
 from llmos.trace.conditions import all_hold, phrase
+from llmos.trace.lookups import UnlistedError, looked_up, steps_before
 from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
 from llmos.trace.run import StepRecord
 from llmos.trace.transforms import table
@@ -23,6 +24,7 @@ from llmos.trace.values import (
     IndexRef,
     ItemRef,
     OutputRef,
+    Ref,
     Scope,
     SecretRef,
     SlotRef,
@@ -48,7 +50,8 @@ class Follower:
     """Replays one trace with one set of bindings.
 
     `env` holds the values `env.*` may refer to, `secret` looks one up by name. `records` and `effects_done`
-    tell, also after a failure, which calls were made and how many of them may have changed the world.
+    tell, also after a failure, which calls were made and how many of them may have changed the world. `spelled` are the
+    bindings as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both.
     """
 
     trace: Trace
@@ -61,6 +64,8 @@ class Follower:
     records: list[StepRecord] = field(default_factory=list)
     effects_done: int = 0
     iterations: int = 0
+    spelled: dict[str, Any] = field(default_factory=dict)
+    entries: dict[str, Any] = field(default_factory=dict)
 
     async def run(self) -> Replay:
         """Preflight, then every step in order, then the answer.
@@ -68,8 +73,10 @@ class Follower:
         Raises:
             StaleTraceError: a tool is gone or has changed (nothing was called).
             DivergenceError: a step met another world than the recorded one; names step, expected and actual.
+            UnknownValueError: a look-up of the trace does not list a value of the goal (nothing was changed).
             NotPermittedError, InputError: the call may not, or can't, be made with these bindings.
         """
+        self.spelled, self.entries = dict(self.bindings), {}
         self.preflight()
         outputs: dict[str, Any] = {}
         self.iterations = 0
@@ -82,6 +89,7 @@ class Follower:
         self.iterations = 0
         for step in self.trace.calls:
             self._tool(step)
+        self._check_lookups()
         for node in self.trace.nodes:
             for expr in node.exprs:
                 for ref in references(expr):
@@ -93,16 +101,33 @@ class Follower:
         """Check arguments and lists that are known already, for each entry of a list that is."""
         for node in nodes:
             if isinstance(node, Step):
-                refs = [ref for expr in node.args.values() for ref in references(expr)]
-                for ref in (one for one in refs if self._is_known((one,), scope)):
-                    self._evaluated(node, ref, scope)
-                if self._is_known(node.args.values(), scope):
-                    validate(self._tool(node), self._arguments(node, scope))
+                self._foresee_call(node, scope)
             elif self._is_known(node.exprs, scope, node.id) and not _asks_for_files(node):
                 for inner in self._iterations(node, scope):
                     self._foresee(node.steps, inner)
             else:
                 self._foresee(node.steps, scope)
+
+    def _foresee_call(self, step: Step, scope: Scope) -> None:
+        """Check the arguments of one call as far as they are known: what the goal gives by itself, then all of them."""
+        refs = [ref for expr in step.args.values() for ref in references(expr)]
+        for ref in (one for one in refs if self._is_known((one,), scope)):
+            self._evaluated(step, ref, scope)
+        given = {name: expr for name, expr in step.args.items() if any(map(_is_given, references(expr)))}
+        known = {name: expr for name, expr in given.items() if self._is_known((expr,), scope)}
+        tool = self._tool(step)
+        validate_values(tool, {name: self._evaluated(step, expr, scope) for name, expr in known.items()})
+        if self._is_known(step.args.values(), scope):
+            validate(tool, self._arguments(step, scope))
+
+    def _check_lookups(self) -> None:
+        """What comes before a value was looked up must not change anything, whatever the trace says of it."""
+        for listed in (slot.listed for slot in self.trace.slots if slot.listed is not None):
+            for step in steps_before(self.trace, listed):
+                effect = self._tool(step).effect
+                if effect.changes_world:
+                    message = f"the tool {step.tool!r} may change something ({effect}) before a value is looked up"
+                    raise self._diverged(step, self._scope({}), message, expected="read", actual=str(effect))
 
     def _tool(self, step: Step) -> Tool:
         if step.tool not in self.registry:
@@ -119,20 +144,26 @@ class Follower:
             )
         return tool
 
-    @staticmethod
-    def _is_known(exprs: Iterable[Expr], scope: Scope, own: str = "") -> bool:
-        """Whether neither an output of this run is needed nor the entry of a loop that is not under way (but `own`)."""
+    def _is_known(self, exprs: Iterable[Expr], scope: Scope, own: str = "") -> bool:
+        """Whether neither an output of this run is needed nor the entry of a loop that is not under way (but `own`).
+
+        A value that is still to be looked up is not known.
+        """
         loops = {own, *scope.items}
+        sought = {slot.name for slot in self.trace.slots if slot.listed is not None} - self.entries.keys()
         refs = [ref for expr in exprs for ref in references(expr)]
         return not any(
-            isinstance(ref, OutputRef) or (isinstance(ref, ItemRef | IndexRef) and ref.loop not in loops)
+            isinstance(ref, OutputRef)
+            or (isinstance(ref, SlotRef) and ref.name in sought)
+            or (isinstance(ref, ItemRef | IndexRef) and ref.loop not in loops)
             for ref in refs
         )
 
     def _scope(self, outputs: Mapping[str, Any]) -> Scope:
+        slots = self.spelled or self.bindings
         if self.secret is None:
-            return Scope(slots=self.bindings, outputs=outputs, env=self.env)
-        return Scope(slots=self.bindings, outputs=outputs, env=self.env, secret=self.secret)
+            return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries)
+        return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries, secret=self.secret)
 
     def _arguments(self, step: Step, scope: Scope) -> dict[str, Any]:
         return {name: self._evaluated(step, expr, scope) for name, expr in step.args.items()}
@@ -158,6 +189,7 @@ class Follower:
                 outputs[node.id] = await self._loop(node, scope)
             else:
                 outputs[node.id] = await self._step(node, scope)
+                self._look_up(node, scope)
 
     def _is_wanted(self, node: Node, scope: Scope, asked: list[tuple[Condition, bool]]) -> bool:
         for condition in node.when:
@@ -214,6 +246,27 @@ class Follower:
             return all_hold(conditions, scope, self._files.exists)
         except UnboundError as error:
             raise self._diverged(node, scope, str(error), actual=str(error)) from None
+
+    def _look_up(self, step: Step, scope: Scope) -> None:
+        """Hold the goal's values against the list that a step gave, spell them as it does, and look ahead again."""
+        try:
+            found = looked_up(self.trace.slots, step.id, scope)
+        except UnboundError as error:
+            raise self._diverged(step, scope, str(error), actual=str(error)) from None
+        except UnlistedError as error:
+            raise UnknownValueError(
+                f"{self.trace.label}, step {_label(step, scope)}: {error}",
+                step_id=_label(step, scope),
+                expected="a value that is listed",
+                actual=str(error),
+                effects_done=self.effects_done,
+            ) from None
+        if found.entries:
+            self.spelled.update(found.values)
+            self.entries.update(found.entries)
+            made = self.iterations
+            self._foresee(self.trace.steps, scope)
+            self.iterations = made
 
     # --- calls -------------------------------------------------------------------------------------
 
@@ -316,6 +369,11 @@ class Follower:
             return False
         verdict, _ = evaluate_check(check, outputs[step], self._scope(outputs), self._files)
         return verdict is Verdict.PASS
+
+
+def _is_given(ref: Ref) -> bool:
+    """Whether a reference may read what the goal says, or an entry that it names."""
+    return isinstance(ref, SlotRef | ItemRef)
 
 
 def _label(node: Node, scope: Scope) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import product
 from pathlib import PurePosixPath
@@ -14,9 +14,11 @@ from typing import Any
 from llmos.kernel.scratch import Snapshot
 from llmos.kernel.tree import Change, Kind
 from llmos.trace.evidence import leaves, token_bounded
+from llmos.trace.lookups import others as listed_others
 from llmos.trace.program import Slot, SlotType, Trace, Verdict
 from llmos.trace.run import StepRecord
 from llmos.trace.transforms import TRANSFORMS
+from llmos.trace.values import Scope
 
 _FORMS = ("lower", "upper", "title", "capital", "slug", "snake", "spaced", "camel", "pascal")
 _MAX_FORMS = 64
@@ -49,7 +51,7 @@ class Variation:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run in a copy came to: what it changed, its answer, its calls and the texts in the last one's arguments.
+    """What a run in a copy came to: what it changed, its answer, its outputs by step and its calls.
 
     `stopped` says why it did not run to its end, `unknown` what could not be carried out in a copy; `recorded` are the
     calls for which a recorded output stood in.
@@ -57,6 +59,7 @@ class Outcome:
 
     changes: Mapping[str, Change]
     answer: str = ""
+    outputs: Mapping[str, Any] = field(default_factory=dict)
     records: tuple[StepRecord, ...] = ()
     stopped: str = ""
     unknown: str = ""
@@ -66,8 +69,10 @@ class Outcome:
 # --- other values ----------------------------------------------------------------------------------
 
 
-def variations(trace: Trace, bindings: Mapping[str, Any], snapshot: Snapshot) -> list[Variation]:
-    """Another value wherever one can be made up; all their words are new to the trace and the world."""
+def variations(
+    trace: Trace, bindings: Mapping[str, Any], snapshot: Snapshot, outputs: Mapping[str, Any] | None = None
+) -> list[Variation]:
+    """Another value wherever there is one: of a look-up's list in the outputs, or made of words new to the world."""
     known = "\n".join([*map(str, bindings.values()), *trace.goals, *snapshot.entries]).casefold()
     words = _words(known)
     values = [(slot, index, value) for slot in trace.slots for index, value in _values(bindings[slot.name])]
@@ -77,7 +82,7 @@ def variations(trace: Trace, bindings: Mapping[str, Any], snapshot: Snapshot) ->
         others = [other for position, other in enumerate(places) if position != number and other]
         if place and any(other == place or other.startswith(f"{place}/") for other in others):
             continue  # what lies in it would move along
-        varied = _varied(slot, value, place, words)
+        varied = _varied(slot, value, place, words) if slot.listed is None else _elsewhere(slot, value, outputs or {})
         if varied is not None:
             renamed = str(PurePosixPath(place).with_name(_name(varied.new))) if place in snapshot.entries else ""
             found.append(replace(varied, index=index, renamed=renamed))
@@ -133,6 +138,12 @@ def _varied(slot: Slot, old: str, place: str, words: Iterator[str]) -> Variation
         case SlotType.DATE if (day := _other_day(old)) is not None:
             return Variation(slot=slot.name, old=old, new=day)
     return None
+
+
+def _elsewhere(slot: Slot, old: str, outputs: Mapping[str, Any]) -> Variation | None:
+    """Another entry of the look-up that closes a slot; words it does not list would only stop the replay."""
+    names = listed_others(slot, old, Scope(outputs=outputs))
+    return Variation(slot=slot.name, old=old, new=names[0]) if names else None
 
 
 def _name(path: str) -> str:

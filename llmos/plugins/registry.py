@@ -112,8 +112,22 @@ def validate(tool: Tool, arguments: dict[str, Any]) -> None:
     validate_arguments(tool.name, tool.schema, arguments)
 
 
-def validate_arguments(name: str, schema: dict[str, Any], arguments: dict[str, Any]) -> None:
-    """Check arguments against a JSON schema; `name` stands in the error.
+def validate_values(tool: Tool, arguments: dict[str, Any]) -> None:
+    """Check those arguments that are known already, each by itself, `format` included.
+
+    Raises:
+        ToolError: names the argument and what is wrong with it.
+    """
+    properties = tool.schema.get("properties", {})
+    known = {name: value for name, value in arguments.items() if name in properties}
+    shared = ("$schema", "$defs", "definitions")
+    schema: dict[str, Any] = {key: tool.schema[key] for key in shared if key in tool.schema}
+    schema |= {"type": "object", "properties": {name: properties[name] for name in known}}
+    validate_arguments(tool.name, schema, known, formats=True)
+
+
+def validate_arguments(name: str, schema: dict[str, Any], arguments: dict[str, Any], *, formats: bool = False) -> None:
+    """Check arguments against a JSON schema; `name` stands in the error. A `format` only counts with `formats`.
 
     Raises:
         ToolError: names the argument and what is wrong with it.
@@ -129,7 +143,9 @@ def validate_arguments(name: str, schema: dict[str, Any], arguments: dict[str, A
     except jsonschema.SchemaError as error:
         raise ToolError(f"{name}: its schema is not a JSON schema: {error.message}") from None
     # an empty registry: a schema's $ref never fetches anything
-    found = jsonschema.exceptions.best_match(validator(schema, registry=Registry()).iter_errors(arguments))
+    checker = jsonschema.FormatChecker() if formats else None
+    wrong = validator(schema, registry=Registry(), format_checker=checker).iter_errors(arguments)
+    found = jsonschema.exceptions.best_match(wrong)
     if found is not None:
         where = ".".join(str(part) for part in found.absolute_path)
         raise ToolError(f"{name}: {where + ': ' if where else ''}{_short(found.message)}")

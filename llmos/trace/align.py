@@ -140,7 +140,7 @@ class Aligner:
         for tool, parameter in self.parameters.get(slot.name, ()):
             listed = self.world.values(tool, parameter)
             closed += [set(listed)] if listed is not None else []
-        if not closed and slot.folded:
+        if not closed and slot.folded and slot.listed is None:
             closed = [set(slot.examples)]
         if not closed:
             return None
@@ -176,6 +176,8 @@ class Aligner:
     def _bound_one(self, slot: Slot, taken: Sequence[Token]) -> tuple[Any, str | None]:
         value = taken[0].value if len(taken) == 1 else self.goal[taken[0].start : taken[-1].end]
         known = self.vocabulary(slot)
+        if known is None and slot.folded:  # of a look-up that is still to come, the spelling of these is known
+            known = {example.casefold(): example for example in slot.examples}
         if known is not None and not slot.values:
             value = known.get(value, known.get(value.casefold(), value))
         return value, self.refusal(slot, taken, value)
@@ -214,7 +216,8 @@ class Aligner:
         if slot.inline and not safe_inline(value, slot.type):
             return f"{value!r} has characters that are not safe inside a command"
         if slot.type is SlotType.TEXT and slot.examples and known is None:
-            why = strange(slot.examples, taken, self.anchors, article=slot.name in self.articles)
+            article, checked = slot.name in self.articles, slot.listed is not None
+            why = strange(slot.examples, taken, self.anchors, article=article, checked=checked)
             return None if why is None else f"{value!r} may be no value of {slot.name}: {why}"
         return None
 

@@ -21,6 +21,7 @@ from llmos.trace.program import (
     ConditionKind,
     Effect,
     Guided,
+    Listed,
     Loop,
     Node,
     Provenance,
@@ -31,7 +32,7 @@ from llmos.trace.program import (
     Trace,
 )
 from llmos.trace.validity import MAX_NESTED_LOOPS, validate
-from llmos.trace.values import Expr, parse, unparse
+from llmos.trace.values import Expr, OutputRef, parse, unparse
 
 S = TypeVar("S", bound=StrEnum)
 _MAX_YAML_CHARS = 2_000_000
@@ -81,10 +82,21 @@ def _slot_data(slot: Slot) -> dict[str, Any]:
         data["many"] = True
     if slot.folded:
         data["folded"] = True
+    if slot.listed is not None:
+        data["listed"] = _listed_data(slot.listed)
     if slot.examples:
         data["examples"] = list(slot.examples)
     if slot.default is not None:
         data["default"] = slot.default
+    return data
+
+
+def _listed_data(listed: Listed) -> dict[str, Any]:
+    data: dict[str, Any] = {"in": unparse(listed.source)}
+    if listed.by:
+        data["by"] = list(listed.by)
+    if listed.like:
+        data["like"] = dict(listed.like)
     return data
 
 
@@ -181,10 +193,13 @@ _TOP_KEYS = {
 }
 
 
+_SLOT_KEYS = {"type", "values", "suffix", "parent", "inline", "many", "folded", "listed", "examples", "default"}
+
+
 def _slot(name: str, data: Any) -> Slot:
     where = f"slot {name!r}"
     fields = _mapping({"type": data} if isinstance(data, str) else data, where)
-    _only(fields, {"type", "values", "suffix", "parent", "inline", "many", "folded", "examples", "default"}, where)
+    _only(fields, _SLOT_KEYS, where)
     if not name.isidentifier():
         raise TraceFormatError(f"{where}: a slot's name is letters, digits and _")
     if name in ("steps", "env", "secret"):
@@ -198,12 +213,29 @@ def _slot(name: str, data: Any) -> Slot:
         inline=fields.get("inline") is True,
         many=_flag(fields.get("many", False), f"{where}: many"),
         folded=_flag(fields.get("folded", False), f"{where}: folded"),
+        listed=_listed(fields["listed"], f"{where}: listed") if fields.get("listed") is not None else None,
         examples=tuple(_examples(fields.get("examples") or [], f"{where}: examples")),
         default=_optional_text(fields.get("default"), f"{where}: default"),
     )
     if slot.type is SlotType.CHOICE and not slot.values:
         raise TraceFormatError(f"{where}: a choice needs its values")
     return slot
+
+
+def _listed(data: Any, where: str) -> Listed:
+    fields = _mapping(data, where)
+    _only(fields, {"in", "by", "like"}, where)
+    source = _expr(fields.get("in"), where)
+    if not isinstance(source, OutputRef):
+        raise TraceFormatError(f"{where}: `in` must be a reference to an output, such as ${{{{ steps.rooms.names }}}}")
+    by = _list(fields.get("by") or [], f"{where}: by", empty=True)
+    if not all(isinstance(part, str) for part in by):
+        raise TraceFormatError(f"{where}: `by` must be the keys that lead to an entry's name, such as [name]")
+    like = _mapping(fields.get("like") or {}, f"{where}: like")
+    for key, value in like.items():
+        if not isinstance(key, str) or not (value is None or isinstance(value, str | bool | int | float)):
+            raise TraceFormatError(f"{where}: `like` must be keys and plain values, not {key!r}: {value!r}")
+    return Listed(source=source, by=tuple(by), like=tuple(like.items()))
 
 
 def _examples(data: Any, where: str) -> Iterator[str]:

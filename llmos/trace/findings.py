@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llmos.trace.lookups import Place
 from llmos.trace.program import Effect
 from llmos.trace.values import ValuePath
 
@@ -32,8 +33,8 @@ class Findings:
     `used` maps goal tokens (by position) to the argument that consumed them first; `banned` are tokens that may
     not vary; `frozen` are steps whose output must hash the same; `lengths` are lists inside outputs (step, path)
     that were read by position; `parents` are path tokens whose folder must stay; `shared` are consumed by
-    arguments of different names; `guessed` says that an argument holds data which nothing stated explains: the
-    model may have worked it out from anything it had seen.
+    arguments of different names; `listed` are tokens whose value an earlier look-up lists; `guessed` says that an
+    argument holds data which nothing stated explains: the model may have worked it out from anything it had seen.
     """
 
     used: dict[int, str] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Findings:
     inline: set[int] = field(default_factory=set)
     choices: dict[int, tuple[str, ...]] = field(default_factory=dict)
     shared: set[int] = field(default_factory=set)
+    listed: dict[int, Place] = field(default_factory=dict)
     guessed: bool = False
 
     def add(self, other: Findings) -> None:
@@ -56,6 +58,8 @@ class Findings:
         self.lengths |= other.lengths
         self.parents |= other.parents
         self.inline |= other.inline
+        self.banned |= {i for i, place in other.listed.items() if self.listed.get(i, place) != place}
+        self.listed = {**other.listed, **self.listed}
 
     def use(self, position: int, param: str) -> None:
         """Note that an argument consumes a goal token."""

@@ -21,6 +21,7 @@ from llmos.trace.layout import Body, Column
 from llmos.trace.leaks import constants, mentions, pieces
 from llmos.trace.lex import Token
 from llmos.trace.listed import column_key
+from llmos.trace.lookups import UnlistedError, looked_up
 from llmos.trace.program import Condition, Loop, Node, Slot, Step, Trace
 from llmos.trace.run import Run, StepRecord
 from llmos.trace.selection import selecting
@@ -214,8 +215,8 @@ class Fold:
         """How the program differs from the recording; None if it gives exactly the recorded calls in order."""
         indexes = {name: list(self._indexes(at)) for at, name in enumerate(self.ids)}
         try:
-            self._carried_out(trace.steps, bindings, env, indexes)
-        except (UnboundError, NoLoopError) as error:
+            self._carried_out(trace.steps, bindings, env, indexes, trace.slots)
+        except (UnboundError, UnlistedError, NoLoopError) as error:
             return str(error)
         left = [node.id for node in trace.calls if indexes[node.id]]
         return f"step {left[0]} would be left out" if left else None
@@ -237,10 +238,11 @@ class Fold:
         bindings: Mapping[str, Any],
         env: Mapping[str, str],
         indexes: dict[str, list[int]],
+        slots: Sequence[Slot] = (),
     ) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
-        check = _Recording(steps=self.original.steps, indexes=indexes)
-        check.carry_out(nodes, Scope(slots=bindings, outputs=outputs, env=env), outputs)
+        check = _Recording(steps=self.original.steps, indexes=indexes, slots=slots)
+        check.carry_out(nodes, Scope(slots=bindings, outputs=outputs, env=env, items=check.entries), outputs)
         return outputs
 
     def _indexes(self, at: int) -> Sequence[int]:
@@ -296,10 +298,15 @@ class Fold:
 
 @dataclass(frozen=True, kw_only=True)
 class _Recording:
-    """Carries out a program with recorded outputs; `indexes` are the recorded calls that are left for each step."""
+    """Carries out a program with recorded outputs; `indexes` are the recorded calls that are left for each step.
+
+    `entries`, which the scope reads, takes in what look-ups list for the `slots` they close.
+    """
 
     steps: Sequence[StepRecord]
     indexes: dict[str, list[int]]
+    slots: Sequence[Slot] = ()
+    entries: dict[str, Any] = field(default_factory=dict)
     done: list[int] = field(default_factory=list)
 
     def carry_out(self, nodes: Sequence[Node], scope: Scope, outputs: dict[str, Any]) -> None:
@@ -308,6 +315,7 @@ class _Recording:
                 outputs[node.id] = [self._iteration(node, one) for one in self._iterations(node, scope)]
             else:
                 outputs[node.id] = self._call(node, scope)
+                self.entries.update(looked_up(self.slots, node.id, scope).entries)
 
     def _iterations(self, loop: Loop, scope: Scope) -> list[Scope]:
         entries = evaluate(loop.over, scope)

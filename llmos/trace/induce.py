@@ -20,6 +20,7 @@ from pathlib import PurePosixPath
 from llmos.trace.align import constant_texts
 from llmos.trace.answer import explain_answer
 from llmos.trace.checking import Recorded, output_checks, with_goal_checks, with_types
+from llmos.trace.closing import held_by_entries, names_only, not_closed
 from llmos.trace.codewords import telling
 from llmos.trace.derive import date_shapes
 from llmos.trace.evidence import Evidence, leaves, token_bounded
@@ -179,7 +180,8 @@ class _Inducer:
             if position not in banned
         )
         template = self._template(tokens, {s.name for s in slots}, names)
-        outside = ["" if i in self.fold.columns else step.id for i, step in enumerate(draft.steps)]
+        aside = {*self.fold.columns, *(place.step for place in draft.found.listed.values())}
+        outside = ["" if i in aside else step.id for i, step in enumerate(draft.steps)]
         steps = self._checked(draft)
         nodes, given = self.fold.nested(steps, names), self.fold.slots(slots, names)
         values = {names[position]: tokens[position].value for position in range(len(tokens))}
@@ -208,20 +210,32 @@ class _Inducer:
         banned = frozenset(range(len(tokens)) if self.literal else _repeated(tokens))
         banned |= {i for i, token in enumerate(tokens) if token.value in self.frozen}
         names: dict[int, str] = {i: f"slot{i}" for i in range(len(tokens))}
+        unlisted = frozenset() if self.fold.is_flat else frozenset(range(len(tokens)))
         for _ in range(_MAX_PASSES):
-            draft = self._explained(tokens, names, banned)
+            draft = self._explained(tokens, names, banned, unlisted)
+            if open_again := not_closed(draft.steps, draft.kept, draft.found, names):
+                unlisted |= open_again
+                continue
             more = self._fixed(tokens, draft) | self._leaks(tokens, draft)
+            more |= held_by_entries(draft.steps, draft.kept, draft.found)
+            more |= names_only(tokens, self.run.steps) & set(draft.found.used) - set(draft.found.listed)
             more |= touching(tokens, set(draft.found.used) - more - self._closed(draft))
             if self._too_general(tokens, draft):
                 more |= self._loosest(tokens, draft)
             if more <= banned:
                 names = self._names(tokens, draft.found)
-                return self._explained(tokens, names, banned), names, banned
+                return self._explained(tokens, names, banned, unlisted), names, banned
             banned |= more
         banned = frozenset(range(len(tokens)))
         return self._explained(tokens, names, banned), names, banned
 
-    def _explained(self, tokens: list[Token], names: Mapping[int, str], banned: frozenset[int]) -> _Draft:
+    def _explained(
+        self,
+        tokens: list[Token],
+        names: Mapping[int, str],
+        banned: frozenset[int],
+        unlisted: frozenset[int] = frozenset(),
+    ) -> _Draft:
         explainer = Explainer(
             tokens=tokens,
             evidence=self.evidence,
@@ -229,6 +243,7 @@ class _Inducer:
             names=names,
             banned=banned,
             env=self.env,
+            unlisted=unlisted,
         )
         steps: list[Step] = []
         founds: list[Findings] = []
@@ -277,7 +292,7 @@ class _Inducer:
         closed = self._closed(draft)
         phrases = any(tokens[i].kind is Kind.TEXT for i in free - closed)
         held = sum(is_anchor(t) if phrases else t.key not in PLAIN for t in words)
-        bounded = closed | set(draft.found.choices)
+        bounded = closed | set(draft.found.choices) | set(draft.found.listed)
         bounded |= {i for i in free if tokens[i].kind in _DELIMITED or _suffix(tokens[i]) != ""}
         return bool(free) and (not held or held + len(bounded & free) < 2)
 
@@ -321,14 +336,18 @@ class _Inducer:
         parent = str(PurePosixPath(token.value).parent)
         texts = [text for i in draft.kept for expr in draft.steps[i].args.values() for text in constant_texts(expr)]
         bound = position in found.parents or (parent != "." and any(token_bounded(parent, text) for text in texts))
+        place = found.listed.get(position)
+        listed = place.listed(draft.steps[place.step].id) if place is not None else None
         if token.kind is Kind.TEXT:
-            return Slot(name=name, type=SlotType.TEXT, examples=(token.value,), folded=token.value != token.text)
+            folded = token.value != token.text
+            return Slot(name=name, type=SlotType.TEXT, examples=(token.value,), folded=folded, listed=listed)
         return Slot(
             name=name,
             type=SlotType(str(token.kind)),
             suffix=_suffix(token) if is_path else None,
             parent=parent if is_path and bound else None,
             inline=position in found.inline,
+            listed=listed,
         )
 
     def _template(self, tokens: list[Token], slots: set[str], names: Mapping[int, str]) -> str:
@@ -350,7 +369,8 @@ class _Inducer:
         frozen: set[int] = set()
         while True:
             refs = self._used(kept, draft)
-            kept |= refs
+            asked = {place.step for i in kept | refs for place in draft.founds[i].listed.values()}
+            kept |= refs | asked | self._used(asked, draft)
             frozen |= {step for i in kept for step in draft.founds[i].frozen}
             frozen |= {j for i in kept for j in self._guessed_from(i, draft, effects) if j in reads}
             used = {position for i in kept | refs | frozen for position in self.mentioned[i]}

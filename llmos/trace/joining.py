@@ -166,6 +166,9 @@ class Joining:
     # --- one leaf ----------------------------------------------------------------------------------
 
     def _leaf(self, a: Expr, b: Expr, va: Any, vb: Any, at: _At) -> Expr:
+        if isinstance(a, ItemRef) and isinstance(b, ItemRef) and self._is_looked_up(a, b):
+            joint = self._join(self.first.source(a.loop), self.second.source(b.loop), at, ())
+            return replace(a, loop=joint.name)
         if a == b and not isinstance(a, SlotRef):
             return a
         if isinstance(a, SlotRef) and isinstance(b, SlotRef) and a.transforms == b.transforms:
@@ -189,6 +192,14 @@ class Joining:
         if isinstance(a, Const) and isinstance(b, Const) and isinstance(va, str) and isinstance(vb, str):
             return self._holes(va, vb, at)
         return self._defaulted(a, b, va, vb, at)
+
+    def _is_looked_up(self, a: ItemRef, b: ItemRef) -> bool:
+        """Whether both take the same field of the entry that a slot's value names in a look-up."""
+        slots = (
+            [slot.name for slot in self.first.seen.trace.slots],
+            [slot.name for slot in self.second.seen.trace.slots],
+        )
+        return a.loop in slots[0] and b.loop in slots[1] and (a.path, a.transforms) == (b.path, b.transforms)
 
     def _elsewhere(self, a: Expr, b: Expr, va: Any, vb: Any, at: _At) -> list[Expr]:
         """The explanations by outputs and surroundings that hold in both runs."""

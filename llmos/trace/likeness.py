@@ -200,8 +200,9 @@ class _Lenient(Aligner):
         tokens = tokenize(value)
         if self.vocabulary(slot) is not None:
             return 0, set()
-        odd = oddities(slot.examples, tokens, self.anchors, article=slot.name in self.articles)
-        return len(tokens), set(map(str, odd))
+        article, checked = slot.name in self.articles, slot.listed is not None
+        odd = oddities(slot.examples, tokens, self.anchors, article=article, checked=checked)
+        return 0 if checked and not odd else len(tokens), set(map(str, odd))
 
 
 @dataclass(frozen=True, kw_only=True)

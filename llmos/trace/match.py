@@ -118,7 +118,9 @@ def _match_template(goal: str, trace: Trace, template: str, world: World) -> Mat
 
 def _is_free(slot: Slot, value: Any, aligner: Aligner) -> bool:
     """Whether a slot took a phrase that nothing closes off and that was not seen before."""
-    if slot.type is not SlotType.TEXT or not slot.examples or aligner.vocabulary(slot) is not None:
+    if slot.listed is not None or slot.type is not SlotType.TEXT or not slot.examples:
+        return False  # what a look-up closes is checked by it, before anything is done
+    if aligner.vocabulary(slot) is not None:
         return False
     return not set(value if isinstance(value, list) else [value]) <= set(slot.examples)
 

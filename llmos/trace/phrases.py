@@ -85,7 +85,7 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
         articles=frozenset(tokens[0].key in ARTICLES for tokens in read if tokens),
         stops=frozenset(tokens[-1].text in _FINAL for tokens in read if tokens),
         tokens=longest,
-        prose=longest >= _PROSE_TOKENS and len(marks & FUNCTION) >= 2,
+        prose=longest >= _PROSE_TOKENS and len(marks & FUNCTION - _NEUTRAL) >= 2,
     )
 
 
@@ -121,11 +121,12 @@ class Oddity(StrEnum):
 
 
 def oddities(
-    examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool
+    examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool, checked: bool = False
 ) -> dict[Oddity, str]:
     """How a phrase is unlike the values seen so far, each with a sentence; empty if it may be one of them.
 
-    `anchors` are the literal words of the template, `article` says that one stands before the slot there.
+    `anchors` are the literal words of the template, `article` says that one stands before the slot there. What a
+    look-up will have `checked` before anything is done may hold other words and numbers.
     """
     shape = shape_of(examples)
     first, last = tokens[0], tokens[-1]
@@ -141,6 +142,8 @@ def oddities(
     repeated = next((token.text for token in tokens if token.key in anchors), None)
     if repeated is not None:
         found[Oddity.WORDING] = f"{repeated!r} belongs to the wording"
+    if checked:
+        return found
     if (not shape.prose or 0 not in shape.commas) and _commas(tokens) not in shape.commas:
         found[Oddity.LIST] = "it lists more or fewer things than before"
     return found if shape.prose else found | _unlike(shape, tokens)
@@ -166,10 +169,10 @@ def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
 
 
 def strange(
-    examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool
+    examples: tuple[str, ...], tokens: Sequence[Token], anchors: frozenset[str], *, article: bool, checked: bool = False
 ) -> str | None:
     """Why a phrase is unlike the values seen so far; None if it may be one of them."""
-    return next(iter(oddities(examples, tokens, anchors, article=article).values()), None)
+    return next(iter(oddities(examples, tokens, anchors, article=article, checked=checked).values()), None)
 
 
 def _commas(tokens: Sequence[Token]) -> int:

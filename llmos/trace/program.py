@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from llmos.trace.values import Expr
+from llmos.trace.values import Expr, OutputRef, ValuePath
 
 FORMAT_VERSION = 1
 
@@ -49,6 +49,19 @@ class SlotType(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Listed:
+    """The look-up of this run that closes a slot: what it does not list is no value.
+
+    `source` gives the list, of texts or of objects whose text at `by` is the name; `like` is what the object must hold
+    besides, as the recorded one did. Everything up to the look-up only reads, and does without the slot.
+    """
+
+    source: OutputRef
+    by: ValuePath = ()
+    like: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slot:
     """A part of the goal that may vary.
 
@@ -58,6 +71,7 @@ class Slot:
     missing from a template. `examples` are the values it had when the trace was learned. With `many` the goal
     gives one value or a list of them (`a.txt, b.txt and c.txt`), and the slot is bound to a list of texts.
     A `folded` value was spelled otherwise in the goal than the tool got it: only known values bind, spelled as known.
+    `listed` says which look-up of the replay itself tells the known values.
     """
 
     name: str
@@ -70,6 +84,7 @@ class Slot:
     examples: tuple[str, ...] = ()
     many: bool = False
     folded: bool = False
+    listed: Listed | None = None
 
 
 class CheckKind(StrEnum):

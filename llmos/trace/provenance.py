@@ -27,6 +27,7 @@ from llmos.trace.derive import Derived, Deriver, as_transforms, tried
 from llmos.trace.evidence import MIN_PIECE, Evidence, OutputLeaf
 from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.lex import Kind, Token
+from llmos.trace.lookups import Place, field_of, in_entry, place_of
 from llmos.trace.placing import stands_alone
 from llmos.trace.program import Effect, SlotType
 from llmos.trace.transforms import TRANSFORMS
@@ -34,6 +35,7 @@ from llmos.trace.values import (
     Const,
     EnvRef,
     Expr,
+    ItemRef,
     ListExpr,
     Opaque,
     OutputRef,
@@ -50,6 +52,7 @@ SLOT_KINDS = frozenset(
 )
 _BACK = ("lower", "upper", "capital")
 _QUOTABLE = frozenset({Kind.QUOTED, Kind.TEXT})
+_NAMES = frozenset({Kind.QUOTED, Kind.TEXT, Kind.IDENTIFIER})
 # A user who writes one of these means it, even where a listing shows the same value.
 _UNMISTAKABLE = frozenset({Kind.PATH, Kind.GLOB, Kind.URL, Kind.EMAIL, Kind.QUOTED, Kind.EXPRESSION})
 
@@ -58,8 +61,8 @@ _UNMISTAKABLE = frozenset({Kind.PATH, Kind.GLOB, Kind.URL, Kind.EMAIL, Kind.QUOT
 class Explainer:
     """Finds provenance for the leaves of one recording; what comes to light goes into `found`.
 
-    `names` gives each goal token its slot name, `banned` are positions that stay literal; `env` holds the values
-    of `cwd` and `today` at the time of the run.
+    `names` gives each goal token its slot name, `banned` are positions that stay literal, `unlisted` those that no
+    look-up closes; `env` holds the values of `cwd` and `today` at the time of the run.
     """
 
     tokens: Sequence[Token]
@@ -68,6 +71,7 @@ class Explainer:
     names: Mapping[int, str]
     banned: frozenset[int]
     env: Mapping[str, str]
+    unlisted: frozenset[int] = frozenset()
     found: Findings = field(default_factory=Findings)
 
     def explain(self, value: Any, at: int, param: str, facts: ToolFacts) -> Expr:
@@ -100,6 +104,10 @@ class Explainer:
             return self._freeze(value, [*stated, *(i for _, i in self._dates(at))], outputs)
         if free and not outputs:
             return self._slot(free, param, Const(value=value), (Transform(name="number"),))
+        said = stated or self.deriver.whole(value) or self.deriver.numbered(value)
+        entry = self._of_entry(value, outputs, at, param) if not said else None
+        if entry is not None:
+            return entry
         if outputs and (stated or not telling(value)):
             return self._freeze(value, free, outputs)
         derived = [] if stated else self._sources(value)
@@ -125,6 +133,10 @@ class Explainer:
         outputs = self.evidence.equal(value, at)
         if stated and self._is_dated(param, at):
             return self._freeze(value, [*stated, *(i for _, i in self._dates(at))], outputs)
+        place = self._looked_up(value, at, param, facts) if len(stated) == len(free) == 1 else None
+        if place is not None:
+            self.found.listed[free[0]] = place
+            return self._text_slot(free, value, param, facts)
         if outputs and stated and not all(self.tokens[i].kind in _UNMISTAKABLE for i in free):
             return self._freeze(value, free, outputs)
         if free:
@@ -138,6 +150,10 @@ class Explainer:
         if stated or any(token.text == value for token in self.tokens):
             return Const(value=value)
         derived = [] if value in facts.enums.get(param, ()) else self.deriver.whole(value)
+        is_name = param not in facts.code_params | facts.payload_params
+        entry = self._of_entry(value, outputs, at, param) if is_name and not derived else None
+        if entry is not None:
+            return entry
         if outputs:
             return self._unique_or_frozen(outputs, derived, value, payload=param in facts.payload_params)
         if derived:
@@ -148,6 +164,30 @@ class Explainer:
         if written is not None:
             return written
         return self._explain_pieces(value, at, param, facts)
+
+    def _looked_up(self, value: str, at: int, param: str, facts: ToolFacts) -> Place | None:
+        """Where an earlier look-up lists a value that the goal says and an argument takes as a name."""
+        position = next(i for i, t in enumerate(self.tokens) if t.kind in SLOT_KINDS and t.value == value)
+        kind = self.tokens[position].kind
+        if position in self.unlisted or kind not in _NAMES or param in facts.code_params | facts.payload_params:
+            return None
+        place = place_of(value, self.evidence, at)
+        return None if place is not None and place.lines and kind is Kind.QUOTED else place
+
+    def _of_entry(self, value: str | float, outputs: list[OutputLeaf], at: int, param: str) -> Expr | None:
+        """A field of the entry that a look-up lists under the one name of it that the goal says."""
+        leaf = field_of(value, param, outputs) if outputs else None
+        if leaf is None:
+            return None
+        named = [(i, t.value) for i, t in self._literals() if t.kind in _NAMES and i not in self.unlisted]
+        places = [(i, place) for i, name in named if (place := place_of(name, self.evidence, at)) is not None]
+        found = [(i, place, keys) for i, place in places if (keys := in_entry(leaf, place)) is not None]
+        if len(found) != 1:
+            return None
+        position, place, keys = found[0]
+        self.found.use(position, re.sub(r"_?id$", "", param, flags=re.IGNORECASE) or str(place.by[-1]))
+        self.found.listed[position] = place
+        return ItemRef(loop=self.names[position], path=keys)
 
     def _folder(self, value: str, param: str) -> Expr | None:
         """A folder that is passed on with the slash the goal wrote behind it."""

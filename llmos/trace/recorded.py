@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.trace.conditions import all_hold, nothing_exists
+from llmos.trace.lookups import UnlistedError, looked_up
 from llmos.trace.match import Match, match
 from llmos.trace.program import Loop, Node, Step, Trace
 from llmos.trace.run import Run, StepRecord
@@ -52,11 +53,12 @@ def recorded(trace: Trace, run: Run, env: Mapping[str, str]) -> Recorded | None:
         return None
     left = [step for step in run.steps if not step.is_error]
     outputs: dict[str, Any] = {}
-    scope = Scope(slots=found.bindings, outputs=outputs, env=env)
-    following = _Following(left=left, steps=run.steps)
+    bindings = dict(found.bindings)
+    following = _Following(trace=trace, bindings=bindings, left=left, steps=run.steps)
+    scope = Scope(slots=bindings, outputs=outputs, env=env, items=following.entries)
     try:
         following.nodes(trace.steps, scope, outputs)
-    except (UnboundError, _OtherError):
+    except (UnboundError, UnlistedError, _OtherError):
         return None
     if any(step.effect.changes_world for step in following.left):
         return None
@@ -64,7 +66,7 @@ def recorded(trace: Trace, run: Run, env: Mapping[str, str]) -> Recorded | None:
         trace=trace,
         run=run,
         template=found.template,
-        bindings=found.bindings,
+        bindings=bindings,
         records=following.records,
         scopes=following.scopes,
         scope=scope,
@@ -73,10 +75,16 @@ def recorded(trace: Trace, run: Run, env: Mapping[str, str]) -> Recorded | None:
 
 @dataclass(kw_only=True)
 class _Following:
-    """Carries a trace out on the outputs of a recording; `left` are the calls that were not met yet."""
+    """Carries a trace out on the outputs of a recording; `left` are the calls that were not met yet.
 
+    `bindings` and `entries`, which the scopes read, take in what the look-ups give.
+    """
+
+    trace: Trace
+    bindings: dict[str, Any]
     left: list[StepRecord]
     steps: Sequence[StepRecord]
+    entries: dict[str, Any] = field(default_factory=dict)
     records: dict[str, list[StepRecord]] = field(default_factory=dict)
     scopes: dict[str, Scope] = field(default_factory=dict)
 
@@ -86,6 +94,9 @@ class _Following:
                 self.scopes[node.id] = replace(scope, outputs=dict(scope.outputs))
             if all_hold(node.when, scope, self.exists):
                 outputs[node.id] = self.loop(node, scope) if isinstance(node, Loop) else self.step(node, scope)
+                found = looked_up(self.trace.slots, node.id, scope)
+                self.bindings.update(found.values)
+                self.entries.update(found.entries)
 
     def loop(self, loop: Loop, scope: Scope) -> list[dict[str, Any]]:
         entries = evaluate(loop.over, scope)

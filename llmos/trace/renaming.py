@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from llmos.trace.program import Condition, Step, Trace
+from llmos.trace.program import Condition, Slot, Step, Trace
 from llmos.trace.sources import ApartError
 from llmos.trace.values import Expr, ListExpr, OutputRef, Record, SlotRef, Text
 
@@ -36,7 +36,14 @@ def with_ids(trace: Trace, known: Trace) -> Trace:
             replace(one, expected={**one.expected, "step": ids[one.expected["step"]]}) for one in answer.checks
         )
         answer = replace(answer, expr=_relabelled(answer.expr, ids), checks=checks)
-    return replace(trace, steps=steps, answer=answer)
+    return replace(trace, slots=tuple(_looked_up(slot, ids) for slot in trace.slots), steps=steps, answer=answer)
+
+
+def _looked_up(slot: Slot, ids: Mapping[str, str]) -> Slot:
+    if slot.listed is None:
+        return slot
+    source = replace(slot.listed.source, step=ids[slot.listed.source.step])
+    return replace(slot, listed=replace(slot.listed, source=source))
 
 
 def _asked_of(condition: Condition, ids: Mapping[str, str]) -> Condition:

@@ -13,7 +13,7 @@ from llmos.trace.evidence import MIN_PIECE
 from llmos.trace.lex import Kind
 from llmos.trace.phrases import DIRECTION, NEGATION, QUANTIFIER
 from llmos.trace.pieces import Piece, Template, template_of
-from llmos.trace.program import Slot, SlotType
+from llmos.trace.program import Listed, Slot, SlotType
 from llmos.trace.provenance import SLOT_KINDS
 from llmos.trace.recorded import Recorded, canonical
 from llmos.trace.values import Scope, SlotRef, Transform, UnboundError, evaluate
@@ -175,8 +175,18 @@ def _narrower(known: Sequence[Slot], name: str) -> Slot:
             values=tuple(dict.fromkeys([*slot.values, *other.values])),
             inline=slot.inline or other.inline,
             folded=slot.folded or other.folded,
+            listed=_listed(slot.listed, other.listed, name),
         )
     return slot
+
+
+def _listed(mine: Listed | None, its: Listed | None, name: str) -> Listed | None:
+    """The look-up of either; what the two entries held otherwise does not matter to it."""
+    if mine is None or its is None:
+        return its if mine is None else mine
+    if (mine.source, mine.by) != (its.source, its.by):
+        raise ApartError(f"{name} is looked up elsewhere in one of them")
+    return replace(mine, like=tuple(one for one in mine.like if canonical(one) in map(canonical, its.like)))
 
 
 def _both(mine: str | None, its: str | None) -> str | None:

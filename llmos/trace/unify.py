@@ -161,6 +161,7 @@ def _needed(trace: Trace, other: Trace) -> Trace:
         return trace
     used = {ref.step for step in trace.calls for expr in step.args.values() for ref in _outputs(expr)}
     used |= {ref.step for ref in _outputs(trace.answer.expr)} if trace.answer.expr is not None else set()
+    used |= {slot.listed.source.step for slot in trace.slots if slot.listed is not None}
     wanted = [step.tool for step in other.calls]
     kept: list[Step] = []
     spare = len(trace.calls) - len(wanted)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from llmos.errors import TraceFormatError
 from llmos.trace.lex import Kind, Place, Token, template_parts, template_tokens
-from llmos.trace.program import ABOUT_FILES, Check, Condition, Loop, Node, Step, Trace, walk
+from llmos.trace.lookups import LISTABLE, steps_before
+from llmos.trace.program import ABOUT_FILES, Check, Condition, Listed, Loop, Node, Slot, Step, Trace, walk
 from llmos.trace.values import Const, Expr, IndexRef, ItemRef, ListExpr, OutputRef, Ref, SlotRef, parse, references
 
 MAX_NESTED_LOOPS = 8
@@ -27,7 +28,13 @@ def validate(trace: Trace) -> None:
     for number, one in enumerate(ids):
         if one in ids[:number] or one == "each" or not one.replace("-", "_").isidentifier():
             raise TraceFormatError(f"step id {one!r} must be unique, of letters, digits, _ and -, and not `each`")
-    sight = _Sight(slots=names)
+    lists = {slot.name: slot.listed.source.step for slot in trace.slots if slot.listed is not None}
+    if both := sorted(lists.keys() & set(ids)):
+        raise TraceFormatError(f"slot {both[0]!r} is looked up, so no step may have its name")
+    for slot in trace.slots:
+        if slot.listed is not None:
+            _check_listed(trace, slot, slot.listed)
+    sight = _Sight(slots=names, lists=lists)
     sight.check_nodes(trace.steps)
     if trace.answer.expr is not None:
         sight.check(trace.answer.expr, "answer", None)
@@ -36,8 +43,27 @@ def validate(trace: Trace) -> None:
             raise TraceFormatError(f"checks: {check.kind} is about one output; write it at its step")
         sight.check_texts(check, "checks")
     consumed = {ref.name for node in trace.nodes for ref in _refs(node) if isinstance(ref, SlotRef)}
+    consumed |= {ref.loop for node in trace.nodes for ref in _refs(node) if isinstance(ref, ItemRef)}
     if unused := names - consumed:
         raise TraceFormatError(f"slot {sorted(unused)[0]!r} is used by no step, so it can't vary; write it as text")
+
+
+def _check_listed(trace: Trace, slot: Slot, listed: Listed) -> None:
+    """A look-up runs at each replay, before anything may be changed, and does without the value it looks for."""
+    where = f"slot {slot.name!r}: listed"
+    look_up = next((node for node in trace.steps if node.id == listed.source.step), None)
+    if not isinstance(look_up, Step) or look_up.when:
+        raise TraceFormatError(f"{where}: {listed.source.step!r} must be a step that is always done, outside of loops")
+    if slot.many:
+        raise TraceFormatError(f"{where}: a slot of several values can't be looked up")
+    if slot.type not in LISTABLE:
+        raise TraceFormatError(f"{where}: only {', '.join(sorted(LISTABLE))} can be looked up, not {slot.type}")
+    if any(step.effect.changes_world for step in steps_before(trace, listed)):
+        raise TraceFormatError(f"{where}: up to {look_up.id!r} steps may only read")
+    for node in trace.steps[: trace.steps.index(look_up) + 1]:
+        for one in walk((node,)):
+            if any(isinstance(ref, SlotRef) and ref.name == slot.name for ref in _refs(one)):
+                raise TraceFormatError(f"{where}: step {one.id!r} uses the value before it is looked up")
 
 
 def _refs(node: Node) -> Iterator[Ref]:
@@ -57,9 +83,13 @@ def _check_template(goal: str, names: set[str], required: set[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sight:
-    """What may be referred to here: the steps done, each with its guard, and the loops that are under way."""
+    """What may be referred to here: the steps done, each with its guard, and the loops that are under way.
+
+    `lists` has the slots that are looked up, and the steps that do it.
+    """
 
     slots: set[str]
+    lists: dict[str, str] = field(default_factory=dict)
     done: dict[str, tuple[Condition, ...]] = field(default_factory=dict)
     loops: tuple[str, ...] = ()
     when: tuple[Condition, ...] = ()
@@ -119,7 +149,10 @@ class _Sight:
         for ref in references(expr):
             if isinstance(ref, SlotRef) and ref.name not in self.slots:
                 raise TraceFormatError(f"{where}: there is no slot {ref.name!r}")
-            if isinstance(ref, ItemRef | IndexRef) and ref.loop not in self.loops:
+            if isinstance(ref, ItemRef) and ref.loop in self.lists:
+                if self.lists[ref.loop] not in self.done:
+                    raise TraceFormatError(f"{where}: {ref.loop!r} is not looked up yet")
+            elif isinstance(ref, ItemRef | IndexRef) and ref.loop not in self.loops:
                 raise TraceFormatError(f"{where}: it does not stand inside a loop {ref.loop!r}")
             if isinstance(ref, OutputRef):
                 if ref.step not in self.done:

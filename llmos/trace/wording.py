@@ -8,6 +8,7 @@ from itertools import pairwise
 from llmos.trace.evidence import leaves
 from llmos.trace.findings import ToolFacts
 from llmos.trace.lex import Kind, Token, tokenize, without_final
+from llmos.trace.lookups import named_before, names_beside
 from llmos.trace.phrases import carries_content, is_anchor, strange
 from llmos.trace.run import StepRecord
 
@@ -18,7 +19,8 @@ def read_goal(goal: str, steps: Sequence[StepRecord], tools: Mapping[str, ToolFa
     """The tokens of a recorded goal, with each phrase that is a whole argument of a call as one TEXT token.
 
     A phrase that stands twice, says nothing, or repeats a word of the rest of the goal stays words. Where the
-    tool lists what the argument may be, case may differ; the token's value is then the argument's spelling.
+    tool or an earlier look-up lists what the argument may be, case may differ; the token's value is then the
+    argument's spelling.
     """
     tokens, values = tokenize(goal), sorted(_values(steps, tools).items(), key=lambda pair: -len(pair[0]))
     spots = [spot for value, folded in values if (spot := _spot(goal, tokens, value, folded=folded)) is not None]
@@ -33,9 +35,12 @@ def read_goal(goal: str, steps: Sequence[StepRecord], tools: Mapping[str, ToolFa
 
 
 def _values(steps: Sequence[StepRecord], tools: Mapping[str, ToolFacts]) -> dict[str, bool]:
-    """The texts that calls got as whole arguments, and whether their case is the tool's own."""
-    found: dict[str, bool] = {}
-    for step in steps:
+    """The texts that calls got as whole arguments, and whether their case is the tool's own, or a look-up's.
+
+    A text that names what a call got another field of counts as if the call had got it.
+    """
+    found: dict[str, bool] = dict.fromkeys(filter(_is_phrase, names_beside(steps)), True)
+    for step, named in zip(steps, named_before(steps), strict=True):
         facts = tools[step.tool]
         for name, argument in step.args.items():
             if name in facts.code_params:
@@ -43,9 +48,13 @@ def _values(steps: Sequence[StepRecord], tools: Mapping[str, ToolFacts]) -> dict
             if isinstance(argument, str) and argument in facts.enums.get(name, ()):
                 continue
             for _, leaf in leaves(argument):
-                if isinstance(leaf, str) and 1 < len(leaf.strip()) <= _MAX_PHRASE_CHARS and leaf == leaf.strip():
-                    found[leaf] = found.get(leaf, True) and name in facts.closed_params
+                if isinstance(leaf, str) and _is_phrase(leaf):
+                    found[leaf] = found.get(leaf, True) and (name in facts.closed_params or leaf in named)
     return found
+
+
+def _is_phrase(text: str) -> bool:
+    return 1 < len(text.strip()) <= _MAX_PHRASE_CHARS and text == text.strip()
 
 
 def _spot(goal: str, tokens: Sequence[Token], value: str, *, folded: bool) -> tuple[int, int] | None:

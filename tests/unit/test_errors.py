@@ -29,6 +29,7 @@ CODES = {
     "DuplicateToolError": 1,
     "DivergenceError": 1,
     "StaleTraceError": 1,
+    "UnknownValueError": 1,
     "WatchdogError": 1,
 }
 

@@ -12,7 +12,7 @@ from llmos.trace.match import Miss, match
 from llmos.trace.plans import Stopped, nearness, plan_of
 from llmos.trace.program import CheckKind, Effect, Step, Trace
 from llmos.trace.run import StepRecord
-from llmos.trace.values import Const, Opaque, parse, unparse
+from llmos.trace.values import Const, ItemRef, Opaque, parse, unparse
 from tests.unit.trace_lab import learned, plugin, refused, step
 
 CODE = "def primes(n):\n    return [p for p in range(2, n) if all(p % d for d in range(2, p))]\n"
@@ -129,7 +129,7 @@ PEOPLE = plugin("people")
             "Leave Bob a note about lunch",
             "Leave Eve a note about lunch",
             [
-                step("people", {}, [{"id": "U12", "name": "Bob"}, {"id": "U34", "name": "Eve"}]),
+                step("people", {}, [{"id": "U12", "seat": "Bob"}, {"id": "U34", "seat": "Eve"}]),
                 step("paint", {"who": "U12", "note": "Dear Bob, lunch is at one."}, "ok", effect=Effect.WRITE),
             ],
         ),
@@ -156,6 +156,16 @@ def test_a_call_that_was_chosen_for_the_old_subject_is_not_made_for_the_new_one(
 ) -> None:
     trace = learned(goal, *steps, extra=[PAINT, LAMP, PEOPLE])
     assert guide(other, trace) is None
+
+
+def test_the_number_of_a_person_is_looked_up_for_the_new_one() -> None:
+    people = step("people", {}, [{"id": "U12", "name": "Bob"}, {"id": "U34", "name": "Eve"}])
+    paint = step("paint", {"who": "U12", "note": "Dear Bob, lunch is at one."}, "ok", effect=Effect.WRITE)
+    found = guide(
+        "Leave Eve a note about lunch", learned("Leave Bob a note about lunch", people, paint, extra=[PAINT, PEOPLE])
+    )
+    assert found is not None and found.found.bindings == {"who": "Eve"}
+    assert found.found.trace.calls[-1].args["who"] == ItemRef(loop="who", path=("id",))
 
 
 def test_looking_at_all_files_of_a_kind_was_not_chosen_for_the_subject() -> None:
