@@ -16,7 +16,7 @@ from llmos.memory.embeddings import Embedder, Embedding
 from llmos.memory.index import VectorIndex
 from llmos.memory.trace_rows import rewrite_templates
 from llmos.memory.traces import TraceStore
-from llmos.trace import lex
+from llmos.trace import english, lex
 from llmos.trace.program import Trace
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Recall:
 
 
 def _refresh_hashes(connection: DuckDBPyConnection) -> None:
-    fingerprint = sha256(Path(lex.__file__).read_bytes()).hexdigest()
+    fingerprint = sha256(b"".join(Path(str(one.__file__)).read_bytes() for one in (lex, english))).hexdigest()
     known = connection.execute(sql.GET_META, ["lexicon"]).fetchone()
     if known and known[0] == fingerprint:
         return

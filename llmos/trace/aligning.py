@@ -7,34 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from llmos.trace.english import COMMON
 from llmos.trace.lex import Kind, Place, Token, is_noise, template_parts, template_tokens, tokenize, without_final
 from llmos.trace.program import Slot, SlotType, Trace
 
 _MAX_COMPARED = 60_000
 _MAX_VALUE_TOKENS = 20
-_FUNCTION_WORDS = frozenset(
-    {"a", "an", "and", "are", "as", "at", "be", "by", "do", "does", "for", "from", "how", "i", "in", "into", "is", "it"}
-    | {
-        "its",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "our",
-        "out",
-        "that",
-        "the",
-        "there",
-        "this",
-        "to",
-        "up",
-        "us",
-        "we",
-        "what",
-    }
-    | {"which", "with", "you", "your", "can", "could", "would", "should", "will", "all", "any", "some", "no", "not"}
-)
 
 
 class PairKind(StrEnum):
@@ -192,7 +170,7 @@ def has_something_in_common(goal: str, trace: Trace) -> bool:
 
 def _content(tokens: Iterable[Token]) -> set[str]:
     words = (token.key for token in tokens if token.kind in (Kind.WORD, Kind.IDENTIFIER) and not is_noise(token))
-    return {_stem(word) for word in words if word not in _FUNCTION_WORDS and len(word) > 1}
+    return {_stem(word) for word in words if word not in COMMON and len(word) > 1}
 
 
 def _stem(word: str) -> str:

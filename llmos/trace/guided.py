@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
+from llmos.trace.english import DOING
 from llmos.trace.evidence import leaves
 from llmos.trace.leaks import constants
 from llmos.trace.lex import Kind, Place, Token, is_noise, template_tokens, tokenize, without_final
@@ -27,30 +28,6 @@ _MAX_CHANGES = 2
 _MAX_WORDS = 3
 _MIN_STEM = 4
 _MIN_HELD = 2
-# Words that say what is done, how, to how much and when: another one is another task, never another subject.
-_CLOSED = frozenset(
-    {
-        "not",
-        "no",
-        "never",
-        "without",
-        "don't",
-        "don’t",
-        "doesn't",
-        "except",
-        "if",
-        "when",
-        "unless",
-        "otherwise",
-        "else",
-    }
-    | {"to", "from", "into", "onto", "before", "after", "above", "below", "over", "under", "up", "down", "on", "off"}
-    | {"in", "out", "left", "right", "and", "or", "then", "but", "by", "with", "of", "as", "at", "for", "is", "are"}
-    | {"all", "any", "only", "each", "every", "some", "none", "both", "first", "last", "most", "least", "more", "less"}
-    | {"fewer", "a", "an", "it", "its", "this", "that", "these", "those", "my", "your", "our", "them", "which", "what"}
-    | {"today", "yesterday", "tomorrow", "now", "current", "latest", "day", "week", "month", "year"}
-    | {"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twice", "once", "half", "double"}
-)
 _LISTING = re.compile(r"\.|(\*\*/)?\*(\.\w{1,5})?")
 _RUNNER = re.compile(r"(python3?|bash|sh|node) ")
 _CLAUSES = frozenset({"and", "then", "or", "but", ",", ";", ":", "."})
@@ -146,9 +123,9 @@ def _changes(goal: str, program: Trace) -> tuple[tuple[str, str], ...] | None:
         if operation != "replace" or not _are_words(old) or not _are_words(new) or _begins_a_clause(pattern, a1):
             return None
         changes.append((_joined(old), _joined(new)))
-    held = sum(
-        isinstance(part, Token) and part.kind is Kind.WORD and part.key not in _CLOSED for part in pattern
-    ) - sum(len(old.split()) for old, _ in changes)
+    held = sum(isinstance(part, Token) and part.kind is Kind.WORD and part.key not in DOING for part in pattern) - sum(
+        len(old.split()) for old, _ in changes
+    )
     return tuple(changes) if changes and len(changes) <= _MAX_CHANGES and held >= _MIN_HELD else None
 
 
@@ -156,7 +133,7 @@ def _are_words(parts: Sequence[Token | Place]) -> bool:
     """Whether these are a few words that name something."""
     words = [part for part in parts if isinstance(part, Token) and part.kind is Kind.WORD]
     return len(words) == len(parts) <= _MAX_WORDS and all(
-        word.key not in _CLOSED and not re.search(r"\d", word.key) for word in words
+        word.key not in DOING and not re.search(r"\d", word.key) for word in words
     )
 
 

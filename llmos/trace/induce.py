@@ -23,6 +23,7 @@ from llmos.trace.checking import Recorded, output_checks, with_goal_checks, with
 from llmos.trace.closing import held_by_entries, names_only, not_closed
 from llmos.trace.codewords import telling
 from llmos.trace.derive import date_shapes
+from llmos.trace.english import CONDITIONAL, DAYS, PLAIN
 from llmos.trace.evidence import Evidence, leaves, token_bounded
 from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.folding import Fold
@@ -38,7 +39,7 @@ from llmos.trace.lex import (
     template_tokens,
 )
 from llmos.trace.match import Match, match
-from llmos.trace.phrases import PLAIN, is_anchor
+from llmos.trace.phrases import is_anchor
 from llmos.trace.program import Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.provenance import Explainer
 from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
@@ -50,11 +51,6 @@ from llmos.trace.values import (
 )
 from llmos.trace.wording import read_goal, touching
 
-_CONDITIONAL = frozenset({"if", "when", "unless", "whether", "otherwise", "else", "depending", "missing", "exists"})
-_DAYS = frozenset(
-    {"today", "today's", "todays", "yesterday", "yesterday's", "tomorrow", "tonight", "now", "current", "latest"}
-    | {"day", "week", "month", "year", "quarter", "weekend", "recent", "recently", "ago"}
-)
 _DELIMITED = frozenset({Kind.QUOTED, Kind.URL, Kind.EMAIL, Kind.LIST})
 """Literals that show where they begin and end; with a word that anchors them they make a template."""
 _MAX_PASSES = 12
@@ -375,7 +371,7 @@ class _Inducer:
             frozen |= {j for i in kept for j in self._guessed_from(i, draft, effects) if j in reads}
             used = {position for i in kept | refs | frozen for position in self.mentioned[i]}
             frozen |= {i for i in reads - kept - refs if not self.mentioned[i] <= used}
-            if {token.key for token in self.tokens} & _CONDITIONAL:
+            if {token.key for token in self.tokens} & CONDITIONAL:
                 frozen |= reads - refs - {len(draft.steps) - 1}
             if frozen <= kept:
                 break
@@ -438,7 +434,7 @@ class _Inducer:
         if "today" not in self.env:
             return False
         today = date.fromisoformat(self.env["today"])
-        near = _DAYS & {token.key for token in self.tokens}
+        near = DAYS & {token.key for token in self.tokens}
         if near and any(shape not in self.run.goal for shape in date_shapes(text)):
             return True
         days = [today + timedelta(days=n) for n in range(-31, 32)] if near else [today]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import zip_longest
 
 from llmos.errors import GoalError, TraceFormatError
+from llmos.trace.english import ARTICLES, COURTESY, LINKS
 from llmos.trace.program import Slot
 
 MAX_GOAL_CHARS = 20_000
@@ -61,14 +62,10 @@ class Token:
         return self.text.casefold() if self.kind is Kind.WORD else self.value
 
 
-ARTICLES = frozenset({"a", "an", "the"})
-_COURTESY = frozenset({"please", "kindly"})
 _REQUEST = re.compile(
     r"(?:(?:can|could|would|will) you|i(?:'d| would) like you to|i (?:want|need) you to)\b(?: please| kindly)?", re.I
 )
 _FINAL = frozenset(".!?")
-LINKS = frozenset({"and", "or", "to", "by", "from", "in", "of", "on", "with", "for", "as", "is", "are", "into", "at"})
-"""Words that join others; before them an `a` is a name."""
 
 _EDGE = "\ue000"
 """Stands where a slot begins or ends while the text around it is read; no goal holds it."""
@@ -164,7 +161,7 @@ def _with_noise(goal: str, tokens: Sequence[Token]) -> list[Token]:
 
 def _changes_nothing(token: Token, after: Token | None) -> bool:
     """Whether a word is a courtesy or an article; an `a` that stands alone may be a name."""
-    if token.key in _COURTESY or token.key == "the":
+    if token.key in COURTESY or token.key == "the":
         return True
     if token.key not in ARTICLES or after is None or (token.text.isupper() and token.start > 0):
         return False

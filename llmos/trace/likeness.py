@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words
+from llmos.trace.english import COMING_AND_GOING
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
 from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, same_file
 from llmos.trace.phrases import is_anchor, oddities
 from llmos.trace.program import Slot, SlotType, Trace
-from llmos.trace.rewrites import FREE, Library, Words, is_slot, plain_words, telling_words, wordings
+from llmos.trace.rewrites import Library, Words, is_slot, plain_words, telling_words, wordings
 
 _MAX_PRICE = 6.0
 _MIN_HELD = 2
@@ -216,7 +217,7 @@ class _Loose(_Lenient):
 
 
 def _is_free(token: Token) -> bool:
-    return token.noise or (token.kind is Kind.WORD and token.key in FREE)
+    return token.noise or (token.kind is Kind.WORD and token.key in COMING_AND_GOING)
 
 
 def _stretched(goal: str, trace: Trace, world: World) -> Iterator[Likely]:

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World
+from llmos.trace.english import DIRECTION, NEGATION, QUANTIFIER
 from llmos.trace.lex import Kind, Place, Token, asks, is_noise, template_tokens, tokenize, without_final
-from llmos.trace.phrases import DIRECTION, NEGATION, QUANTIFIER
 from llmos.trace.program import Slot, SlotType, Trace
 
 __all__ = ["Match", "Miss", "World", "match", "same_file"]

@@ -12,40 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from llmos.trace.lex import ARTICLES, Kind, Token, template_tokens, tokenize
+from llmos.trace.english import ARTICLES, CRITICAL, FUNCTION, LIGHT, NEGATION, NEUTRAL, PLAIN
+from llmos.trace.lex import Kind, Token, template_tokens, tokenize
 
-NEGATION = frozenset(
-    {"not", "no", "never", "none", "without", "except", "nor", "neither", "cannot"}
-    | {f"{verb}n{mark}t" for verb in ("do", "does", "did", "is", "are", "was", "wo", "ca") for mark in "'’"}
-)
-DIRECTION = frozenset(
-    {"to", "from", "into", "onto", "before", "after", "above", "below", "over", "under", "up", "down", "between"}
-    | {"on", "off", "in", "out", "left", "right", "until", "since", "top", "bottom", "enable", "disable"}
-)
-QUANTIFIER = frozenset(
-    {"all", "any", "only", "each", "every", "some", "both", "first", "last", "next", "previous", "most", "least"}
-    | {"more", "less", "fewer", "latest", "newest", "oldest", "closest", "nearest", "farthest", "cheapest"}
-    | {"highest", "lowest", "largest", "smallest", "biggest", "best", "worst", "longest", "shortest"}
-    | {"max", "min", "maximum", "minimum", "average", "total"}
-)
-_WEAK = frozenset({"to", "from", "into", "onto", "on", "in", "some"})
-CRITICAL = (NEGATION | DIRECTION | QUANTIFIER) - _WEAK
-"""Words on which the meaning turns; they anchor a template as content words do."""
-
-FUNCTION = CRITICAL | frozenset(
-    {"a", "an", "the", "of", "in", "on", "at", "to", "into", "onto", "from", "for", "with", "by", "as", "some"}
-    | {"is", "are", "was", "were", "be", "been", "am", "do", "does", "did", "has", "have", "had", "can", "could"}
-    | {"may", "might", "must", "shall", "should", "will", "would", "it", "its", "this", "that", "these", "those"}
-    | {"my", "me", "i", "you", "your", "he", "him", "his", "she", "her", "they", "them", "their", "we", "us", "our"}
-    | {"who", "whom", "whose", "which", "what", "when", "where", "why", "how", "and", "or", "but", "if", "unless"}
-    | {"whether", "while", "because", "although", "though", "than", "then", "so", "among", "within", "till"}
-    | {"during", "per", "further", "like", "dislike", "there", "here", "also", "too", "just", "about", "today"}
-    | {"yesterday", "tomorrow", "tonight", "now", "current", "recent", "recently", "ago"}
-)
-PLAIN = FUNCTION - CRITICAL
-"""Words that say nothing of a task by themselves."""
-_LIGHT = PLAIN | {"please", "kindly", "tell", "show", "give", "find", "get", "s"}
-_NEUTRAL = frozenset({"a", "an", "the", "of"})
 _FINAL = ".!?"
 _OPENING = frozenset("$#(€£@")
 _PROSE_TOKENS = 6
@@ -53,7 +22,7 @@ _PROSE_TOKENS = 6
 
 def is_anchor(token: Token) -> bool:
     """Whether a literal token of a template tells the task from others: a content word or a critical one."""
-    return token.kind is not Kind.PUNCT and not token.noise and token.key not in _LIGHT
+    return token.kind is not Kind.PUNCT and not token.noise and token.key not in LIGHT
 
 
 def carries_content(tokens: Sequence[Token]) -> bool:
@@ -85,7 +54,7 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
         articles=frozenset(tokens[0].key in ARTICLES for tokens in read if tokens),
         stops=frozenset(tokens[-1].text in _FINAL for tokens in read if tokens),
         tokens=longest,
-        prose=longest >= _PROSE_TOKENS and len(marks & FUNCTION - _NEUTRAL) >= 2,
+        prose=longest >= _PROSE_TOKENS and len(marks & FUNCTION - NEUTRAL) >= 2,
     )
 
 
@@ -152,7 +121,7 @@ def oddities(
 def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
     """The small words, numbers and signs that no value had, and a length beyond all of theirs."""
     found: dict[Oddity, str] = {}
-    new = marks_of(tokens) - shape.marks - _NEUTRAL
+    new = marks_of(tokens) - shape.marks - NEUTRAL
     kinds = {
         Oddity.CLAUSE: new & {"."},
         Oddity.NEGATION: new & NEGATION,

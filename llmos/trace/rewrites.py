@@ -14,24 +14,13 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
+from llmos.trace.english import ASKING, COMING_AND_GOING, CRITICAL, DIRECTION, NEGATION, PREPOSITIONS
 from llmos.trace.lex import Kind, Place, Token, template_tokens
-from llmos.trace.phrases import CRITICAL, DIRECTION, NEGATION
 from llmos.trace.program import Trace
 
 Words: TypeAlias = tuple[str, ...]
 """A wording as its telling words; a slot is `<name>`, a question begins with `?`."""
 
-FREE = frozenset(
-    {"a", "an", "the", "please", "kindly", "my", "our", "is", "are", "be", "do", "does", "will", "would", "can"}
-    | {"could", "you", "i", "me", "us", "it", "there", "s"}
-)
-"""Words that may come and go without changing what is asked, as long as a question stays one."""
-PREPOSITIONS = frozenset({"in", "at", "of", "for"})
-"""These too, where a trace has no two slots that they could tell apart."""
-_ASKING = frozenset(
-    {"what", "which", "who", "whom", "whose", "where", "when", "why", "how", "is", "are", "was", "were"}
-    | {"do", "does", "did", "has", "have", "had", "will", "shall", "am"}
-)
 _MARKS = frozenset(",.;:!?")
 MAX_PIECE = 4
 _OWN, _FOREIGN, _COME, _GONE, _GUESSED, _KIN = 1.0, 1.5, 1.25, 2.0, 3.0, 0.5
@@ -44,8 +33,8 @@ _MAX_TRIED = 12
 def telling_words(words: Sequence[str], *, prepositions: bool) -> Words:
     """A wording without the words that may come and go; `prepositions` says whether those tell slots apart."""
     first = words[0].partition("'")[0].partition("’")[0] if words else ""
-    free = FREE if prepositions else FREE | PREPOSITIONS
-    return (*(("?",) if first in _ASKING else ()), *(word for word in words if word not in free))
+    free = COMING_AND_GOING if prepositions else COMING_AND_GOING | PREPOSITIONS
+    return (*(("?",) if first in ASKING else ()), *(word for word in words if word not in free))
 
 
 def plain_words(parts: Sequence[Token | Place]) -> list[str]:

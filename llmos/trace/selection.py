@@ -11,98 +11,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from llmos.trace.english import SELECTING, UNSELECTING
 from llmos.trace.evidence import leaves, token_bounded
 from llmos.trace.lex import Kind, Token
 from llmos.trace.run import StepRecord
 
-_SELECTING = frozenset(
-    {
-        "first",
-        "last",
-        "newest",
-        "latest",
-        "oldest",
-        "recent",
-        "next",
-        "previous",
-        "top",
-        "bottom",
-        "largest",
-        "smallest",
-    }
-    | {
-        "biggest",
-        "longest",
-        "shortest",
-        "best",
-        "worst",
-        "most",
-        "least",
-        "except",
-        "but",
-        "only",
-        "just",
-        "some",
-        "any",
-    }
-    | {"few", "several", "couple", "both", "half", "random", "other", "others", "rest", "without", "not", "no", "never"}
-    | {"excluding", "including", "unless", "if", "when", "where", "whether", "that", "which", "who", "whose", "older"}
-    | {"newer", "larger", "smaller", "bigger", "longer", "shorter", "higher", "lower", "more", "less", "fewer", "than"}
-    | {"over", "under", "above", "below", "before", "after", "since", "until", "between", "within", "during", "today"}
-    | {"yesterday", "week", "month", "year", "day", "ago", "one", "two", "three", "four", "five", "six", "seven"}
-    | {
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "dozen",
-        "single",
-        "remaining",
-        "selected",
-        "appropriate",
-        "relevant",
-    }
-)
-_FREE = frozenset(
-    {
-        "a",
-        "an",
-        "the",
-        "all",
-        "every",
-        "each",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "into",
-        "onto",
-        "from",
-        "for",
-        "with",
-        "by",
-    }
-    | {
-        "as",
-        "and",
-        "then",
-        "also",
-        "its",
-        "their",
-        "it",
-        "them",
-        "this",
-        "these",
-        "those",
-        "my",
-        "our",
-        "your",
-        "there",
-    }
-    | {"please", "kindly", "me", "us", "here", "is", "are", "be", "using", "via", "per", "out", "up", "whole", "entire"}
-)
 _SPELLED = {
     "text": "txt",
     "markdown": "md",
@@ -121,7 +34,7 @@ def selecting(tokens: Sequence[Token], steps: Sequence[StepRecord]) -> str | Non
     texts = "\n".join(str(leaf) for step in steps for _, leaf in leaves(step.args))
     for token in tokens:
         folded = token.text.casefold()
-        if folded in _SELECTING:
+        if folded in SELECTING:
             return token.text
         if token.kind.is_literal and not token_bounded(token.value.replace(",", ""), texts.replace(",", "")):
             return token.text
@@ -132,7 +45,7 @@ def _modifiers(tokens: Sequence[Token]) -> Iterator[str]:
     """The words that stand before another word of the same phrase: `stale` in `close all stale issues`."""
     phrase: list[str] = []
     for position, token in enumerate(tokens):
-        is_word = token.kind is Kind.WORD and token.text.casefold() not in _FREE
+        is_word = token.kind is Kind.WORD and token.text.casefold() not in UNSELECTING
         if is_word and position > 0:
             phrase.append(token.text.casefold())
         else:
@@ -183,7 +96,7 @@ def _may_be_why(leaf: Any) -> bool:
 def named_in_all(words: Iterable[str], texts: Sequence[str]) -> Iterator[str]:
     """The words of a goal that stand in every one of some texts: what they are called may be why they were taken."""
     folded = [text.casefold() for text in texts]
-    for word in sorted(word for word in set(words) - _FREE if word.isalpha()):
+    for word in sorted(word for word in set(words) - UNSELECTING if word.isalpha()):
         one = _forms(word)
         for form in sorted(one):
             if len(form) >= _MIN_WORD and all(form in text for text in folded):

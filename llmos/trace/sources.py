@@ -9,38 +9,14 @@ from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
+from llmos.trace.english import TURNING
 from llmos.trace.evidence import MIN_PIECE
 from llmos.trace.lex import Kind
-from llmos.trace.phrases import DIRECTION, NEGATION, QUANTIFIER
 from llmos.trace.pieces import Piece, Template, template_of
 from llmos.trace.program import Listed, Slot, SlotType
 from llmos.trace.provenance import SLOT_KINDS
 from llmos.trace.recorded import Recorded, canonical
 from llmos.trace.values import Scope, SlotRef, Transform, UnboundError, evaluate
-
-_TURNING = (
-    NEGATION
-    | DIRECTION
-    | QUANTIFIER
-    | {
-        *(
-            "open",
-            "close",
-            "start",
-            "stop",
-            "increase",
-            "decrease",
-            "raise",
-            "lower",
-            "add",
-            "remove",
-            "delete",
-            "create",
-        ),
-        *("lock", "unlock", "show", "hide", "true", "false", "yes", "enabled", "disabled", "ascending", "descending"),
-        *("by", "and", "or", "if", "unless", "again", "undo"),
-    }
-)
 
 
 class ApartError(Exception):
@@ -121,7 +97,7 @@ def may_be_word(source: Source) -> bool:
     if source.slot is not None:
         return source.slot.type in (SlotType.CHOICE, SlotType.TEXT)
     words = set(str(source.value).casefold().split())
-    return source.piece is not None and source.piece.kind is Kind.WORD and not words & _TURNING
+    return source.piece is not None and source.piece.kind is Kind.WORD and not words & TURNING
 
 
 def may_be_pasted(one: Source, two: Source) -> bool:

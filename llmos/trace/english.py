@@ -1,0 +1,122 @@
+"""The closed classes of English words that reading goals turns on, each named by what it is used for."""
+
+from __future__ import annotations
+
+ARTICLES = frozenset("a an the".split())
+"""Words before a name that say nothing of it."""
+COURTESY = frozenset("kindly please".split())
+"""Words that only make a request polite."""
+LINKS = frozenset("and are as at by for from in into is of on or to with".split())
+"""Words that join others; before them an `a` is a name."""
+NEGATION = frozenset(
+    """
+    aren't aren’t can't cannot can’t didn't didn’t doesn't doesn’t don't don’t except isn't isn’t neither never no
+    none nor not wasn't wasn’t without won't won’t
+    """.split()
+)
+"""Words that turn a goal round."""
+DIRECTION = frozenset(
+    """
+    above after before below between bottom disable down enable from in into left off on onto out over right since
+    to top under until up
+    """.split()
+)
+"""Words that say where from, where to, which way and which state."""
+QUANTIFIER = frozenset(
+    """
+    all any average best biggest both cheapest closest each every farthest fewer first highest largest last latest
+    least less longest lowest max maximum min minimum more most nearest newest next oldest only previous shortest
+    smallest some total worst
+    """.split()
+)
+"""Words that say how many, or which of many."""
+WEAK = frozenset("from in into on onto some to".split())
+"""Words of direction and number that are too common to tell one task from another."""
+CRITICAL = (NEGATION | DIRECTION | QUANTIFIER) - WEAK
+"""Words on which the meaning turns; they anchor a template as content words do."""
+PLAIN = frozenset(
+    """
+    a about ago also although am among an and are as at be because been but by can could current did dislike do does
+    during for from further had has have he her here him his how i if in into is it its just like may me might must
+    my now of on onto or our per recent recently shall she should so some than that the their them then there these
+    they this those though till to today tomorrow tonight too unless us was we were what when where whether which
+    while who whom whose why will with within would yesterday you your
+    """.split()
+)
+"""Words that say nothing of a task by themselves."""
+FUNCTION = CRITICAL | PLAIN
+"""All small words."""
+LIGHT = PLAIN | frozenset("find get give kindly please s show tell".split())
+"""Words that hold no template."""
+NEUTRAL = frozenset("a an of the".split())
+"""Small words that any value may have."""
+COMMON = frozenset(
+    """
+    a all an and any are as at be by can could do does for from how i in into is it its me my no not of on or our
+    out should some that the there this to up us we what which will with would you your
+    """.split()
+)
+"""Words so common that two goals have nothing in common by them."""
+COMING_AND_GOING = frozenset(
+    """
+    a an are be can could do does i is it kindly me my our please s the there us will would you
+    """.split()
+)
+"""Words that may come and go without changing what is asked, as long as a question stays one."""
+PREPOSITIONS = frozenset("at for in of".split())
+"""Words that may come and go, too, where a trace has no two slots that they could tell apart."""
+ASKING = frozenset(
+    """
+    am are did do does had has have how is shall was were what when where which who whom whose why will
+    """.split()
+)
+"""Words that a question begins with."""
+TURNING = (
+    NEGATION
+    | DIRECTION
+    | QUANTIFIER
+    | frozenset(
+        """
+    add again and ascending by close create decrease delete descending disabled enabled false hide if increase lock
+    lower open or raise remove show start stop true undo unless unlock yes
+    """.split()
+    )
+)
+"""Words that no second run makes a value of, however it exchanges them."""
+CONDITIONAL = frozenset("depending else exists if missing otherwise unless when whether".split())
+"""Words by which a goal depends on how things are."""
+DAYS = frozenset(
+    """
+    ago current day latest month now quarter recent recently today today's todays tomorrow tonight week weekend year
+    yesterday yesterday's
+    """.split()
+)
+"""Words by which a goal speaks of the day it is said on."""
+SELECTING = frozenset(
+    """
+    above after ago any appropriate before below best between bigger biggest both bottom but couple day dozen during
+    eight eleven except excluding few fewer first five four half higher if including just larger largest last latest
+    least less longer longest lower month more most never newer newest next nine no not older oldest one only other
+    others over previous random recent relevant remaining rest selected seven several shorter shortest since single
+    six smaller smallest some ten than that three today top twelve two under unless until week when where whether
+    which who whose within without worst year yesterday
+    """.split()
+)
+"""Words that choose some entries of a list."""
+UNSELECTING = frozenset(
+    """
+    a all also an and are as at be by each entire every for from here in into is it its kindly me my of on onto our
+    out per please the their them then there these this those to up us using via whole with your
+    """.split()
+)
+"""Words that choose none."""
+DOING = frozenset(
+    """
+    a above after all an and any are as at before below both but by current day doesn't don't don’t double down each
+    eight else every except fewer first five for four from half if in into is it its last latest least left less
+    month more most my never nine no none not now of off on once one only onto or otherwise our out over right seven
+    six some ten that them then these this those three to today tomorrow twice two under unless up week what when
+    which with without year yesterday your
+    """.split()
+)
+"""Words that say what is done, how, to how much and when: another one is another task, never another subject."""
