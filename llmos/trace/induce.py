@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -21,13 +21,13 @@ from llmos.trace.align import constant_texts
 from llmos.trace.answer import explain_answer
 from llmos.trace.checking import Recorded, output_checks, with_goal_checks, with_types
 from llmos.trace.codewords import telling
-from llmos.trace.derive import date_shapes
 from llmos.trace.evidence import Evidence, leaves, token_bounded
 from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.folding import Fold
 from llmos.trace.folds import folds, step_ids
 from llmos.trace.guided import REWRITE
-from llmos.trace.leaks import begins_or_ends, constants, day_forms, forms, in_a_name, mentions, other_day, pieces
+from llmos.trace.inside import keys_in, states, words_in
+from llmos.trace.leaks import begins_or_ends, constants, forms, in_a_name, mentions, other_day, pieces
 from llmos.trace.lex import (
     Kind,
     Token,
@@ -37,6 +37,7 @@ from llmos.trace.lex import (
     template_tokens,
 )
 from llmos.trace.match import Match, match
+from llmos.trace.passing import Passing
 from llmos.trace.phrases import PLAIN, is_anchor
 from llmos.trace.program import Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.provenance import Explainer
@@ -50,10 +51,6 @@ from llmos.trace.values import (
 from llmos.trace.wording import read_goal, touching
 
 _CONDITIONAL = frozenset({"if", "when", "unless", "whether", "otherwise", "else", "depending", "missing", "exists"})
-_DAYS = frozenset(
-    {"today", "today's", "todays", "yesterday", "yesterday's", "tomorrow", "tonight", "now", "current", "latest"}
-    | {"day", "week", "month", "year", "quarter", "weekend", "recent", "recently", "ago"}
-)
 _DELIMITED = frozenset({Kind.QUOTED, Kind.URL, Kind.EMAIL, Kind.LIST})
 """Literals that show where they begin and end; with a word that anchors them they make a template."""
 _MAX_PASSES = 12
@@ -397,7 +394,7 @@ class _Inducer:
                 for piece in said:
                     if piece.casefold() not in known and self._said_by_failure(piece):
                         return f"step {draft.steps[i].id} uses {piece!r}, which a failed call had said"
-                if any(self._is_of_the_day(piece) for piece in constants(expr)):
+                if self._passing and any(map(self._passing.passes, constants(expr))):
                     return f"step {draft.steps[i].id} holds a date of that day"
         return None
 
@@ -407,17 +404,14 @@ class _Inducer:
             for step in self.failed
         )
 
-    def _is_of_the_day(self, text: str) -> bool:
-        """Whether a constant names the day of the run (or one near it, if the goal speaks of days) and the goal not."""
+    @cached_property
+    def _passing(self) -> Passing | None:
+        """What tells constants of the day of the run; None where that day is unknown."""
         if "today" not in self.env:
-            return False
+            return None
+        seen = json.dumps([step.output for step in self.run.steps], ensure_ascii=False)
         today = date.fromisoformat(self.env["today"])
-        near = _DAYS & {token.key for token in self.tokens}
-        if near and any(shape not in self.run.goal for shape in date_shapes(text)):
-            return True
-        days = [today + timedelta(days=n) for n in range(-31, 32)] if near else [today]
-        written = {form for day in days for form in day_forms(day)}
-        return any(token_bounded(form, text) and form not in self.run.goal for form in written if form in text)
+        return Passing(goal=self.run.goal, tokens=self.tokens, today=today, seen=seen)
 
     def _checked(self, draft: _Draft) -> tuple[Step, ...]:
         """The steps that stay, with the checks of their outputs."""

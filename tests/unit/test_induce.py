@@ -583,6 +583,40 @@ def test_a_goal_that_says_something_else_is_refused(goal: str) -> None:
         ("Copy rows of sales.csv over 1000 units for 'a {b} ${{ c }}' into out.json", {"region": "a {b} ${{ c }}"}),
         ("Copy rows of sales.csv over 1000 units for 'north'\r\n\tinto out.json", {}),
         (
+@pytest.mark.parametrize(
+    ("goal", "condition"),
+    [
+        ("Total the sales of this year in sales.csv", "year = 2026"),
+        ("Total the sales of this month in sales.csv", "month = 11"),
+        ("Total the sales of this quarter in sales.csv", "month >= 10"),
+        ("Total the sales of this week in sales.csv", "week = 47"),
+        ("Total the sales since January in sales.csv", "day >= '2026-01-01'"),
+        ("Total the sales in March in sales.csv", "month = 3 AND year = 2026"),
+        ("Total the sales on Monday in sales.csv", "day = '2026-11-23'"),
+        ("Total the sales older than 30 days in sales.csv", "day < '2026-10-22'"),
+        ("Total the stale sales in sales.csv", "day < '2026-08-21'"),
+    ],
+)
+def test_a_time_that_passes_makes_no_trace(goal: str, condition: str) -> None:
+    outcome = induce(run_of(goal, sql(SUMS.format(condition), "sales.csv", RESULT)), FACTS, ENV)
+    assert isinstance(outcome, NotATrace)
+    assert "date" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("goal", "condition"),
+    [
+        ("Total the sales since January 2026 in sales.csv", "day >= '2026-01-01'"),
+        ("Total the sales in March in sales.csv", "month = 3"),
+        ("Total the sales since the merger in sales.csv", "day >= '2019-05-01'"),
+        ("Total the sales by month for 2026 in sales.csv", "year = 2026 GROUP BY month"),
+    ],
+)
+def test_a_time_that_the_goal_says_stays(goal: str, condition: str) -> None:
+    trace = learned(goal, sql(SUMS.format(condition), "sales.csv", RESULT))
+    assert bound(trace, goal)[0]["sql"] == SUMS.format(condition)
+
+
             "Copy rows of /data/S.CSV over 1000 units for 'north' into ../x.json",
             {"source": "/data/S.CSV", "target": "../x.json"},
         ),
