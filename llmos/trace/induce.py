@@ -39,7 +39,7 @@ from llmos.trace.lex import (
 from llmos.trace.match import Match, match
 from llmos.trace.passing import Passing
 from llmos.trace.phrases import PLAIN, is_anchor
-from llmos.trace.program import Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
+from llmos.trace.program import Answer, Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.provenance import Explainer
 from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
 from llmos.trace.run import Run, RunStatus, StepRecord
@@ -185,6 +185,9 @@ class _Inducer:
         whole = {one.id for one in nodes if isinstance(one, Loop) and isinstance(one.over, OutputRef) and not one.where}
         answer = explain_answer(self.run, outside, tokens, names, given, loops, frozenset(whole))
         effect = max((step.effect for step in steps), key=lambda e: e.rank)
+        free = [tokens[i] for i, name in names.items() if name in {slot.name for slot in given}]
+        if answer.expr is not None and any(forms(token) & keys_in(answer.expr) for token in free):
+            answer = Answer()
         return Trace(
             id=trace_id(template, slots),
             goals=(template,),
@@ -265,7 +268,11 @@ class _Inducer:
         }
         named = {i for i in draft.found.used if tokens[i].kind in (Kind.QUOTED, Kind.IDENTIFIER)}
         leaking |= {i for i in draft.found.used if any(other_day(tokens[i], step, self.run.goal) for step in steps)}
-        return leaking | {i for i in named if any(begins_or_ends(tokens[i].value, step) for step in steps)}
+        leaking |= {i for i in named if any(begins_or_ends(tokens[i].value, step) for step in steps)}
+        keys = {key for step in steps for expr in step.exprs for key in keys_in(expr)}
+        leaking |= {i for i in draft.found.used if forms(tokens[i]) & keys}
+        inner = {i: words_in(tokens[i]) - words - forms(tokens[i]) for i in draft.found.used}
+        return leaking | {i for i, said in inner.items() if any(states(w, step) for w in said for step in steps)}
 
     def _too_general(self, tokens: list[Token], draft: _Draft) -> bool:
         """Fewer than two words or constraints would hold the template."""

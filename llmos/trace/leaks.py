@@ -11,6 +11,7 @@ from llmos.trace.align import constant_texts
 from llmos.trace.codewords import data_in_code
 from llmos.trace.derive import FORMATS, date_shapes
 from llmos.trace.evidence import leaves
+from llmos.trace.inside import month_forms, numbers_in, stem_in
 from llmos.trace.lex import Kind, Token, tokenize
 from llmos.trace.program import Step
 from llmos.trace.transforms import TRANSFORMS, chain
@@ -25,7 +26,7 @@ def forms(token: Token) -> set[str]:
     if not token.kind.is_literal:
         return _word_forms(token.key)
     forms = {token.value.casefold()}
-    if token.kind in (Kind.TEXT, Kind.LIST):
+    if token.kind in (Kind.TEXT, Kind.LIST, Kind.QUOTED):
         forms |= {form for inner in tokenize(token.value) if inner.value != token.value for form in _inner(inner)}
     if token.kind in (Kind.QUOTED, Kind.IDENTIFIER, Kind.TEXT):
         forms |= {form for way in _CASES if len(form := chain(token.value, way).casefold()) >= _MIN_GLUED}
@@ -36,6 +37,9 @@ def forms(token: Token) -> set[str]:
         forms |= {path.name.casefold(), path.stem.casefold()}
     if token.kind is Kind.NUMBER:
         forms |= _made_of(TRANSFORMS["number"](token.value)) | {str(TRANSFORMS["number"](token.value))}
+    if token.kind is Kind.IDENTIFIER and (counted := re.match(r"\d+", token.value)):
+        forms |= _made_of(int(counted.group()))
+    forms |= numbers_in(token) | stem_in(token)
     return {form for form in forms if form.strip("./")}
 
 
@@ -48,9 +52,11 @@ _CASES = ("slug", "snake", "camel", "spaced")
 
 
 def _word_forms(word: str) -> set[str]:
-    """What a word that says a number may stand for; nothing for other words."""
+    """What a word that says a number or a month may stand for; nothing for other words."""
     if word in NUMBER_WORDS:
         return {word, str(chain(word, "number"))}
+    if months := month_forms(word):
+        return months
     return {word, str(chain(word, "position"))} if word in ORDINAL_WORDS else set()
 
 
@@ -69,10 +75,16 @@ def other_day(token: Token, step: Step, goal: str) -> bool:
     return token.kind is Kind.DATE and any(shape not in goal for text in texts for shape in date_shapes(text))
 
 
+_FACTORS = (
+    *(2, 3, 7, 10, 12, 14, 24, 28, 30, 31, 52, 60, 90, 100, 365, 1000, 1024, 1440, 3600),
+    *(86_400, 604_800, 10**6, 1024**2, 10**9, 1024**3),
+)
+
+
 def _made_of(number: float) -> set[str]:
     """What a number may have become in an argument: one more or less, half, a hundredth, another unit."""
-    made = [number + 1, number - 1, -number, number**2 if abs(number) < 1e6 else 0]
-    made += [change for factor in (2, 7, 10, 12, 24, 60, 100, 1000, 1024, 3600) for change in (number * factor,)]
+    made = [number + 1, number - 1, number + 12, -number, number**2 if abs(number) < 1e6 else 0]
+    made += [number * factor for factor in _FACTORS]
     made += [number / factor for factor in (2, 10, 60, 100, 1000, 1024)]
     return {as_text(float(one)) for one in made} - {"0", "1", "2", "-1", "-2"}
 

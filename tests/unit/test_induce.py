@@ -461,6 +461,93 @@ def test_a_literal_said_twice_does_not_vary() -> None:
 def test_a_body_the_model_wrote_is_good_for_its_own_goal_only() -> None:
     trace = learned("Write a poem about 2 cats into poem.txt", write("poem.txt", "Two cats sat\non mats so fat"))
     for goal in (
+SUMS = "SELECT sum(amount) AS total FROM data WHERE {}"
+
+
+@pytest.mark.parametrize(
+    ("target", "condition", "other"),
+    [
+        ("summary_2026.md", "year = 2026", "summary_2025.md"),
+        ("summary_2026-03.md", "month = 3", "summary_2026-04.md"),
+        ("march.md", "month = 3", "april.md"),
+        ("total-q1.md", "month IN (1, 2, 3)", "total-q2.md"),
+        ("2026/q.md", "year = 2026", "2025/q.md"),
+        ("summary_north.md", "region = 'North'", "summary_south.md"),
+        ("part-15.md", "id = 15", "part-16.md"),
+    ],
+)
+def test_a_file_named_for_what_the_query_selects_does_not_vary(target: str, condition: str, other: str) -> None:
+    trace = learned(
+        f"Summarize sales.csv into {target}",
+        sql(SUMS.format(condition), "sales.csv", RESULT),
+        write(target, RESULT["text"]),
+    )
+    assert refused(trace, f"Summarize sales.csv into {other}")
+    assert bound(trace, f"Summarize b.csv into {target}", {"query_data": RESULT})[1]["file_path"] == target
+
+
+@pytest.mark.parametrize(
+    ("value", "beside", "other"),
+    [
+        ("ada@example.org", {"name": "Ada"}, "bob@example.org"),
+        ("ada@example.org", {"company": "Example"}, "ada@other.org"),
+        ("https://x.org/d/cities.csv", {"target": "cities.parquet"}, "https://x.org/d/towns.csv"),
+        ("https://x.org/d/cities.csv", {"format": "csv"}, "https://x.org/d/cities.json"),
+        ("'Sales of 2026'", {"year": 2026}, "'Sales of 2025'"),
+        ("'North sales'", {"region": "north"}, "'South sales'"),
+        ("'March'", {"month": 3}, "'April'"),
+        ("Q2", {"months": [4, 5, 6]}, "Q3"),
+        ("3rd", {"index": 3}, "4th"),
+        ("5pm", {"hour": 17}, "6pm"),
+        ("2 fortnights", {"count": 2, "days": 28}, "3 fortnights"),
+    ],
+)
+def test_a_value_that_a_constant_may_be_made_of_does_not_vary(value: str, beside: dict[str, Any], other: str) -> None:
+    note = plugin("note", Effect.WRITE)
+    said = {} if "count" in beside else {"of": value.strip("'")}
+    trace = learned(f"Note {value} in the usual place", step("note", said | beside, "ok"), extra=[note])
+    assert refused(trace, f"Note {other} in the usual place")
+
+
+def test_a_value_that_an_output_has_as_a_name_does_not_vary() -> None:
+    """What stands under Ada's name is not Bob's number."""
+    book = {"numbers": {"Ada": 5551234, "Bob": 7771234}}
+    trace = learned(
+        "Dial the number of 'Ada' at once",
+        step("book", {}, book),
+        step("dial", {"who": "Ada", "number": 5551234}, "ok", effect=Effect.EXTERNAL),
+        extra=[plugin("book"), plugin("dial", Effect.EXTERNAL)],
+    )
+    assert refused(trace, "Dial the number of 'Bob' at once")
+
+
+def test_an_answer_is_not_read_under_the_name_of_another_value() -> None:
+    output = {"all": {"Ada": {"phone": 5551234}, "Bob": {"phone": 7771234}}}
+    trace = learned(
+        "Show the phone of 'Ada'", step("look", {"name": "Ada"}, output), answer="5551234", extra=[plugin("look")]
+    )
+    assert not refused(trace, "Show the phone of 'Bob'")
+    assert trace.answer.expr is None
+
+
+@pytest.mark.parametrize("fact", [{"lat": 48.85, "lon": 2.35}, {"country": "FR"}, {"station": "LFPG"}])
+def test_a_name_with_a_fact_of_it_beside_it_does_not_vary(fact: dict[str, Any]) -> None:
+    """The model knew where Paris is; that is not where Berlin is."""
+    trace = learned(
+        "Show the weather forecast for Paris", step("weather", {"city": "Paris"} | fact, "fine"), extra=[WEATHER]
+    )
+    assert refused(trace, "Show the weather forecast for Berlin")
+    plain = learned(
+        "Show the weather forecast for Paris",
+        step("weather", {"city": "Paris", "format": "JSON"}, "fine"),
+        extra=[WEATHER],
+    )
+    assert not refused(plain, "Show the weather forecast for Berlin")
+
+
+WEATHER = plugin("weather")
+
+
         "Write a poem about 3 cats into poem.txt",
         "Write a poem about 2 dogs into poem.txt",
         "Write a poem about 2 cats into other.txt",
