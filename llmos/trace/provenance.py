@@ -18,6 +18,7 @@ from llmos.trace.codewords import (
     EVERYDAY,
     NO_DATA,
     data_in_code,
+    may_be_fact,
     names_something,
     shell_words,
     sql_literals,
@@ -112,6 +113,8 @@ class Explainer:
             self._freeze_all()
         return Const(value=value)
 
+        if not stated and may_be_fact(value):
+            self._freeze_names()
     def _freeze_all(self) -> None:
         """A name that stands nowhere was found out for this goal: with another one it would be another."""
         self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in SLOT_KINDS)
@@ -119,6 +122,10 @@ class Explainer:
 
     def _explain_text(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
         if not value:
+    def _freeze_names(self) -> None:
+        """What is known of one named thing is not so of another."""
+        self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in _QUOTABLE)
+
             return Const(value=value)
         stated = [i for i, t in enumerate(self.tokens) if t.kind in SLOT_KINDS and t.value == value]
         free = [i for i in stated if i not in self.banned]
@@ -355,6 +362,8 @@ class Explainer:
             self.found.guessed |= not known and len(parts) == 1 and value not in facts.enums.get(param, ())
             return _expr_of(parts)
         return self._written_by_model(value, at)
+        if not known and len(parts) == 1 and may_be_fact(value) and value not in facts.enums.get(param, ()):
+            self._freeze_names()
 
     def _fixed(self, value: str, parts: Sequence[str | Ref]) -> Const:
         """A value read off an output: constant while that output is, and with it the literals it holds."""
