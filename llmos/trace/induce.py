@@ -43,6 +43,7 @@ from llmos.trace.program import Answer, Effect, Loop, Provenance, Slot, SlotType
 from llmos.trace.provenance import Explainer
 from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
 from llmos.trace.run import Run, RunStatus, StepRecord
+from llmos.trace.selection import selecting
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
     OutputRef,
@@ -184,10 +185,10 @@ class _Inducer:
         loops = {} if self.fold.is_flat else self.fold.loop_outputs(nodes, said, self.env)
         whole = {one.id for one in nodes if isinstance(one, Loop) and isinstance(one.over, OutputRef) and not one.where}
         answer = explain_answer(self.run, outside, tokens, names, given, loops, frozenset(whole))
-        effect = max((step.effect for step in steps), key=lambda e: e.rank)
         free = [tokens[i] for i, name in names.items() if name in {slot.name for slot in given}]
         if answer.expr is not None and any(forms(token) & keys_in(answer.expr) for token in free):
             answer = Answer()
+        effect = max((step.effect for step in steps), key=lambda e: e.rank)
         return Trace(
             id=trace_id(template, slots),
             goals=(template,),
@@ -229,6 +230,7 @@ class _Inducer:
             names=names,
             banned=banned,
             env=self.env,
+            selects=selecting(self.fold.tokens, self.fold.original.steps, single=True) is not None,
         )
         steps: list[Step] = []
         founds: list[Findings] = []

@@ -60,7 +60,8 @@ class Explainer:
     """Finds provenance for the leaves of one recording; what comes to light goes into `found`.
 
     `names` gives each goal token its slot name, `banned` are positions that stay literal; `env` holds the values
-    of `cwd` and `today` at the time of the run.
+    of `cwd` and `today` at the time of the run. `selects` says that the goal may ask for certain entries of a list, so
+    that the only entry there was need not be what it would ask for again.
     """
 
     tokens: Sequence[Token]
@@ -69,6 +70,7 @@ class Explainer:
     names: Mapping[int, str]
     banned: frozenset[int]
     env: Mapping[str, str]
+    selects: bool = False
     found: Findings = field(default_factory=Findings)
 
     def explain(self, value: Any, at: int, param: str, facts: ToolFacts) -> Expr:
@@ -111,21 +113,21 @@ class Explainer:
         self.found.guessed |= not stated
         if not stated and abs(value) >= 10_000 and names_something(str(value)):
             self._freeze_all()
-        return Const(value=value)
-
         if not stated and may_be_fact(value):
             self._freeze_names()
+        return Const(value=value)
+
     def _freeze_all(self) -> None:
         """A name that stands nowhere was found out for this goal: with another one it would be another."""
         self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in SLOT_KINDS)
         self.found.banned.update(self.found.choices)
 
-    def _explain_text(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
-        if not value:
     def _freeze_names(self) -> None:
         """What is known of one named thing is not so of another."""
         self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in _QUOTABLE)
 
+    def _explain_text(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
+        if not value:
             return Const(value=value)
         stated = [i for i, t in enumerate(self.tokens) if t.kind in SLOT_KINDS and t.value == value]
         free = [i for i in stated if i not in self.banned]
@@ -296,6 +298,8 @@ class Explainer:
         if doubtful or len({leaf.step for leaf in outputs}) > 1 or value == self.env.get("today"):
             return self._freeze(value, [], outputs)
         chosen = candidates[0]
+        if self.selects and any(isinstance(part, int) for part in chosen.path):
+            return self._freeze(value, [], outputs)
         for depth, part in enumerate(chosen.path):
             if isinstance(part, int):
                 self.found.lengths.add((chosen.step, chosen.path[:depth]))
@@ -358,12 +362,12 @@ class Explainer:
         if simple and not known and any(map(names_something, rest)) and value not in facts.enums.get(param, ()):
             self._freeze_all()
             return Const(value=value)
+        if not known and len(parts) == 1 and may_be_fact(value) and value not in facts.enums.get(param, ()):
+            self._freeze_names()
         if known or simple:
             self.found.guessed |= not known and len(parts) == 1 and value not in facts.enums.get(param, ())
             return _expr_of(parts)
         return self._written_by_model(value, at)
-        if not known and len(parts) == 1 and may_be_fact(value) and value not in facts.enums.get(param, ()):
-            self._freeze_names()
 
     def _fixed(self, value: str, parts: Sequence[str | Ref]) -> Const:
         """A value read off an output: constant while that output is, and with it the literals it holds."""

@@ -9,35 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, takewhile
 from typing import Any
 
 from llmos.trace.evidence import leaves, token_bounded
 from llmos.trace.lex import Kind, Token
+from llmos.trace.phrases import PLAIN
 from llmos.trace.run import StepRecord
 
-_SELECTING = frozenset(
+_RANKING = frozenset(
+    {"first", "last", "newest", "latest", "oldest", "recent", "next", "previous", "top", "bottom", "largest"}
+    | {"smallest", "biggest", "longest", "shortest", "best", "worst", "most", "least"}
+)
+_SELECTING = _RANKING | frozenset(
     {
-        "first",
-        "last",
-        "newest",
-        "latest",
-        "oldest",
-        "recent",
-        "next",
-        "previous",
-        "top",
-        "bottom",
-        "largest",
-        "smallest",
-    }
-    | {
-        "biggest",
-        "longest",
-        "shortest",
-        "best",
-        "worst",
-        "most",
-        "least",
         "except",
         "but",
         "only",
@@ -103,6 +88,14 @@ _FREE = frozenset(
     }
     | {"please", "kindly", "me", "us", "here", "is", "are", "be", "using", "via", "per", "out", "up", "whole", "entire"}
 )
+_BINDING = frozenset({"with", "by", "from", "for", "of", "about", "in", "on", "at"})
+_LEADING = frozenset({"to", "into", "onto", "as", "and", "then"})
+_THINGS = frozenset(
+    {"file", "folder", "directory", "entry", "item", "row", "line", "record", "document", "page", "table", "word"}
+    | {"number", "everything", "name", "content", "named", "listed"}
+)
+"""Words that say nothing of an entry but that it is one."""
+
 _SPELLED = {
     "text": "txt",
     "markdown": "md",
@@ -115,38 +108,79 @@ _SPELLED = {
 _MIN_WORD = 3
 
 
-def selecting(tokens: Sequence[Token], steps: Sequence[StepRecord]) -> str | None:
-    """The first word of a goal that may select entries of a list; None if none does."""
-    said = {form for step in steps for form in _said(step)}
+def selecting(tokens: Sequence[Token], steps: Sequence[StepRecord], *, single: bool = False) -> str | None:
+    """The first word of a goal that may select entries of a list; None if none does.
+
+    Of a `single` entry it does not matter how it ranks, nor what the goal calls it.
+
+    That is any word that the calls do not account for, other than the verb in front. The names of an output's fields
+    account for what is gone through (`ship all orders`), not for what it must have (`close the issues with comments`);
+    what is done for something may select nothing (`mark all files for review`).
+    """
+    called = {form for step in steps for text in _called(step) for form in _words(text)}
+    listed = called | {form for step in steps for text in _keys(step.output) for form in _words(text)}
     texts = "\n".join(str(leaf) for step in steps for _, leaf in leaves(step.args))
-    for token in tokens:
+    begun = bound = False
+    for position, token in enumerate(tokens):
         folded = token.text.casefold()
-        if folded in _SELECTING:
+        before = tokens[position - 1].key if position else ""
+        is_head = single and not bound and not _is_telling(tokens[position + 1 : position + 2])
+        if folded in _SELECTING and not (single and folded in _RANKING):
             return token.text
         if token.kind.is_literal and not token_bounded(token.value.replace(",", ""), texts.replace(",", "")):
             return token.text
-    return next((word for word in _modifiers(tokens) if not _forms(word) & said), None)
+        bound = token.kind is Kind.WORD and (folded in _BINDING or (bound and folded not in _LEADING))
+        if token.kind is not Kind.WORD or folded in _FREE:
+            continue
+        known = _THINGS | _RANKING | (called if bound else listed)
+        if begun and before != "for" and not is_head and not _forms(folded) & known:
+            return token.text
+        begun = True
+    return None
 
 
-def _modifiers(tokens: Sequence[Token]) -> Iterator[str]:
-    """The words that stand before another word of the same phrase: `stale` in `close all stale issues`."""
-    phrase: list[str] = []
-    for position, token in enumerate(tokens):
-        is_word = token.kind is Kind.WORD and token.text.casefold() not in _FREE
-        if is_word and position > 0:
-            phrase.append(token.text.casefold())
-        else:
-            yield from phrase[:-1]
-            phrase = []
-    yield from phrase[:-1]
+def counted_apart(tokens: Sequence[Token], steps: Sequence[StepRecord]) -> bool:
+    """Whether a goal asks how many there are of something that the calls and their outputs do not tell of.
+
+    Then how much an output holds is another number: three lines of a log need not be three errors.
+    """
+    called = {form for step in steps for text in _called(step) for form in _words(text)}
+    listed = _THINGS | called | {form for step in steps for text in _keys(step.output) for form in _words(text)}
+    texts = "\n".join(str(leaf) for step in steps for _, leaf in leaves(step.args)).replace(",", "")
+    words = [token.key for token in tokens if token.kind is Kind.WORD]
+    literals = [token.value.replace(",", "") for token in tokens if token.kind.is_literal]
+    asked = _counted(words)
+    return bool(asked) and (
+        any(not _forms(word) & listed for word in asked)
+        or any(not token_bounded(value, texts) for value in literals)
+        or any(word in _SELECTING and word not in called for word in words)
+    )
 
 
-def _said(step: StepRecord) -> Iterator[str]:
-    """The words that a call accounts for: of its tool's name, its arguments and the names of its output's fields."""
-    texts = [step.tool, *(str(leaf) for _, leaf in leaves(step.args)), *_keys(step.args), *_keys(step.output)]
-    for text in texts:
-        for word in re.findall(r"[^\W_]+", text.casefold()):
-            yield from _forms(word)
+def _counted(words: Sequence[str]) -> list[str]:
+    """What a goal asks the number of: the words behind `how many`, `number of` or `count`."""
+    begins = [i for i, (a, b) in enumerate(pairwise(["", *words])) if (a, b) in _HOW_MANY or (i == 0 and b == "count")]
+    behind = words[begins[0] + 1 :] if begins else []
+    asked = takewhile(lambda word: word not in PLAIN or word in _ALL, behind)
+    return [word for word in asked if word not in _ALL]
+
+
+_HOW_MANY = frozenset({("how", "many"), ("number", "of"), ("count", "of")})
+_ALL = frozenset({"a", "an", "the", "all", "different", "distinct"})
+
+
+def _is_telling(tokens: Sequence[Token]) -> bool:
+    return any(token.kind is Kind.WORD and token.key not in _FREE for token in tokens)
+
+
+def _called(step: StepRecord) -> Iterator[str]:
+    """What a call says: its tool's name and its arguments with their names."""
+    yield from (step.tool, *(str(leaf) for _, leaf in leaves(step.args)), *_keys(step.args))
+
+
+def _words(text: str) -> Iterator[str]:
+    for word in re.findall(r"[^\W_]+", text.casefold()):
+        yield from _forms(word)
 
 
 def _keys(value: Any) -> set[str]:
@@ -191,4 +225,4 @@ def named_in_all(words: Iterable[str], texts: Sequence[str]) -> Iterator[str]:
                 break
 
 
-__all__ = ["named_in_all", "selecting", "shared"]
+__all__ = ["counted_apart", "named_in_all", "selecting", "shared"]

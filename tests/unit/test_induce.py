@@ -283,6 +283,17 @@ def test_the_only_listed_file_is_picked_while_it_is_the_only_one() -> None:
     assert trace.calls[0].checks[-1].kind is CheckKind.LENGTH
 
 
+def test_the_only_listed_entry_is_not_what_a_goal_selects() -> None:
+    """The one order there was happened to be unpaid."""
+    trace = learned(
+        "Cancel the unpaid order",
+        step("list_orders", {}, {"orders": [{"id": "o-71"}]}),
+        step("cancel_order", {"id": "o-71"}, "ok", effect=Effect.WRITE),
+        extra=[plugin("list_orders"), plugin("cancel_order", Effect.WRITE)],
+    )
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+
+
 @pytest.mark.parametrize(
     "output", [{"smallest": "b.log", "largest": "b.log"}, {"a": {"x": "b.log"}, "b": {"y": "b.log"}}]
 )
@@ -450,17 +461,6 @@ def test_a_pattern_is_only_replaced_by_a_plain_word() -> None:
         assert refused(trace, f'Count lines of web.log with "{value}"'), value
 
 
-def test_a_literal_said_twice_does_not_vary() -> None:
-    trace = learned(
-        "Append a.txt to a.txt of yesterday", step("append", {"path": "a.txt"}, "ok"), extra=[plugin("append")]
-    )
-    assert refused(trace, "Append b.txt to b.txt of yesterday")
-    assert refused(trace, "Append a.txt to b.txt of yesterday")
-
-
-def test_a_body_the_model_wrote_is_good_for_its_own_goal_only() -> None:
-    trace = learned("Write a poem about 2 cats into poem.txt", write("poem.txt", "Two cats sat\non mats so fat"))
-    for goal in (
 SUMS = "SELECT sum(amount) AS total FROM data WHERE {}"
 
 
@@ -548,6 +548,17 @@ def test_a_name_with_a_fact_of_it_beside_it_does_not_vary(fact: dict[str, Any]) 
 WEATHER = plugin("weather")
 
 
+def test_a_literal_said_twice_does_not_vary() -> None:
+    trace = learned(
+        "Append a.txt to a.txt of yesterday", step("append", {"path": "a.txt"}, "ok"), extra=[plugin("append")]
+    )
+    assert refused(trace, "Append b.txt to b.txt of yesterday")
+    assert refused(trace, "Append a.txt to b.txt of yesterday")
+
+
+def test_a_body_the_model_wrote_is_good_for_its_own_goal_only() -> None:
+    trace = learned("Write a poem about 2 cats into poem.txt", write("poem.txt", "Two cats sat\non mats so fat"))
+    for goal in (
         "Write a poem about 3 cats into poem.txt",
         "Write a poem about 2 dogs into poem.txt",
         "Write a poem about 2 cats into other.txt",
@@ -570,6 +581,40 @@ def test_a_day_in_a_form_that_can_not_be_computed_makes_no_trace(text: str) -> N
     outcome = induce(run_of("Write the report of yesterday into r.md", write("r.md", text)), FACTS, ENV)
     assert isinstance(outcome, NotATrace)
     assert "date" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("goal", "condition"),
+    [
+        ("Total the sales of this year in sales.csv", "year = 2026"),
+        ("Total the sales of this month in sales.csv", "month = 11"),
+        ("Total the sales of this quarter in sales.csv", "month >= 10"),
+        ("Total the sales of this week in sales.csv", "week = 47"),
+        ("Total the sales since January in sales.csv", "day >= '2026-01-01'"),
+        ("Total the sales in March in sales.csv", "month = 3 AND year = 2026"),
+        ("Total the sales on Monday in sales.csv", "day = '2026-11-23'"),
+        ("Total the sales older than 30 days in sales.csv", "day < '2026-10-22'"),
+        ("Total the stale sales in sales.csv", "day < '2026-08-21'"),
+    ],
+)
+def test_a_time_that_passes_makes_no_trace(goal: str, condition: str) -> None:
+    outcome = induce(run_of(goal, sql(SUMS.format(condition), "sales.csv", RESULT)), FACTS, ENV)
+    assert isinstance(outcome, NotATrace)
+    assert "date" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("goal", "condition"),
+    [
+        ("Total the sales since January 2026 in sales.csv", "day >= '2026-01-01'"),
+        ("Total the sales in March in sales.csv", "month = 3"),
+        ("Total the sales since the merger in sales.csv", "day >= '2019-05-01'"),
+        ("Total the sales by month for 2026 in sales.csv", "year = 2026 GROUP BY month"),
+    ],
+)
+def test_a_time_that_the_goal_says_stays(goal: str, condition: str) -> None:
+    trace = learned(goal, sql(SUMS.format(condition), "sales.csv", RESULT))
+    assert bound(trace, goal)[0]["sql"] == SUMS.format(condition)
 
 
 def test_a_date_that_data_and_calendar_explain_makes_no_trace() -> None:
@@ -670,40 +715,6 @@ def test_a_goal_that_says_something_else_is_refused(goal: str) -> None:
         ("Copy rows of sales.csv over 1000 units for 'a {b} ${{ c }}' into out.json", {"region": "a {b} ${{ c }}"}),
         ("Copy rows of sales.csv over 1000 units for 'north'\r\n\tinto out.json", {}),
         (
-@pytest.mark.parametrize(
-    ("goal", "condition"),
-    [
-        ("Total the sales of this year in sales.csv", "year = 2026"),
-        ("Total the sales of this month in sales.csv", "month = 11"),
-        ("Total the sales of this quarter in sales.csv", "month >= 10"),
-        ("Total the sales of this week in sales.csv", "week = 47"),
-        ("Total the sales since January in sales.csv", "day >= '2026-01-01'"),
-        ("Total the sales in March in sales.csv", "month = 3 AND year = 2026"),
-        ("Total the sales on Monday in sales.csv", "day = '2026-11-23'"),
-        ("Total the sales older than 30 days in sales.csv", "day < '2026-10-22'"),
-        ("Total the stale sales in sales.csv", "day < '2026-08-21'"),
-    ],
-)
-def test_a_time_that_passes_makes_no_trace(goal: str, condition: str) -> None:
-    outcome = induce(run_of(goal, sql(SUMS.format(condition), "sales.csv", RESULT)), FACTS, ENV)
-    assert isinstance(outcome, NotATrace)
-    assert "date" in outcome.reason
-
-
-@pytest.mark.parametrize(
-    ("goal", "condition"),
-    [
-        ("Total the sales since January 2026 in sales.csv", "day >= '2026-01-01'"),
-        ("Total the sales in March in sales.csv", "month = 3"),
-        ("Total the sales since the merger in sales.csv", "day >= '2019-05-01'"),
-        ("Total the sales by month for 2026 in sales.csv", "year = 2026 GROUP BY month"),
-    ],
-)
-def test_a_time_that_the_goal_says_stays(goal: str, condition: str) -> None:
-    trace = learned(goal, sql(SUMS.format(condition), "sales.csv", RESULT))
-    assert bound(trace, goal)[0]["sql"] == SUMS.format(condition)
-
-
             "Copy rows of /data/S.CSV over 1000 units for 'north' into ../x.json",
             {"source": "/data/S.CSV", "target": "../x.json"},
         ),
