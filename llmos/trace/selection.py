@@ -119,7 +119,7 @@ def selecting(tokens: Sequence[Token], steps: Sequence[StepRecord], *, single: b
     """
     called = {form for step in steps for text in _called(step) for form in _words(text)}
     listed = called | {form for step in steps for text in _keys(step.output) for form in _words(text)}
-    texts = "\n".join(str(leaf) for step in steps for _, leaf in leaves(step.args))
+    passed = _passed(steps)
     begun = bound = False
     for position, token in enumerate(tokens):
         folded = token.text.casefold()
@@ -127,7 +127,7 @@ def selecting(tokens: Sequence[Token], steps: Sequence[StepRecord], *, single: b
         is_head = single and not bound and not _is_telling(tokens[position + 1 : position + 2])
         if folded in _SELECTING and not (single and folded in _RANKING):
             return token.text
-        if token.kind.is_literal and not token_bounded(token.value.replace(",", ""), texts.replace(",", "")):
+        if _not_passed([token], passed):
             return token.text
         bound = token.kind is Kind.WORD and (folded in _BINDING or (bound and folded not in _LEADING))
         if token.kind is not Kind.WORD or folded in _FREE:
@@ -144,17 +144,40 @@ def counted_apart(tokens: Sequence[Token], steps: Sequence[StepRecord]) -> bool:
 
     Then how much an output holds is another number: three lines of a log need not be three errors.
     """
-    called = {form for step in steps for text in _called(step) for form in _words(text)}
-    listed = _THINGS | called | {form for step in steps for text in _keys(step.output) for form in _words(text)}
-    texts = "\n".join(str(leaf) for step in steps for _, leaf in leaves(step.args)).replace(",", "")
     words = [token.key for token in tokens if token.kind is Kind.WORD]
-    literals = [token.value.replace(",", "") for token in tokens if token.kind.is_literal]
     asked = _counted(words)
-    return bool(asked) and (
-        any(not _forms(word) & listed for word in asked)
-        or any(not token_bounded(value, texts) for value in literals)
-        or any(word in _SELECTING and word not in called for word in words)
+    return bool(asked) and (_not_told(asked, words, steps) or _not_passed(tokens, _passed(steps)))
+
+
+def decided_apart(tokens: Sequence[Token], steps: Sequence[StepRecord]) -> bool:
+    """Whether a goal's condition speaks of something that the calls and their outputs do not tell of.
+
+    Then whether an output holds anything may not be what decided: `if it has more than 5 errors`.
+    """
+    keys = [token.key for token in tokens]
+    begin = next((i for i, key in enumerate(keys) if key in _CONDITIONAL), len(keys))
+    clause = list(takewhile(lambda token: token.text not in (",", ";") and token.key != "then", tokens[begin:]))
+    said = [token.key for token in clause if token.kind is Kind.WORD and token.key not in PLAIN | _CONDITIONAL]
+    return _not_told([word for word in said if word not in _EMPTY], said, steps) or _not_passed(tokens, _passed(steps))
+
+
+def _not_told(asked: Sequence[str], words: Sequence[str], steps: Sequence[StepRecord]) -> bool:
+    """Whether calls and outputs lack what is asked for, or the calls a word that selects."""
+    called = {form for step in steps for text in _called(step) for form in _words(text)}
+    fields = {form for step in steps for text in _keys(step.output) for form in _words(text)}
+    told = _THINGS | called | fields
+    return any(not _forms(word) & told for word in asked) or any(
+        word in _SELECTING - _CONDITIONAL - _EMPTY and word not in called for word in words
     )
+
+
+def _not_passed(tokens: Sequence[Token], passed: str) -> bool:
+    """Whether a literal of a goal stands in no argument."""
+    return any(token.kind.is_literal and not token_bounded(token.value.replace(",", ""), passed) for token in tokens)
+
+
+def _passed(steps: Sequence[StepRecord]) -> str:
+    return "\n".join(str(leaf) for step in steps for _, leaf in leaves(step.args)).replace(",", "")
 
 
 def _counted(words: Sequence[str]) -> list[str]:
@@ -165,6 +188,10 @@ def _counted(words: Sequence[str]) -> list[str]:
     return [word for word in asked if word not in _ALL]
 
 
+_CONDITIONAL = frozenset({"if", "when", "unless", "whether", "where"})
+_EMPTY = frozenset(
+    {"nothing", "something", "anything", "any", "none", "no", "not", "empty", "blank", "exists", "missing"}
+)
 _HOW_MANY = frozenset({("how", "many"), ("number", "of"), ("count", "of")})
 _ALL = frozenset({"a", "an", "the", "all", "different", "distinct"})
 
@@ -225,4 +252,4 @@ def named_in_all(words: Iterable[str], texts: Sequence[str]) -> Iterator[str]:
                 break
 
 
-__all__ = ["counted_apart", "named_in_all", "selecting", "shared"]
+__all__ = ["counted_apart", "decided_apart", "named_in_all", "selecting", "shared"]

@@ -16,12 +16,13 @@ from llmos.trace.agreed import agreed, agreed_outputs
 from llmos.trace.checking import has_goal_check, judged
 from llmos.trace.findings import ToolFacts
 from llmos.trace.joining import Joining
-from llmos.trace.lex import template_skeleton
+from llmos.trace.lex import template_skeleton, tokenize
 from llmos.trace.pieces import Spot, template_of
 from llmos.trace.program import Answer, Check, Condition, Effect, Loop, Node, Slot, Status, Step, Trace, walk
 from llmos.trace.recorded import Recorded, canonical, first_entry, recorded
 from llmos.trace.renaming import renamed, with_ids
 from llmos.trace.run import Run
+from llmos.trace.selection import decided_apart
 from llmos.trace.settling import may_let_go
 from llmos.trace.shape import MAX_WORDINGS
 from llmos.trace.sources import ApartError, Side, Source, side_of
@@ -105,6 +106,8 @@ def _forked(
         failed = [step for step in seen.run.steps if step.is_error]
         outputs = dict(seen.scope.outputs)
         sides.append(guards.Side(trace=trace, outputs=outputs, failed=failed, bindings=seen.bindings, env=seen.env))
+    if decided_apart(tokenize(run.goal), [*known_runs[-1].steps, *run.steps]):
+        raise ApartError("the goal's condition may be another one than an output shows")
     found = guards.guarded(*sides)
     if found is None or any(recorded(found, one, env_of(one)) is None for one in (*known_runs, run)):
         raise ApartError("no condition tells the two apart")
