@@ -375,6 +375,23 @@ def test_a_field_of_the_entries_may_be_what_selects_them() -> None:
     assert not has_no_loop(learned("Close all issues", listed, *closed, extra=tools))
 
 
+@pytest.mark.parametrize(
+    ("goal", "each", "once"),
+    [
+        ("Split 90 between 'Ada', 'Bob' and 'Cy'", {"amount": 30}, {}),
+        ("Order lunch for 'Ada', 'Bob' and 'Cy'", {}, {"persons": 3}),
+        ("Give 20 to each of 'Ada', 'Bob' and 'Cy'", {"amount": 20}, {"total": 60}),
+    ],
+)
+def test_a_number_made_of_how_many_entries_there_were_is_no_loop(
+    goal: str, each: dict[str, int], once: dict[str, int]
+) -> None:
+    """For two people it would be another number."""
+    calls = [step("give", {"to": name} | each, "ok", effect=Effect.WRITE) for name in ("Ada", "Bob", "Cy")]
+    calls += [step("book", once, "ok", effect=Effect.WRITE)] if once else []
+    assert has_no_loop(learned(goal, *calls, extra=[plugin("give", Effect.WRITE), plugin("book", Effect.WRITE)]))
+
+
 def test_what_was_read_before_may_have_selected_the_entries(lab: Lab) -> None:
     """Every file was read, all were found to be drafts and deleted; nothing shows it but the reading."""
     for name in "abc":
