@@ -43,6 +43,17 @@ FUNCTION = CRITICAL | frozenset(
 )
 PLAIN = FUNCTION - CRITICAL
 """Words that say nothing of a task by themselves."""
+_MODIFYING = frozenset(
+    {"again", "instead", "else", "other", "others", "another", "half", "same", "different", "both", "via", "using"}
+    | {"including", "excluding", "ignoring", "skipping", "containing", "starting", "ending", "named", "called"}
+    | {"sorted", "ordered", "grouped", "filtered", "thanks", "thank", "everywhere", "anywhere", "elsewhere"}
+    | {"everything", "everyone", "everybody", "anyone", "anything", "nobody", "nothing", "even", "ever", "once"}
+    | {"hourly", "daily", "weekly", "monthly", "yearly", "morning", "afternoon", "evening", "weekend", "week"}
+    | {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
+)
+"""Words that mostly say how, when or of how many something is done, and belong to no name."""
+_NAMED_LY = frozenset({"family", "assembly", "supply", "reply", "july", "italy", "sicily", "emily", "butterfly"})
+_INNER = frozenset("(-–—/&+")
 _LIGHT = PLAIN | {"please", "kindly", "tell", "show", "give", "find", "get", "s"}
 _NEUTRAL = frozenset({"a", "an", "the", "of"})
 _FINAL = ".!?"
@@ -62,7 +73,10 @@ def carries_content(tokens: Sequence[Token]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What values have in common: marks and small words, commas, articles in front, full stops at the end."""
+    """What values have in common: marks and small words, commas, articles in front, full stops at the end.
+
+    `named` says that all their words are written as names are, with a capital.
+    """
 
     marks: frozenset[str]
     commas: frozenset[int]
@@ -70,6 +84,7 @@ class Shape:
     stops: frozenset[bool]
     tokens: int
     prose: bool
+    named: bool
 
 
 @lru_cache(maxsize=4096)
@@ -85,22 +100,36 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
         stops=frozenset(tokens[-1].text in _FINAL for tokens in read if tokens),
         tokens=longest,
         prose=longest >= _PROSE_TOKENS and len(marks & FUNCTION) >= 2,
+        named=bool(read) and not any(map(_plain_words, read)),
     )
 
 
+def _plain_words(tokens: Sequence[Token]) -> list[str]:
+    """The words of a phrase that are written small, small words aside."""
+    return [t.text for t in tokens if t.kind is Kind.WORD and t.text[:1].islower() and t.key not in FUNCTION]
+
+
 def marks_of(tokens: Sequence[Token]) -> set[str]:
-    """The small words of a phrase, and signs for a number, a comma, quotes and punctuation inside it."""
+    """The small and modifying words of a phrase, and signs for a number, quotes and punctuation inside it."""
     marks: set[str] = set()
     for position, token in enumerate(tokens):
         after = tokens[position + 1] if position + 1 < len(tokens) else None
         if token.kind is Kind.WORD and token.key in FUNCTION:
             is_month = token.text == "May" and after is not None and after.kind is Kind.NUMBER
             marks |= set() if is_month else {token.key}
+        elif token.kind is Kind.WORD and (token.key in _MODIFYING or (position and _is_adverb(token.key))):
+            marks.add(token.key)
         elif token.kind in (Kind.NUMBER, Kind.QUOTED):
             marks.add(str(token.kind))
         elif token.text == "," or (token.text in ".!?;:" and after is not None):
             marks.add("," if token.text == "," else ".")
+        elif token.text in _INNER and position:
+            marks.add(token.text)
     return marks
+
+
+def _is_adverb(word: str) -> bool:
+    return word.endswith("ly") and len(word) > 4 and word not in _NAMED_LY
 
 
 def strange(
@@ -130,6 +159,8 @@ def strange(
     new = marks_of(tokens) - shape.marks - _NEUTRAL
     if new:
         return f"{', '.join(sorted(map(repr, new)))} may say more than a value does"
+    if shape.named and _plain_words(tokens):
+        return f"{_plain_words(tokens)[0]!r} is written small, and names stood there before"
     if len(tokens) > 2 * shape.tokens + 3:
         return "it is much longer than the values before"
     return None
