@@ -45,6 +45,8 @@ def number(value: str | float) -> float | int:
     if word in _NUMBER_WORDS:
         return _NUMBER_WORDS[word]
     cleaned = value.replace(",", "").replace("_", "")
+    if cleaned.isdecimal():
+        return int(cleaned)
     read = float(cleaned)
     return int(read) if read.is_integer() and "." not in cleaned and "e" not in cleaned.lower() else read
 
