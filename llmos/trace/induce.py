@@ -46,6 +46,7 @@ from llmos.trace.run import Run, RunStatus, StepRecord
 from llmos.trace.selection import selecting
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
+    Const,
     OutputRef,
     references,
 )
@@ -151,6 +152,10 @@ class _Inducer:
         return Evidence(self.run.steps)
 
     @cached_property
+    def _selects(self) -> bool:
+        return selecting(self.tokens, self.fold.original.steps, single=True) is not None
+
+    @cached_property
     def mentioned(self) -> list[set[int]]:
         """The literals of the goal that each step's arguments hold."""
         literals = [(i, token) for i, token in enumerate(self.tokens) if token.kind.is_literal]
@@ -230,7 +235,7 @@ class _Inducer:
             names=names,
             banned=banned,
             env=self.env,
-            selects=selecting(self.fold.tokens, self.fold.original.steps, single=True) is not None,
+            selects=self._selects,
         )
         steps: list[Step] = []
         founds: list[Findings] = []
@@ -245,7 +250,20 @@ class _Inducer:
         """Literals that may not vary: by explanation, as part of what was frozen, or as a short number met twice."""
         shared = {i for i in draft.found.shared if tokens[i].kind is Kind.NUMBER and not _telling(tokens[i])}
         frozen = {i for step in draft.found.frozen for i in draft.founds[step].used}
-        return draft.found.banned | frozen | shared
+        return draft.found.banned | frozen | shared | self._graded(draft)
+
+    def _graded(self, draft: _Draft) -> set[int]:
+        """Choices with a number beside them in one call that the goal does not say: `high` may be 255, not `low`."""
+        said = {TRANSFORMS["number"](token.value) for token in self.tokens if token.kind is Kind.NUMBER} | {0, 1, 2}
+        return {
+            position
+            for i in draft.kept
+            if any(
+                isinstance(e, Const) and type(e.value) in (int, float) and e.value not in said
+                for e in draft.steps[i].args.values()
+            )
+            for position in draft.founds[i].choices
+        }
 
     def _step(self, explainer: Explainer, index: int, step: StepRecord) -> Step:
         facts = self.tools[step.tool]

@@ -103,7 +103,7 @@ class Explainer:
             return self._freeze(value, [*stated, *(i for _, i in self._dates(at))], outputs)
         if free and not outputs:
             return self._slot(free, param, Const(value=value), (Transform(name="number"),))
-        if outputs and (stated or not telling(value)):
+        if outputs and (stated or not telling(value) or str(value) in EVERYDAY):
             return self._freeze(value, free, outputs)
         derived = [] if stated else self._sources(value)
         if outputs:
@@ -147,6 +147,8 @@ class Explainer:
         if stated or any(token.text == value for token in self.tokens):
             return Const(value=value)
         derived = [] if value in facts.enums.get(param, ()) else self.deriver.whole(value)
+        if outputs and (value in facts.enums.get(param, ()) or self._is_hinted(value)):
+            return self._freeze(value, [one.position for one in derived if one.position >= 0], outputs)
         if outputs:
             return self._unique_or_frozen(outputs, derived, value, payload=param in facts.payload_params)
         if derived:
@@ -157,6 +159,12 @@ class Explainer:
         if written is not None:
             return written
         return self._explain_pieces(value, at, param, facts)
+
+    def _is_hinted(self, value: str) -> bool:
+        """Whether a value and a word of the goal are made of one another: `open` and `reopen`, `closed` and `close`."""
+        said = [token.key for token in self.tokens if token.kind is Kind.WORD and len(token.key) > MIN_PIECE]
+        word = value.casefold()
+        return len(word) > MIN_PIECE and word.isalpha() and any(word in one or one in word for one in said)
 
     def _folder(self, value: str, param: str) -> Expr | None:
         """A folder that is passed on with the slash the goal wrote behind it."""

@@ -295,6 +295,36 @@ def test_the_only_listed_entry_is_not_what_a_goal_selects() -> None:
 
 
 @pytest.mark.parametrize(
+    ("goal", "seen", "args"),
+    [
+        ("Reopen ticket T-12", {"last": "open"}, {"status": "open"}),
+        ("Close ticket T-12", {"like": "closed"}, {"status": "closed"}),
+        ("Page through ticket T-12", {"bytes": 1000}, {"limit": 1000}),
+        ("Raise ticket T-12", {"last": "high"}, {"level": "high"}),
+    ],
+)
+def test_a_setting_that_an_output_happens_to_hold_is_frozen(
+    goal: str, seen: dict[str, Any], args: dict[str, Any]
+) -> None:
+    """Another ticket has another history, and is to be opened all the same."""
+    trace = learned(
+        goal,
+        step("see", {"id": "T-12"}, seen),
+        step("change", {"id": "T-12"} | args, "ok"),
+        extra=[plugin("see"), plugin("change", level=("low", "high"))],
+    )
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+
+
+def test_a_choice_with_a_number_of_its_own_does_not_vary() -> None:
+    lamp = plugin("lamp", Effect.WRITE, level=("low", "high"))
+    trace = learned("Set the lamp to high", step("lamp", {"level": "high", "brightness": 255}, "ok"), extra=[lamp])
+    assert refused(trace, "Set the lamp to low")
+    plain = learned("Set the lamp to high", step("lamp", {"level": "high", "lamps": 1}, "ok"), extra=[lamp])
+    assert not refused(plain, "Set the lamp to low")
+
+
+@pytest.mark.parametrize(
     "output", [{"smallest": "b.log", "largest": "b.log"}, {"a": {"x": "b.log"}, "b": {"y": "b.log"}}]
 )
 def test_a_value_that_two_fields_hold_is_frozen(output: dict[str, Any]) -> None:
