@@ -371,6 +371,15 @@ def test_loops_over_other_files_stay_apart() -> None:
     assert joined(THREE, marked("r2", "Mark all notes of in/bag for review", "in/bag", "x.md", "y.md")) is None
 
 
+def test_what_two_values_have_in_common_with_a_constant_keeps_them_literal() -> None:
+    """Both reports were of 2026, and so was the year of the query; the next one may be of 2025."""
+    first = lamp("r1", "Light the report a_2026.md for everybody", target="a_2026.md", year=2026)
+    second = lamp("r2", "Light the report b_2026.md for everybody", target="b_2026.md", year=2026)
+    assert both_ways(first, second) == [None, None]
+    plain = lamp("r3", "Light the report c_2025.md for everybody", target="c_2025.md", year=2026)
+    assert not refused(together(first, plain), "Light the report d_2024.md for everybody")
+
+
 # -------------------------------------------------------------------------------------------------- guards
 
 
