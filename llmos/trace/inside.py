@@ -30,7 +30,8 @@ def numbers_in(token: Token) -> set[str]:
         return set()
     text = _told(token).casefold()
     least = 1 if token.kind is Kind.IDENTIFIER else 2
-    found = {run for run in re.findall(r"\d+", text) if len(run) >= least}
+    runs = re.findall(r"\d+", text)
+    found = {run for run in [*runs, "".join(runs)] if len(run) >= least}
     found |= {form for word in re.findall(r"[^\W\d_]+", text) for form in month_forms(word)}
     for year, _, month, day in _DAY.findall(text):
         found |= {year, *month_forms(MONTHS[int(month) - 1]), *((day, day.lstrip("0")) if day else ())}
@@ -57,11 +58,17 @@ def stem_in(token: Token) -> set[str]:
 
 
 def words_in(token: Token) -> set[str]:
-    """The words that a name is put together of."""
+    """The words that a name is put together of, their initials, and the beginning that may be its code.
+
+    A folder is none of them: a path whose folder a constant says is bound to it.
+    """
     if token.kind not in _NAMES:
         return set()
-    words = re.findall(r"[^\W\d_]+", spaced(_told(token)).casefold())
-    return {word for word in words if len(word) >= _MIN_WORD}
+    name = PurePosixPath(token.value).stem if token.kind is Kind.PATH else token.value
+    words = re.findall(r"[^\W\d_]+", spaced(name).casefold())
+    if token.kind in (Kind.QUOTED, Kind.TEXT) and words:
+        words += ["".join(word[0] for word in words), *(word[:_MIN_WORD] for word in words[:1] if len(word) > 4)]
+    return {word for word in words if len(word) >= _MIN_WORD or (len(word) == 2 and word == words[-1])}
 
 
 def _told(token: Token) -> str:
@@ -70,9 +77,12 @@ def _told(token: Token) -> str:
 
 
 def states(word: str, step: Step) -> bool:
-    """Whether a step has a constant that is just this word, alone or in quotes."""
+    """Whether a step has a constant that is this word, alone or in quotes, or a name that it is a part of."""
     texts = [text for expr in step.args.values() for text in constant_texts(expr)]
-    return any(word == said.strip().casefold() for text in texts for said in {text} | data_in_code(text))
+    said = {one.strip().casefold() for text in texts for one in {text} | data_in_code(text)}
+    return word in said or any(
+        word in re.findall(r"[^\W\d_]+", name) for name in said if not re.search(r"\s", name) and word in name
+    )
 
 
 def keys_in(expr: Expr) -> set[str]:

@@ -16,7 +16,7 @@ from llmos.trace.lex import Kind, Token, tokenize
 from llmos.trace.program import Step
 from llmos.trace.transforms import TRANSFORMS, chain
 from llmos.trace.values import Const, Expr, ListExpr, Record, as_text
-from llmos.trace.wordforms import NUMBER_WORDS, ORDINAL_WORDS, dated, day
+from llmos.trace.wordforms import MONTHS, NUMBER_WORDS, ORDINAL_WORDS, dated, day
 
 _MIN_GLUED = 4
 
@@ -64,7 +64,9 @@ def _day_forms(text: str) -> set[str]:
     """The ways a day, its month or its year may be written."""
     try:
         forms = {dated(text, pattern).casefold() for pattern in FORMATS}
-        return forms | {form.casefold() for form in day_forms(day(text))}
+        when = day(text)
+        forms |= {str(when.year - 1), str(when.year + 1), f"{when.day:02}", str(when.day)}
+        return forms | month_forms(MONTHS[when.month - 1]) | {form.casefold() for form in day_forms(when)}
     except ValueError:
         return set()
 
@@ -76,7 +78,7 @@ def other_day(token: Token, step: Step, goal: str) -> bool:
 
 
 _FACTORS = (
-    *(2, 3, 7, 10, 12, 14, 24, 28, 30, 31, 52, 60, 90, 100, 365, 1000, 1024, 1440, 3600),
+    *(2, 3, 4, 7, 8, 10, 12, 14, 20, 24, 28, 30, 31, 48, 52, 60, 72, 90, 100, 365, 1000, 1024, 1440, 3600),
     *(86_400, 604_800, 10**6, 1024**2, 10**9, 1024**3),
 )
 
@@ -86,7 +88,9 @@ def _made_of(number: float) -> set[str]:
     made = [number + 1, number - 1, number + 12, -number, number**2 if abs(number) < 1e6 else 0]
     made += [number * factor for factor in _FACTORS]
     made += [number / factor for factor in (2, 10, 60, 100, 1000, 1024)]
-    return {as_text(float(one)) for one in made} - {"0", "1", "2", "-1", "-2"}
+    padded = {as_text(float(number)).zfill(width) for width in range(2, 7)}
+    said = {str(chain(int(number), way)) for way in ("spelled", "ordinal") if number in range(3, 100)}
+    return ({as_text(float(one)) for one in made} | padded | said) - {"0", "1", "2", "-1", "-2"}
 
 
 def mentions(form: str, step: Step) -> bool:
@@ -94,7 +98,8 @@ def mentions(form: str, step: Step) -> bool:
     texts = [text.casefold() for expr in step.args.values() for text in constants(expr)]
     digits = re.fullmatch(r"[\d.,]+", form) is not None
     bounded = rf"(?<!\d){re.escape(form)}(?!\d)" if digits else rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
-    if len(form) >= _MIN_GLUED and not digits and any(_glued(form, text) for text in texts):
+    long = len(form) >= _MIN_GLUED or re.search(r"\s", form) is not None
+    if long and not digits and any(_glued(form, text) for text in texts):
         return True
     inner = {name: {key.casefold() for key in _keys(expr)} for name, expr in step.args.items()}
     holders = [name for name, keys in inner.items() if any(re.search(bounded, key) for key in keys)]

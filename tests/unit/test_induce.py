@@ -530,6 +530,17 @@ def test_a_file_named_for_what_the_query_selects_does_not_vary(target: str, cond
         ("3rd", {"index": 3}, "4th"),
         ("5pm", {"hour": 17}, "6pm"),
         ("2 fortnights", {"count": 2, "days": 28}, "3 fortnights"),
+        ("'Ada Lovelace'", {"path": "people/lovelace.md"}, "'Bob Smith'"),
+        ("'Ada Lovelace'", {"sign": "al"}, "'Bob Smith'"),
+        ("'Berlin'", {"port": "ber"}, "'Paris'"),
+        ("ada@example.org", {"path": "inbox/ada.txt"}, "bob@example.org"),
+        ("user_id", {"path": "out/user.txt"}, "order_id"),
+        ("in/north_sales.csv", {"path": "out/north.txt"}, "in/south_sales.csv"),
+        ("2026-03-31", {"before": 2025}, "2024-03-31"),
+        ("2026-03-31", {"sql": "month(day) = 3"}, "2026-04-30"),
+        ("7", {"path": "out/00007.txt"}, "8"),
+        ("7", {"path": "out/seven.txt"}, "8"),
+        ("'a b'", {"command": "a b0"}, "'a'"),
     ],
 )
 def test_a_value_that_a_constant_may_be_made_of_does_not_vary(value: str, beside: dict[str, Any], other: str) -> None:
