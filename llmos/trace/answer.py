@@ -12,6 +12,7 @@ from llmos.trace.lex import Kind, Token
 from llmos.trace.listing import list_sources, said_by
 from llmos.trace.program import Answer, Check, CheckKind, Slot
 from llmos.trace.run import Run, StepRecord
+from llmos.trace.selection import counted_apart
 from llmos.trace.values import Const, Expr, OutputRef, Ref, SlotRef, Transform, as_text, text_of, value_at
 
 _FORMATS = (None, ",", ".0f", ".1f", ".2f", ",.0f", ",.1f", ",.2f")
@@ -63,10 +64,11 @@ def explain_answer(
     sources += _loop_sources(loops or {}, whole, answer)
     sources = sorted(_without_idle_counts(sources), key=lambda source: -len(source.text))
     exact = [s for s in sources if s.text.strip() == answer and s.step is not None and not _says_more(s.ref)]
+    apart = counted_apart(tokens, run.steps)
     if exact and _unambiguous(exact):
-        return _answer([exact[0].ref], run, ids)
+        return Answer() if apart and _is_size(exact[0].ref, ids) else _answer([exact[0].ref], run, ids)
     parts = None if _asks_to_judge(tokens) else _with_holes(answer, sources)
-    if parts is None:
+    if parts is None or (apart and any(_is_size(part, ids) for part in parts)):
         return Answer()
     acted = any(step.effect.changes_world for step, kept in zip(run.steps, ids, strict=True) if kept or loops)
     if not acted and not any(isinstance(part, OutputRef) for part in parts):
@@ -77,6 +79,16 @@ def explain_answer(
     if re.search(r"\d", " ".join(texts)) or not _is_neutral(texts, tokens, labels, acted=acted):
         return Answer()
     return _answer(parts, run, ids)
+
+
+_SIZES = frozenset({"lines", "rows", "row_count", "count", "length", "size", "total", "matches", "bytes"})
+
+
+def _is_size(part: str | Ref, ids: Sequence[str]) -> bool:
+    """Whether a piece only says how much the output of a step holds."""
+    if not isinstance(part, OutputRef) or part.step not in ids:
+        return False
+    return [way.name for way in part.transforms[-1:]] == ["count"] or str((part.path or ("",))[-1]) in _SIZES
 
 
 _JUDGING = frozenset(

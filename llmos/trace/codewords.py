@@ -55,3 +55,18 @@ def names_something(value: str) -> bool:
     if value.isdigit():
         return digits >= _MIN_DIGITS and value not in EVERYDAY and set(value[1:]) != {"0"}
     return digits >= _MIN_DIGITS and _HARMLESS.fullmatch(value) is None and "/" not in value
+
+
+_SETTINGS = frozenset(
+    {"GET", "PUT", "POST", "HEAD", "PATCH", "ASC", "DESC", "SUM", "AVG", "MIN", "MAX", "COUNT", "AND", "OR", "NOT"}
+    | {"CSV", "TSV", "TXT", "JSON", "YAML", "XML", "HTML", "PDF", "PNG", "JPEG", "JPG", "SVG", "ZIP", "MD", "SQL"}
+    | {"YES", "NO", "ON", "OFF", "OK", "ALL", "NONE", "NULL", "TRUE", "FALSE", "UTC", "GMT", "UTF", "ASCII"}
+    | {"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OPEN", "HIGH", "LOW", "TODO", "FIXME"}
+)
+
+
+def may_be_fact(value: str | float) -> bool:
+    """Whether a constant may be what the model knows of a thing that is named: a coordinate, the code of a country."""
+    if isinstance(value, str):
+        return re.fullmatch(r"[A-Z]{2,5}", value) is not None and value not in _SETTINGS
+    return abs(value) >= 1 and round(value, 1) != value

@@ -92,6 +92,35 @@ DAYS = frozenset(
     """.split()
 )
 """Words by which a goal speaks of the day it is said on."""
+RANKING = frozenset(
+    """
+    best biggest bottom first largest last latest least longest most newest next oldest previous recent shortest
+    smallest top worst
+    """.split()
+)
+"""Words that choose entries of a list by how they rank."""
+BINDING = frozenset("about at by for from in of on with".split())
+"""Words that say more of what stands before them."""
+LEADING = frozenset("and as into onto then to".split())
+"""Words that go on to something else."""
+THINGS = frozenset(
+    """
+    content directory document entry everything file folder item line listed name named number page record row
+    table word
+    """.split()
+)
+"""Words that say nothing of an entry but that it is one."""
+MODIFYING = frozenset(
+    """
+    afternoon again another anyone anything anywhere both called containing daily different else elsewhere ending
+    even evening ever everybody everyone everything everywhere excluding filtered friday grouped half hourly ignoring
+    including instead monday monthly morning named nobody nothing once ordered other others same saturday skipping
+    sorted starting sunday thank thanks thursday tuesday using via wednesday week weekend weekly yearly
+    """.split()
+)
+"""Words that mostly say how, when or of how many something is done, and belong to no name."""
+NAMED_LY = frozenset("assembly butterfly emily family italy july reply sicily supply".split())
+"""Names that end as adverbs do."""
 SELECTING = frozenset(
     """
     above after ago any appropriate before below best between bigger biggest both bottom but couple day dozen during

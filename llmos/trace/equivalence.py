@@ -19,7 +19,7 @@ __all__ = ["INPUTS", "OPEN", "RIVAL", "ReadingKind", "doubt", "kind_of", "place_
 
 INPUTS = (
     *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/10"),
-    *("cosine", "lead", "gap/5", "critical", "small", "number", "delicate"),
+    *("cosine", "lead", "gap/5", "critical", "small", "number", "case", "delicate"),
 )
 """What the weights are of, in this order; `delicate` counts what makes a reading a guess."""
 _MOST_LENGTH = 20
@@ -37,7 +37,7 @@ class ReadingKind(StrEnum):
     GUESSED = "guessed"
 
 
-_HARMLESS = (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER)
+_HARMLESS = (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.CASE)
 """What values may have that none had before; anything else may be more than a value."""
 _MIN_HELD = 3
 """The telling words that must hold a template before a value may be unlike all others."""

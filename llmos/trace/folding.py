@@ -19,12 +19,13 @@ from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.generalize import Marks, NoLoopError
 from llmos.trace.layout import Body, Column
 from llmos.trace.leaks import constants, mentions, pieces
-from llmos.trace.lex import Token
+from llmos.trace.lex import Kind, Token
 from llmos.trace.listed import column_key
 from llmos.trace.lookups import UnlistedError, looked_up
 from llmos.trace.program import Condition, Loop, Node, Slot, Step, Trace
 from llmos.trace.run import Run, StepRecord
 from llmos.trace.selection import selecting
+from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
     Expr,
     IndexRef,
@@ -34,6 +35,7 @@ from llmos.trace.values import (
     Scope,
     SlotRef,
     UnboundError,
+    as_text,
     evaluate,
     references,
 )
@@ -249,7 +251,10 @@ class Fold:
         return self.columns[at].indexes if at in self.columns else (self.origin[at],)
 
     def tainted(self, trace: Trace, tools: Mapping[str, ToolFacts]) -> str | None:
-        """The step with a constant that an iteration which is folded away may have given, or a list of the goal."""
+        """The step with a constant that an iteration which is folded away may have given, or a list of the goal.
+
+        Such as how many entries there were, or a number of the goal parted among them.
+        """
         folded = set(range(len(self.original.steps))) - set(self.origin)
         evidence = Evidence(self.original.steps)
         known = {form.casefold() for token in self.tokens for form in (token.text, token.value)}
@@ -257,7 +262,7 @@ class Fold:
         places = {name: at for at, name in enumerate(self.ids)}
         for step in trace.calls:
             before = {one for one in folded if one < self.origin[places[step.id]]}
-            if any(token_form_in(value, step) for value in listed):
+            if any(token_form_in(value, step) for value in listed) or self._counts(step):
                 return step.id
             for name, expr in step.args.items() if before else ():
                 for text in constants(expr):
@@ -265,6 +270,14 @@ class Fold:
                     if any(_read_in(piece, evidence, known) & before for piece in pieces(text, code=code)):
                         return step.id
         return None
+
+    def _counts(self, step: Step) -> bool:
+        """Whether a step has a constant number that may be made of the number of entries."""
+        said = [TRANSFORMS["number"](token.value) for token in self.tokens if token.kind is Kind.NUMBER]
+        fixed = {text for expr in step.args.values() for text in constants(expr)}
+        lengths = {len(body.found.taken) for body in self.bodies}
+        made = {as_text(one) for n in lengths for one in (n, *(number * n for number in said), *(x / n for x in said))}
+        return bool(fixed & (made - {as_text(number) for number in said}))
 
     # --- names -------------------------------------------------------------------------------------
 

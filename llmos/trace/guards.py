@@ -234,28 +234,33 @@ def _conditions(fork: _Fork, one: Side, other: Side) -> Iterator[tuple[Condition
     for left, right in fork.before:
         if isinstance(left, Loop) or left.effect.changes_world:
             continue
-        asked = list(_asked(left.id, one.outputs.get(left.id), other.outputs.get(right.id)))
-        if asked:
-            yield asked[0], left.id
+        asked = _asked(left.id, one.outputs.get(left.id), other.outputs.get(right.id))
+        yield from ((condition, left.id) for condition in asked)
     yield from ((condition, "") for condition in _files(fork.one, one, other, ConditionKind.EXISTS))
     yield from ((condition, "") for condition in _files(fork.other, other, one, ConditionKind.MISSING))
 
 
-def _asked(step: str, mine: Any, theirs: Any) -> Iterator[Condition]:
-    """What differs between two outputs of a look-up in a way that a condition can ask, the plainest first."""
+def _asked(step: str, mine: Any, theirs: Any) -> list[Condition]:
+    """What differs between two outputs of a look-up in a way that a condition can ask, each thing once.
+
+    The number of a list's entries and a `text` say the same as the list.
+    """
     found = [(path, value, _value_or_none(theirs, path)) for path, value in _named(mine)]
+    asked: list[Condition] = []
     for path, left, right in found:
         if isinstance(left, bool) and isinstance(right, bool) and left is not right:
             ref = OutputRef(step=step, path=path)
-            yield Condition(kind=ConditionKind.EQUALS, value=ref, expected=Const(value=left))
+            asked.append(Condition(kind=ConditionKind.EQUALS, value=ref, expected=Const(value=left)))
+    lengths = [(len(left), len(right)) for _, left, right in found if _is_list(left) and _is_list(right)]
+    filled = [(p, x, y) for p, x, y in found if _may_be_empty(x) and _may_be_empty(y) and bool(x) is not bool(y)]
+    for path, left, _ in [one for one in filled if one[0] != ("text",)] or filled:
+        kind = ConditionKind.NOT_EMPTY if left else ConditionKind.EMPTY
+        asked.append(Condition(kind=kind, value=OutputRef(step=step, path=path)))
     for path, left, right in found:
-        if _may_be_empty(left) and _may_be_empty(right) and bool(left) is not bool(right):
-            kind = ConditionKind.NOT_EMPTY if left else ConditionKind.EMPTY
-            yield Condition(kind=kind, value=OutputRef(step=step, path=path))
-    for path, left, right in found:
-        if _is_count(left) and _is_count(right) and (left == 0) is not (right == 0):
+        if _is_count(left) and _is_count(right) and (left == 0) is not (right == 0) and (left, right) not in lengths:
             kind = ConditionKind.EQUALS if left == 0 else ConditionKind.DIFFERS
-            yield Condition(kind=kind, value=OutputRef(step=step, path=path), expected=Const(value=0))
+            asked.append(Condition(kind=kind, value=OutputRef(step=step, path=path), expected=Const(value=0)))
+    return asked
 
 
 def _named(value: Any, path: ValuePath = ()) -> Iterator[tuple[ValuePath, Any]]:
@@ -274,6 +279,10 @@ def _value_or_none(value: Any, path: ValuePath) -> Any:
 
 def _may_be_empty(value: Any) -> bool:
     return isinstance(value, list | str | dict)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
 
 
 def _is_count(value: Any) -> bool:

@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -22,14 +22,14 @@ from llmos.trace.answer import explain_answer
 from llmos.trace.checking import Recorded, output_checks, with_goal_checks, with_types
 from llmos.trace.closing import held_by_entries, names_only, not_closed
 from llmos.trace.codewords import telling
-from llmos.trace.derive import date_shapes
-from llmos.trace.english import CONDITIONAL, DAYS, PLAIN
+from llmos.trace.english import CONDITIONAL, PLAIN
 from llmos.trace.evidence import Evidence, leaves, token_bounded
 from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.folding import Fold
 from llmos.trace.folds import folds, step_ids
 from llmos.trace.guided import REWRITE
-from llmos.trace.leaks import begins_or_ends, constants, day_forms, forms, in_a_name, mentions, other_day, pieces
+from llmos.trace.inside import keys_in, states, words_in
+from llmos.trace.leaks import begins_or_ends, constants, forms, in_a_name, mentions, other_day, pieces
 from llmos.trace.lex import (
     Kind,
     Token,
@@ -39,13 +39,16 @@ from llmos.trace.lex import (
     template_tokens,
 )
 from llmos.trace.match import Match, match
+from llmos.trace.passing import Passing
 from llmos.trace.phrases import is_anchor
-from llmos.trace.program import Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
+from llmos.trace.program import Answer, Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.provenance import Explainer
 from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
 from llmos.trace.run import Run, RunStatus, StepRecord
+from llmos.trace.selection import selecting
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
+    Const,
     OutputRef,
     references,
 )
@@ -150,6 +153,10 @@ class _Inducer:
         return Evidence(self.run.steps)
 
     @cached_property
+    def _selects(self) -> bool:
+        return selecting(self.tokens, self.fold.original.steps, single=True) is not None
+
+    @cached_property
     def mentioned(self) -> list[set[int]]:
         """The literals of the goal that each step's arguments hold."""
         literals = [(i, token) for i, token in enumerate(self.tokens) if token.kind.is_literal]
@@ -185,6 +192,9 @@ class _Inducer:
         loops = {} if self.fold.is_flat else self.fold.loop_outputs(nodes, said, self.env)
         whole = {one.id for one in nodes if isinstance(one, Loop) and isinstance(one.over, OutputRef) and not one.where}
         answer = explain_answer(self.run, outside, tokens, names, given, loops, frozenset(whole))
+        free = [tokens[i] for i, name in names.items() if name in {slot.name for slot in given}]
+        if answer.expr is not None and any(forms(token) & keys_in(answer.expr) for token in free):
+            answer = Answer()
         effect = max((step.effect for step in steps), key=lambda e: e.rank)
         return Trace(
             id=trace_id(template, slots),
@@ -240,6 +250,7 @@ class _Inducer:
             banned=banned,
             env=self.env,
             unlisted=unlisted,
+            selects=self._selects,
         )
         steps: list[Step] = []
         founds: list[Findings] = []
@@ -254,7 +265,20 @@ class _Inducer:
         """Literals that may not vary: by explanation, as part of what was frozen, or as a short number met twice."""
         shared = {i for i in draft.found.shared if tokens[i].kind is Kind.NUMBER and not _telling(tokens[i])}
         frozen = {i for step in draft.found.frozen for i in draft.founds[step].used}
-        return draft.found.banned | frozen | shared
+        return draft.found.banned | frozen | shared | self._graded(draft)
+
+    def _graded(self, draft: _Draft) -> set[int]:
+        """Choices with a number beside them in one call that the goal does not say: `high` may be 255, not `low`."""
+        said = {TRANSFORMS["number"](token.value) for token in self.tokens if token.kind is Kind.NUMBER} | {0, 1, 2}
+        return {
+            position
+            for i in draft.kept
+            if any(
+                isinstance(e, Const) and type(e.value) in (int, float) and e.value not in said
+                for e in draft.steps[i].args.values()
+            )
+            for position in draft.founds[i].choices
+        }
 
     def _step(self, explainer: Explainer, index: int, step: StepRecord) -> Step:
         facts = self.tools[step.tool]
@@ -279,7 +303,11 @@ class _Inducer:
         }
         named = {i for i in draft.found.used if tokens[i].kind in (Kind.QUOTED, Kind.IDENTIFIER)}
         leaking |= {i for i in draft.found.used if any(other_day(tokens[i], step, self.run.goal) for step in steps)}
-        return leaking | {i for i in named if any(begins_or_ends(tokens[i].value, step) for step in steps)}
+        leaking |= {i for i in named if any(begins_or_ends(tokens[i].value, step) for step in steps)}
+        keys = {key for step in steps for expr in step.exprs for key in keys_in(expr)}
+        leaking |= {i for i in draft.found.used if forms(tokens[i]) & keys}
+        inner = {i: words_in(tokens[i]) - words - forms(tokens[i]) for i in draft.found.used}
+        return leaking | {i for i, said in inner.items() if any(states(w, step) for w in said for step in steps)}
 
     def _too_general(self, tokens: list[Token], draft: _Draft) -> bool:
         """Fewer than two words or constraints would hold the template."""
@@ -419,7 +447,7 @@ class _Inducer:
                 for piece in said:
                     if piece.casefold() not in known and self._said_by_failure(piece):
                         return f"step {draft.steps[i].id} uses {piece!r}, which a failed call had said"
-                if any(self._is_of_the_day(piece) for piece in constants(expr)):
+                if self._passing and any(map(self._passing.passes, constants(expr))):
                     return f"step {draft.steps[i].id} holds a date of that day"
         return None
 
@@ -429,17 +457,14 @@ class _Inducer:
             for step in self.failed
         )
 
-    def _is_of_the_day(self, text: str) -> bool:
-        """Whether a constant names the day of the run (or one near it, if the goal speaks of days) and the goal not."""
+    @cached_property
+    def _passing(self) -> Passing | None:
+        """What tells constants of the day of the run; None where that day is unknown."""
         if "today" not in self.env:
-            return False
+            return None
+        seen = json.dumps([step.output for step in self.run.steps], ensure_ascii=False)
         today = date.fromisoformat(self.env["today"])
-        near = DAYS & {token.key for token in self.tokens}
-        if near and any(shape not in self.run.goal for shape in date_shapes(text)):
-            return True
-        days = [today + timedelta(days=n) for n in range(-31, 32)] if near else [today]
-        written = {form for day in days for form in day_forms(day)}
-        return any(token_bounded(form, text) and form not in self.run.goal for form in written if form in text)
+        return Passing(goal=self.run.goal, tokens=self.tokens, today=today, seen=seen)
 
     def _checked(self, draft: _Draft) -> tuple[Step, ...]:
         """The steps that stay, with the checks of their outputs."""

@@ -11,11 +11,12 @@ from llmos.trace.align import constant_texts
 from llmos.trace.codewords import data_in_code
 from llmos.trace.derive import FORMATS, date_shapes
 from llmos.trace.evidence import leaves
+from llmos.trace.inside import month_forms, numbers_in, stem_in
 from llmos.trace.lex import Kind, Token, tokenize
 from llmos.trace.program import Step
 from llmos.trace.transforms import TRANSFORMS, chain
 from llmos.trace.values import Const, Expr, ListExpr, Record, as_text
-from llmos.trace.wordforms import NUMBER_WORDS, ORDINAL_WORDS, dated, day
+from llmos.trace.wordforms import MONTHS, NUMBER_WORDS, ORDINAL_WORDS, dated, day
 
 _MIN_GLUED = 4
 
@@ -25,7 +26,7 @@ def forms(token: Token) -> set[str]:
     if not token.kind.is_literal:
         return _word_forms(token.key)
     forms = {token.value.casefold()}
-    if token.kind in (Kind.TEXT, Kind.LIST):
+    if token.kind in (Kind.TEXT, Kind.LIST, Kind.QUOTED):
         forms |= {form for inner in tokenize(token.value) if inner.value != token.value for form in _inner(inner)}
     if token.kind in (Kind.QUOTED, Kind.IDENTIFIER, Kind.TEXT):
         forms |= {form for way in _CASES if len(form := chain(token.value, way).casefold()) >= _MIN_GLUED}
@@ -36,6 +37,9 @@ def forms(token: Token) -> set[str]:
         forms |= {path.name.casefold(), path.stem.casefold()}
     if token.kind is Kind.NUMBER:
         forms |= _made_of(TRANSFORMS["number"](token.value)) | {str(TRANSFORMS["number"](token.value))}
+    if token.kind is Kind.IDENTIFIER and (counted := re.match(r"\d+", token.value)):
+        forms |= _made_of(int(counted.group()))
+    forms |= numbers_in(token) | stem_in(token)
     return {form for form in forms if form.strip("./")}
 
 
@@ -48,9 +52,11 @@ _CASES = ("slug", "snake", "camel", "spaced")
 
 
 def _word_forms(word: str) -> set[str]:
-    """What a word that says a number may stand for; nothing for other words."""
+    """What a word that says a number or a month may stand for; nothing for other words."""
     if word in NUMBER_WORDS:
         return {word, str(chain(word, "number"))}
+    if months := month_forms(word):
+        return months
     return {word, str(chain(word, "position"))} if word in ORDINAL_WORDS else set()
 
 
@@ -58,7 +64,9 @@ def _day_forms(text: str) -> set[str]:
     """The ways a day, its month or its year may be written."""
     try:
         forms = {dated(text, pattern).casefold() for pattern in FORMATS}
-        return forms | {form.casefold() for form in day_forms(day(text))}
+        when = day(text)
+        forms |= {str(when.year - 1), str(when.year + 1), f"{when.day:02}", str(when.day)}
+        return forms | month_forms(MONTHS[when.month - 1]) | {form.casefold() for form in day_forms(when)}
     except ValueError:
         return set()
 
@@ -69,12 +77,20 @@ def other_day(token: Token, step: Step, goal: str) -> bool:
     return token.kind is Kind.DATE and any(shape not in goal for text in texts for shape in date_shapes(text))
 
 
+_FACTORS = (
+    *(2, 3, 4, 7, 8, 10, 12, 14, 20, 24, 28, 30, 31, 48, 52, 60, 72, 90, 100, 365, 1000, 1024, 1440, 3600),
+    *(86_400, 604_800, 10**6, 1024**2, 10**9, 1024**3),
+)
+
+
 def _made_of(number: float) -> set[str]:
     """What a number may have become in an argument: one more or less, half, a hundredth, another unit."""
-    made = [number + 1, number - 1, -number, number**2 if abs(number) < 1e6 else 0]
-    made += [change for factor in (2, 7, 10, 12, 24, 60, 100, 1000, 1024, 3600) for change in (number * factor,)]
+    made = [number + 1, number - 1, number + 12, -number, number**2 if abs(number) < 1e6 else 0]
+    made += [number * factor for factor in _FACTORS]
     made += [number / factor for factor in (2, 10, 60, 100, 1000, 1024)]
-    return {as_text(float(one)) for one in made} - {"0", "1", "2", "-1", "-2"}
+    padded = {as_text(float(number)).zfill(width) for width in range(2, 7)}
+    said = {str(chain(int(number), way)) for way in ("spelled", "ordinal") if number in range(3, 100)}
+    return ({as_text(float(one)) for one in made} | padded | said) - {"0", "1", "2", "-1", "-2"}
 
 
 def mentions(form: str, step: Step) -> bool:
@@ -82,7 +98,8 @@ def mentions(form: str, step: Step) -> bool:
     texts = [text.casefold() for expr in step.args.values() for text in constants(expr)]
     digits = re.fullmatch(r"[\d.,]+", form) is not None
     bounded = rf"(?<!\d){re.escape(form)}(?!\d)" if digits else rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
-    if len(form) >= _MIN_GLUED and not digits and any(_glued(form, text) for text in texts):
+    long = len(form) >= _MIN_GLUED or re.search(r"\s", form) is not None
+    if long and not digits and any(_glued(form, text) for text in texts):
         return True
     inner = {name: {key.casefold() for key in _keys(expr)} for name, expr in step.args.items()}
     holders = [name for name, keys in inner.items() if any(re.search(bounded, key) for key in keys)]

@@ -12,9 +12,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from llmos.trace.english import ARTICLES, CRITICAL, FUNCTION, LIGHT, NEGATION, NEUTRAL, PLAIN
+from llmos.trace.english import (
+    ARTICLES,
+    CRITICAL,
+    FUNCTION,
+    LIGHT,
+    MODIFYING,
+    NAMED_LY,
+    NEGATION,
+    NEUTRAL,
+    PLAIN,
+)
 from llmos.trace.lex import Kind, Token, template_tokens, tokenize
 
+_INNER = frozenset("(-–—/&+")
+_SIGNS = frozenset({str(Kind.NUMBER), str(Kind.QUOTED), ","})
 _FINAL = ".!?"
 _OPENING = frozenset("$#(€£@")
 _PROSE_TOKENS = 6
@@ -32,7 +44,10 @@ def carries_content(tokens: Sequence[Token]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What values have in common: marks and small words, commas, articles in front, full stops at the end."""
+    """What values have in common: marks and small words, commas, articles in front, full stops at the end.
+
+    `named` says that all their words are written as names are, with a capital.
+    """
 
     marks: frozenset[str]
     commas: frozenset[int]
@@ -40,6 +55,7 @@ class Shape:
     stops: frozenset[bool]
     tokens: int
     prose: bool
+    named: bool
 
 
 @lru_cache(maxsize=4096)
@@ -55,22 +71,36 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
         stops=frozenset(tokens[-1].text in _FINAL for tokens in read if tokens),
         tokens=longest,
         prose=longest >= _PROSE_TOKENS and len(marks & FUNCTION - NEUTRAL) >= 2,
+        named=bool(read) and not any(map(_plain_words, read)),
     )
 
 
+def _plain_words(tokens: Sequence[Token]) -> list[str]:
+    """The words of a phrase that are written small, small words aside."""
+    return [t.text for t in tokens if t.kind is Kind.WORD and t.text[:1].islower() and t.key not in FUNCTION]
+
+
 def marks_of(tokens: Sequence[Token]) -> set[str]:
-    """The small words of a phrase, and signs for a number, a comma, quotes and punctuation inside it."""
+    """The small and modifying words of a phrase, and signs for a number, quotes and punctuation inside it."""
     marks: set[str] = set()
     for position, token in enumerate(tokens):
         after = tokens[position + 1] if position + 1 < len(tokens) else None
         if token.kind is Kind.WORD and token.key in FUNCTION:
             is_month = token.text == "May" and after is not None and after.kind is Kind.NUMBER
             marks |= set() if is_month else {token.key}
+        elif token.kind is Kind.WORD and (token.key in MODIFYING or (position and _is_adverb(token.key))):
+            marks.add(token.key)
         elif token.kind in (Kind.NUMBER, Kind.QUOTED):
             marks.add(str(token.kind))
         elif token.text == "," or (token.text in ".!?;:" and after is not None):
             marks.add("," if token.text == "," else ".")
+        elif token.text in _INNER and position:
+            marks.add(token.text)
     return marks
+
+
+def _is_adverb(word: str) -> bool:
+    return word.endswith("ly") and len(word) > 4 and word not in NAMED_LY
 
 
 class Oddity(StrEnum):
@@ -82,10 +112,12 @@ class Oddity(StrEnum):
     WORDING = "wording"
     LIST = "list"
     CLAUSE = "clause"
+    MODIFIER = "modifier"
     NEGATION = "negation"
     CRITICAL = "critical"
     SMALL = "small"
     NUMBER = "number"
+    CASE = "case"
     LONG = "long"
 
 
@@ -119,19 +151,22 @@ def oddities(
 
 
 def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
-    """The small words, numbers and signs that no value had, and a length beyond all of theirs."""
+    """Small words, numbers and signs that no value had, small letters among names, a length beyond all of theirs."""
     found: dict[Oddity, str] = {}
     new = marks_of(tokens) - shape.marks - NEUTRAL
     kinds = {
-        Oddity.CLAUSE: new & {"."},
+        Oddity.CLAUSE: new & ({"."} | _INNER),
         Oddity.NEGATION: new & NEGATION,
         Oddity.CRITICAL: new & CRITICAL - NEGATION,
         Oddity.SMALL: new & PLAIN,
-        Oddity.NUMBER: new - FUNCTION - {"."},
+        Oddity.NUMBER: new & _SIGNS,
+        Oddity.MODIFIER: new - FUNCTION - _INNER - _SIGNS - {"."},
     }
     for kind, marks in kinds.items():
         if marks:
             found[kind] = f"{', '.join(sorted(map(repr, marks)))} may say more than a value does"
+    if shape.named and _plain_words(tokens):
+        found[Oddity.CASE] = f"{_plain_words(tokens)[0]!r} is written small, and names stood there before"
     if len(tokens) > 2 * shape.tokens + 3:
         found[Oddity.LONG] = "it is much longer than the values before"
     return found

@@ -18,6 +18,7 @@ from llmos.trace.codewords import (
     EVERYDAY,
     NO_DATA,
     data_in_code,
+    may_be_fact,
     names_something,
     shell_words,
     sql_literals,
@@ -62,7 +63,8 @@ class Explainer:
     """Finds provenance for the leaves of one recording; what comes to light goes into `found`.
 
     `names` gives each goal token its slot name, `banned` are positions that stay literal, `unlisted` those that no
-    look-up closes; `env` holds the values of `cwd` and `today` at the time of the run.
+    look-up closes; `env` holds the values of `cwd` and `today` at the time of the run. `selects` says that the goal may
+    ask for certain entries of a list, so that the only entry there was need not be what it would ask for again.
     """
 
     tokens: Sequence[Token]
@@ -72,6 +74,7 @@ class Explainer:
     banned: frozenset[int]
     env: Mapping[str, str]
     unlisted: frozenset[int] = frozenset()
+    selects: bool = False
     found: Findings = field(default_factory=Findings)
 
     def explain(self, value: Any, at: int, param: str, facts: ToolFacts) -> Expr:
@@ -108,7 +111,7 @@ class Explainer:
         entry = self._of_entry(value, outputs, at, param) if not said else None
         if entry is not None:
             return entry
-        if outputs and (stated or not telling(value)):
+        if outputs and (stated or not telling(value) or str(value) in EVERYDAY):
             return self._freeze(value, free, outputs)
         derived = [] if stated else self._sources(value)
         if outputs:
@@ -118,12 +121,18 @@ class Explainer:
         self.found.guessed |= not stated
         if not stated and abs(value) >= 10_000 and names_something(str(value)):
             self._freeze_all()
+        if not stated and may_be_fact(value):
+            self._freeze_names()
         return Const(value=value)
 
     def _freeze_all(self) -> None:
         """A name that stands nowhere was found out for this goal: with another one it would be another."""
         self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in SLOT_KINDS)
         self.found.banned.update(self.found.choices)
+
+    def _freeze_names(self) -> None:
+        """What is known of one named thing is not so of another."""
+        self.found.banned.update(i for i, token in enumerate(self.tokens) if token.kind in _QUOTABLE)
 
     def _explain_text(self, value: str, at: int, param: str, facts: ToolFacts) -> Expr:
         if not value:
@@ -150,6 +159,8 @@ class Explainer:
         if stated or any(token.text == value for token in self.tokens):
             return Const(value=value)
         derived = [] if value in facts.enums.get(param, ()) else self.deriver.whole(value)
+        if outputs and (value in facts.enums.get(param, ()) or self._is_hinted(value)):
+            return self._freeze(value, [one.position for one in derived if one.position >= 0], outputs)
         is_name = param not in facts.code_params | facts.payload_params
         entry = self._of_entry(value, outputs, at, param) if is_name and not derived else None
         if entry is not None:
@@ -188,6 +199,12 @@ class Explainer:
         self.found.use(position, re.sub(r"_?id$", "", param, flags=re.IGNORECASE) or str(place.by[-1]))
         self.found.listed[position] = place
         return ItemRef(loop=self.names[position], path=keys)
+
+    def _is_hinted(self, value: str) -> bool:
+        """Whether a value and a word of the goal are made of one another: `open` and `reopen`, `closed` and `close`."""
+        said = [token.key for token in self.tokens if token.kind is Kind.WORD and len(token.key) > MIN_PIECE]
+        word = value.casefold()
+        return len(word) > MIN_PIECE and word.isalpha() and any(word in one or one in word for one in said)
 
     def _folder(self, value: str, param: str) -> Expr | None:
         """A folder that is passed on with the slash the goal wrote behind it."""
@@ -329,6 +346,8 @@ class Explainer:
         if doubtful or len({leaf.step for leaf in outputs}) > 1 or value == self.env.get("today"):
             return self._freeze(value, [], outputs)
         chosen = candidates[0]
+        if self.selects and any(isinstance(part, int) for part in chosen.path):
+            return self._freeze(value, [], outputs)
         for depth, part in enumerate(chosen.path):
             if isinstance(part, int):
                 self.found.lengths.add((chosen.step, chosen.path[:depth]))
@@ -391,6 +410,8 @@ class Explainer:
         if simple and not known and any(map(names_something, rest)) and value not in facts.enums.get(param, ()):
             self._freeze_all()
             return Const(value=value)
+        if not known and len(parts) == 1 and may_be_fact(value) and value not in facts.enums.get(param, ()):
+            self._freeze_names()
         if known or simple:
             self.found.guessed |= not known and len(parts) == 1 and value not in facts.enums.get(param, ())
             return _expr_of(parts)

@@ -15,16 +15,19 @@ from llmos.trace import guards
 from llmos.trace.agreed import agreed, agreed_outputs
 from llmos.trace.checking import has_goal_check, judged
 from llmos.trace.findings import ToolFacts
+from llmos.trace.inside import numbers_in, states, words_in
 from llmos.trace.joining import Joining
-from llmos.trace.lex import Place, template_skeleton, template_tokens
+from llmos.trace.leaks import mentions
+from llmos.trace.lex import Kind, Place, Token, template_skeleton, template_tokens, tokenize
 from llmos.trace.pieces import Spot, template_of
 from llmos.trace.program import Answer, Check, Condition, Effect, Loop, Node, Slot, Status, Step, Trace, walk
 from llmos.trace.recorded import Recorded, canonical, first_entry, recorded
 from llmos.trace.renaming import renamed, with_ids
 from llmos.trace.run import Run
+from llmos.trace.selection import decided_apart
 from llmos.trace.settling import may_let_go
 from llmos.trace.shape import MAX_WORDINGS
-from llmos.trace.sources import ApartError, Side, Source, side_of
+from llmos.trace.sources import ApartError, Joint, Side, Source, side_of
 from llmos.trace.validity import validate
 from llmos.trace.values import (
     Const,
@@ -105,6 +108,8 @@ def _forked(
         failed = [step for step in seen.run.steps if step.is_error]
         outputs = dict(seen.scope.outputs)
         sides.append(guards.Side(trace=trace, outputs=outputs, failed=failed, bindings=seen.bindings, env=seen.env))
+    if decided_apart(tokenize(run.goal), [*known_runs[-1].steps, *run.steps]):
+        raise ApartError("the goal's condition may be another one than an output shows")
     found = guards.guarded(*sides)
     if found is None or any(recorded(found, one, env_of(one)) is None for one in (*known_runs, run)):
         raise ApartError("no condition tells the two apart")
@@ -188,6 +193,9 @@ def _merged(joining: Joining, other: Trace, run: Run) -> Trace:
     slots = joining.slots(exprs)
     if any(map(has_opaque, exprs)) and set(slots) != set(known.slots):
         raise ApartError("what the model wrote may depend on what would become a slot")
+    calls = [node for node in walk(steps) if isinstance(node, Step)]
+    if said := next((joint.name for joint in joining.joints if _is_still_said(joint, calls)), None):
+        raise ApartError(f"a constant may be made of what both values of {said} say")
     trusted = known.status is Status.TRUSTED
     merged = replace(
         known,
@@ -204,6 +212,18 @@ def _merged(joining: Joining, other: Trace, run: Run) -> Trace:
         reason = f"its effects ({merged.effect}) need a confirmation first, now that it does more"
         return replace(merged, status=Status.CANDIDATE, reason=reason)
     return merged
+
+
+def _is_still_said(joint: Joint, calls: Sequence[Step]) -> bool:
+    """Whether a step says what two literals, which would become a slot, have in common: 2026 of a_2026 and b_2026."""
+    pieces = [side.piece for side in (joint.first, joint.second) if side and side.piece and side.piece.kind]
+    if len(pieces) < 2:
+        return False
+    one, two = (Token(kind=p.kind or Kind.WORD, text=p.value, value=p.value, start=0, end=0) for p in pieces)
+    numbers, words = numbers_in(one) & numbers_in(two), words_in(one) & words_in(two)
+    return any(
+        any(mentions(form, step) for form in numbers) or any(states(word, step) for word in words) for step in calls
+    )
 
 
 def _nodes(joining: Joining, ours: Sequence[Node], theirs: Sequence[Node]) -> tuple[Node, ...]:

@@ -11,7 +11,7 @@ MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
     *("august", "september", "october", "november", "december"),
 )
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _SMALL = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
@@ -45,6 +45,8 @@ def number(value: str | float) -> float | int:
     if word in _NUMBER_WORDS:
         return _NUMBER_WORDS[word]
     cleaned = value.replace(",", "").replace("_", "")
+    if cleaned.isdecimal():
+        return int(cleaned)
     read = float(cleaned)
     return int(read) if read.is_integer() and "." not in cleaned and "e" not in cleaned.lower() else read
 
@@ -221,8 +223,8 @@ def dated(value: str, pattern: str) -> str:
         "-d": str(when.day),
         "B": month,
         "b": month[:3],
-        "A": _DAYS[when.weekday()],
-        "a": _DAYS[when.weekday()][:3],
+        "A": WEEKDAYS[when.weekday()],
+        "a": WEEKDAYS[when.weekday()][:3],
         "j": f"{when.timetuple().tm_yday:03}",
     }
     if "%" in _CODES.sub("", pattern):

@@ -57,6 +57,8 @@ NOT_FRESH: dict[str, tuple[str, str, Any]] = {
     "a flag as a label": ("Validate what a.csv holds", "valid, 3 rows", {"valid": True, "n": 3}),
     "nothing computed": ("Look for new things in a.csv", "There are new things in a.csv", {"n": 3}),
     "all is well": ("Look at a.csv", "All ok in a.csv: 3", {"n": 3}),
+    "lines for errors": ("How many errors are in a.csv?", "There are 3 errors.", {"text": "E\nE\nE\n", "lines": 3}),
+    "rows for people": ("How many people are over 30 in a.csv", "3", {"rows": [["x"], ["y"], ["z"]]}),
     "empty": ("Look at a.csv", "  ", {"n": 3}),
 }
 

@@ -118,6 +118,19 @@ def test_two_look_ups_that_both_differ_decide_nothing() -> None:
     assert guarded(one, side({"glob": EMPTY, "glob_2": EMPTY}, look("b"), replace(other, checks=()))) is None
 
 
+@pytest.mark.parametrize(
+    ("seen", "then"),
+    [
+        ({"hidden": False, "locked": False}, {"hidden": True, "locked": True}),
+        ({"warnings": [], "errors": ["x"]}, {"warnings": ["y"], "errors": []}),
+        ({"locked": False, "files": ["a"]}, {"locked": True, "files": []}),
+        ({"files": ["a"], "count": 7}, {"files": [], "count": 0}),
+    ],
+)
+def test_a_look_up_that_differs_in_two_things_decides_nothing(seen: dict[str, Any], then: dict[str, Any]) -> None:
+    assert guarded(side({"glob": seen}, look("a"), write()), side({"glob": then}, look("b"))) is None
+
+
 def test_a_look_up_that_differs_in_content_only_decides_nothing() -> None:
     more = {"files": ["logs/b.log"], "count": 1, "text": "logs/b.log"}
     assert guarded(side({"glob": FOUND}, look("a"), write()), side({"glob": more}, look("b"))) is None

@@ -283,6 +283,47 @@ def test_the_only_listed_file_is_picked_while_it_is_the_only_one() -> None:
     assert trace.calls[0].checks[-1].kind is CheckKind.LENGTH
 
 
+def test_the_only_listed_entry_is_not_what_a_goal_selects() -> None:
+    """The one order there was happened to be unpaid."""
+    trace = learned(
+        "Cancel the unpaid order",
+        step("list_orders", {}, {"orders": [{"id": "o-71"}]}),
+        step("cancel_order", {"id": "o-71"}, "ok", effect=Effect.WRITE),
+        extra=[plugin("list_orders"), plugin("cancel_order", Effect.WRITE)],
+    )
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+
+
+@pytest.mark.parametrize(
+    ("goal", "seen", "args"),
+    [
+        ("Reopen ticket T-12", {"last": "open"}, {"status": "open"}),
+        ("Close ticket T-12", {"like": "closed"}, {"status": "closed"}),
+        ("Page through ticket T-12", {"bytes": 1000}, {"limit": 1000}),
+        ("Raise ticket T-12", {"last": "high"}, {"level": "high"}),
+    ],
+)
+def test_a_setting_that_an_output_happens_to_hold_is_frozen(
+    goal: str, seen: dict[str, Any], args: dict[str, Any]
+) -> None:
+    """Another ticket has another history, and is to be opened all the same."""
+    trace = learned(
+        goal,
+        step("see", {"id": "T-12"}, seen),
+        step("change", {"id": "T-12"} | args, "ok"),
+        extra=[plugin("see"), plugin("change", level=("low", "high"))],
+    )
+    assert trace.calls[0].checks[-1].kind is CheckKind.OUTPUT_SHA256
+
+
+def test_a_choice_with_a_number_of_its_own_does_not_vary() -> None:
+    lamp = plugin("lamp", Effect.WRITE, level=("low", "high"))
+    trace = learned("Set the lamp to high", step("lamp", {"level": "high", "brightness": 255}, "ok"), extra=[lamp])
+    assert refused(trace, "Set the lamp to low")
+    plain = learned("Set the lamp to high", step("lamp", {"level": "high", "lamps": 1}, "ok"), extra=[lamp])
+    assert not refused(plain, "Set the lamp to low")
+
+
 @pytest.mark.parametrize(
     "output", [{"smallest": "b.log", "largest": "b.log"}, {"a": {"x": "b.log"}, "b": {"y": "b.log"}}]
 )
@@ -450,6 +491,104 @@ def test_a_pattern_is_only_replaced_by_a_plain_word() -> None:
         assert refused(trace, f'Count lines of web.log with "{value}"'), value
 
 
+SUMS = "SELECT sum(amount) AS total FROM data WHERE {}"
+
+
+@pytest.mark.parametrize(
+    ("target", "condition", "other"),
+    [
+        ("summary_2026.md", "year = 2026", "summary_2025.md"),
+        ("summary_2026-03.md", "month = 3", "summary_2026-04.md"),
+        ("march.md", "month = 3", "april.md"),
+        ("total-q1.md", "month IN (1, 2, 3)", "total-q2.md"),
+        ("2026/q.md", "year = 2026", "2025/q.md"),
+        ("summary_north.md", "region = 'North'", "summary_south.md"),
+        ("part-15.md", "id = 15", "part-16.md"),
+    ],
+)
+def test_a_file_named_for_what_the_query_selects_does_not_vary(target: str, condition: str, other: str) -> None:
+    trace = learned(
+        f"Summarize sales.csv into {target}",
+        sql(SUMS.format(condition), "sales.csv", RESULT),
+        write(target, RESULT["text"]),
+    )
+    assert refused(trace, f"Summarize sales.csv into {other}")
+    assert bound(trace, f"Summarize b.csv into {target}", {"query_data": RESULT})[1]["file_path"] == target
+
+
+@pytest.mark.parametrize(
+    ("value", "beside", "other"),
+    [
+        ("ada@example.org", {"name": "Ada"}, "bob@example.org"),
+        ("ada@example.org", {"company": "Example"}, "ada@other.org"),
+        ("https://x.org/d/cities.csv", {"target": "cities.parquet"}, "https://x.org/d/towns.csv"),
+        ("https://x.org/d/cities.csv", {"format": "csv"}, "https://x.org/d/cities.json"),
+        ("'Sales of 2026'", {"year": 2026}, "'Sales of 2025'"),
+        ("'North sales'", {"region": "north"}, "'South sales'"),
+        ("'March'", {"month": 3}, "'April'"),
+        ("Q2", {"months": [4, 5, 6]}, "Q3"),
+        ("3rd", {"index": 3}, "4th"),
+        ("5pm", {"hour": 17}, "6pm"),
+        ("2 fortnights", {"count": 2, "days": 28}, "3 fortnights"),
+        ("'Ada Lovelace'", {"path": "people/lovelace.md"}, "'Bob Smith'"),
+        ("'Ada Lovelace'", {"sign": "al"}, "'Bob Smith'"),
+        ("'Berlin'", {"port": "ber"}, "'Paris'"),
+        ("ada@example.org", {"path": "inbox/ada.txt"}, "bob@example.org"),
+        ("user_id", {"path": "out/user.txt"}, "order_id"),
+        ("in/north_sales.csv", {"path": "out/north.txt"}, "in/south_sales.csv"),
+        ("2026-03-31", {"before": 2025}, "2024-03-31"),
+        ("2026-03-31", {"sql": "month(day) = 3"}, "2026-04-30"),
+        ("7", {"path": "out/00007.txt"}, "8"),
+        ("7", {"path": "out/seven.txt"}, "8"),
+        ("'a b'", {"command": "a b0"}, "'a'"),
+    ],
+)
+def test_a_value_that_a_constant_may_be_made_of_does_not_vary(value: str, beside: dict[str, Any], other: str) -> None:
+    note = plugin("note", Effect.WRITE)
+    said = {} if "count" in beside else {"of": value.strip("'")}
+    trace = learned(f"Note {value} in the usual place", step("note", said | beside, "ok"), extra=[note])
+    assert refused(trace, f"Note {other} in the usual place")
+
+
+def test_a_value_that_an_output_has_as_a_name_does_not_vary() -> None:
+    """What stands under Ada's name is not Bob's number."""
+    book = {"numbers": {"Ada": 5551234, "Bob": 7771234}}
+    trace = learned(
+        "Dial the number of 'Ada' at once",
+        step("book", {}, book),
+        step("dial", {"who": "Ada", "number": 5551234}, "ok", effect=Effect.EXTERNAL),
+        extra=[plugin("book"), plugin("dial", Effect.EXTERNAL)],
+    )
+    assert refused(trace, "Dial the number of 'Bob' at once")
+
+
+def test_an_answer_is_not_read_under_the_name_of_another_value() -> None:
+    output = {"all": {"Ada": {"phone": 5551234}, "Bob": {"phone": 7771234}}}
+    trace = learned(
+        "Show the phone of 'Ada'", step("look", {"name": "Ada"}, output), answer="5551234", extra=[plugin("look")]
+    )
+    assert not refused(trace, "Show the phone of 'Bob'")
+    assert trace.answer.expr is None
+
+
+@pytest.mark.parametrize("fact", [{"lat": 48.85, "lon": 2.35}, {"country": "FR"}, {"station": "LFPG"}])
+def test_a_name_with_a_fact_of_it_beside_it_does_not_vary(fact: dict[str, Any]) -> None:
+    """The model knew where Paris is; that is not where Berlin is."""
+    trace = learned(
+        "Show the weather forecast for Paris", step("weather", {"city": "Paris"} | fact, "fine"), extra=[WEATHER]
+    )
+    assert refused(trace, "Show the weather forecast for Berlin")
+    plain = learned(
+        "Show the weather forecast for Paris",
+        step("weather", {"city": "Paris", "format": "JSON"}, "fine"),
+        extra=[WEATHER],
+    )
+    assert not refused(plain, "Show the weather forecast for Berlin")
+
+
+WEATHER = plugin("weather")
+
+
 def test_a_literal_said_twice_does_not_vary() -> None:
     trace = learned(
         "Append a.txt to a.txt of yesterday", step("append", {"path": "a.txt"}, "ok"), extra=[plugin("append")]
@@ -483,6 +622,40 @@ def test_a_day_in_a_form_that_can_not_be_computed_makes_no_trace(text: str) -> N
     outcome = induce(run_of("Write the report of yesterday into r.md", write("r.md", text)), FACTS, ENV)
     assert isinstance(outcome, NotATrace)
     assert "date" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("goal", "condition"),
+    [
+        ("Total the sales of this year in sales.csv", "year = 2026"),
+        ("Total the sales of this month in sales.csv", "month = 11"),
+        ("Total the sales of this quarter in sales.csv", "month >= 10"),
+        ("Total the sales of this week in sales.csv", "week = 47"),
+        ("Total the sales since January in sales.csv", "day >= '2026-01-01'"),
+        ("Total the sales in March in sales.csv", "month = 3 AND year = 2026"),
+        ("Total the sales on Monday in sales.csv", "day = '2026-11-23'"),
+        ("Total the sales older than 30 days in sales.csv", "day < '2026-10-22'"),
+        ("Total the stale sales in sales.csv", "day < '2026-08-21'"),
+    ],
+)
+def test_a_time_that_passes_makes_no_trace(goal: str, condition: str) -> None:
+    outcome = induce(run_of(goal, sql(SUMS.format(condition), "sales.csv", RESULT)), FACTS, ENV)
+    assert isinstance(outcome, NotATrace)
+    assert "date" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("goal", "condition"),
+    [
+        ("Total the sales since January 2026 in sales.csv", "day >= '2026-01-01'"),
+        ("Total the sales in March in sales.csv", "month = 3"),
+        ("Total the sales since the merger in sales.csv", "day >= '2019-05-01'"),
+        ("Total the sales by month for 2026 in sales.csv", "year = 2026 GROUP BY month"),
+    ],
+)
+def test_a_time_that_the_goal_says_stays(goal: str, condition: str) -> None:
+    trace = learned(goal, sql(SUMS.format(condition), "sales.csv", RESULT))
+    assert bound(trace, goal)[0]["sql"] == SUMS.format(condition)
 
 
 def test_a_date_that_data_and_calendar_explain_makes_no_trace() -> None:

@@ -17,9 +17,9 @@ from llmos.kernel.replay import Follower
 from llmos.plugins.tool import llm_tool, tool_of
 from llmos.trace.codec import dumps_yaml, loads_yaml
 from llmos.trace.match import Miss
-from llmos.trace.program import Loop, Step, Trace
+from llmos.trace.program import Effect, Loop, Step, Trace
 from llmos.trace.values import IndexRef, SlotRef, references
-from tests.unit.trace_lab import Call, Lab
+from tests.unit.trace_lab import Call, Lab, learned, plugin, step
 
 CSV = "id,amount\n1,2\n"
 
@@ -347,6 +347,11 @@ def test_what_one_iteration_gave_is_not_taken_for_a_constant_of_all(lab: Lab) ->
         "Convert the CSV files in in/ older than 30 days",
         'Convert the CSV files in in/ about "rent"',
         "Convert the newest CSV files in in/",
+        "Convert all CSV files in in/ with errors",
+        "Convert all CSV files in in/ from Ada",
+        "Convert all CSV files in in/ of customers",
+        "Convert all invoices in in/",
+        "Convert the duplicates in in/",
     ],
 )
 def test_a_goal_that_may_select_entries_is_no_loop_through_all(lab: Lab, goal: str) -> None:
@@ -358,6 +363,33 @@ def test_a_goal_that_may_select_entries_is_no_loop_through_all(lab: Lab, goal: s
     lab.write("in/d.csv", CSV)
     with pytest.raises(DivergenceError):
         lab.follow(trace, goal)
+
+
+def test_a_field_of_the_entries_may_be_what_selects_them() -> None:
+    """Every issue had comments when this was learned."""
+    issues = [{"number": 100 + n, "comments": n} for n in (1, 2, 3)]
+    closed = [step("close_issue", {"number": 100 + n}, "ok", effect=Effect.WRITE) for n in (1, 2, 3)]
+    tools = [plugin("list_issues"), plugin("close_issue", Effect.WRITE)]
+    listed = step("list_issues", {}, {"issues": issues})
+    assert has_no_loop(learned("Close all issues with comments", listed, *closed, extra=tools))
+    assert not has_no_loop(learned("Close all issues", listed, *closed, extra=tools))
+
+
+@pytest.mark.parametrize(
+    ("goal", "each", "once"),
+    [
+        ("Split 90 between 'Ada', 'Bob' and 'Cy'", {"amount": 30}, {}),
+        ("Order lunch for 'Ada', 'Bob' and 'Cy'", {}, {"persons": 3}),
+        ("Give 20 to each of 'Ada', 'Bob' and 'Cy'", {"amount": 20}, {"total": 60}),
+    ],
+)
+def test_a_number_made_of_how_many_entries_there_were_is_no_loop(
+    goal: str, each: dict[str, int], once: dict[str, int]
+) -> None:
+    """For two people it would be another number."""
+    calls = [step("give", {"to": name} | each, "ok", effect=Effect.WRITE) for name in ("Ada", "Bob", "Cy")]
+    calls += [step("book", once, "ok", effect=Effect.WRITE)] if once else []
+    assert has_no_loop(learned(goal, *calls, extra=[plugin("give", Effect.WRITE), plugin("book", Effect.WRITE)]))
 
 
 def test_what_was_read_before_may_have_selected_the_entries(lab: Lab) -> None:

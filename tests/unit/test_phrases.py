@@ -20,6 +20,10 @@ def refusal(examples: tuple[str, ...], value: str, *, anchors: str = "", article
         (("the big apple",), "the windy city"),
         (("To be or not to be.",), "The cake is a lie."),
         (("suspected of being fraudulent",), "canceled"),
+        (("Paris",), "New York"),
+        (("Paris",), "Isle of Man"),
+        (("chair",), "family table"),
+        (("half-price chairs again",), "tables again"),
     ],
 )
 def test_a_phrase_like_those_before_may_be_a_value(examples: tuple[str, ...], value: str) -> None:
@@ -40,6 +44,15 @@ def test_a_phrase_like_those_before_may_be_a_value(examples: tuple[str, ...], va
         (("Night Drive, Moments",), "Moments", "more or fewer"),
         (("chair",), "one two three four five six", "longer"),
         (("chair",), ", chair", "punctuation"),
+        (("chair",), "table again", "say more"),
+        (("chair",), "table quickly", "say more"),
+        (("chair",), "table (cheap)", "say more"),
+        (("chair",), "table & lamp", "say more"),
+        (("chair",), "everything else", "say more"),
+        (("Paris",), "monday", "say more"),
+        (("Paris",), "Berlin hour by hour", "say more"),
+        (("Paris",), "Berlin forecast", "written small"),
+        (("New York",), "cities nearby", "written small"),
     ],
 )
 def test_a_phrase_unlike_those_before_is_refused(examples: tuple[str, ...], value: str, why: str) -> None:

@@ -442,6 +442,15 @@ def test_a_name_that_stands_nowhere_freezes_the_goal(found: str) -> None:
     assert refused(trace, "Return the kettle of order #W1335809")
 
 
+def test_a_long_number_keeps_every_digit() -> None:
+    trace = learned(
+        "Cancel order 1234567890123456768 at once",
+        step("cancel", {"id": 1234567890123456768}, "ok"),
+        extra=[plugin("cancel")],
+    )
+    assert bound(trace, "Cancel order 9007199254740993 at once") == [{"id": 9007199254740993}]
+
+
 def test_settings_may_stand_beside_what_varies() -> None:
     render = plugin("render", Effect.WRITE)
     args = {"path": "a.csv", "encoding": "utf-8", "width": 1024, "version": "1.2.3", "style": "plain"}

@@ -371,6 +371,15 @@ def test_loops_over_other_files_stay_apart() -> None:
     assert joined(THREE, marked("r2", "Mark all notes of in/bag for review", "in/bag", "x.md", "y.md")) is None
 
 
+def test_what_two_values_have_in_common_with_a_constant_keeps_them_literal() -> None:
+    """Both reports were of 2026, and so was the year of the query; the next one may be of 2025."""
+    first = lamp("r1", "Light the report a_2026.md for everybody", target="a_2026.md", year=2026)
+    second = lamp("r2", "Light the report b_2026.md for everybody", target="b_2026.md", year=2026)
+    assert both_ways(first, second) == [None, None]
+    plain = lamp("r3", "Light the report c_2025.md for everybody", target="c_2025.md", year=2026)
+    assert not refused(together(first, plain), "Light the report d_2024.md for everybody")
+
+
 # -------------------------------------------------------------------------------------------------- guards
 
 
@@ -388,6 +397,41 @@ def test_two_runs_that_show_both_sides_of_a_choice_become_one_trace_with_a_condi
         assert trace is not None
         assert [len(one.when) for one in trace.calls] == [0, 1, 0]
         assert trace.goals == trace_of(full).goals
+
+
+def looked(run_id: str, goal: str, seen: dict[str, Any], *, acted: bool) -> Run:
+    marked = [step("mark", {"path": "a.csv"}, {"ok": True}, effect=Effect.WRITE)] if acted else []
+    count = step("wc", {"path": "a.csv"}, {"rows": 5})
+    return recorded(run_id, goal, step("ls", {"folder": "a.csv"}, seen), *marked, count)
+
+
+@pytest.mark.parametrize(
+    ("goal", "seen", "then"),
+    [
+        ("Mark a.csv unless it is locked, then count", {"locked": False}, {"locked": True}),
+        ("Mark a.csv if it has errors, then count", {"errors": ["x"], "count": 1}, {"errors": [], "count": 0}),
+    ],
+)
+def test_a_condition_that_the_goal_names_is_asked(goal: str, seen: dict[str, Any], then: dict[str, Any]) -> None:
+    trace = together(looked("r1", goal, seen, acted=True), looked("r2", goal, then, acted=False))
+    assert [len(one.when) for one in trace.calls] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("goal", "seen", "then"),
+    [
+        ("Mark a.csv if it has more than 5 errors, then count", {"errors": 7}, {"errors": 0}),
+        ("Mark a.csv if it has several errors, then count", {"errors": 7}, {"errors": 0}),
+        ("Mark a.csv if it has a TODO, then count", {"text": "TODO: x"}, {"text": ""}),
+        ("Mark a.csv if it was reviewed, then count", {"notes": ["ok"]}, {"notes": []}),
+        ("Mark a.csv if it says 'done', then count", {"lines": ["done"]}, {"lines": []}),
+    ],
+)
+def test_a_condition_that_no_call_and_no_field_tells_of_is_not_made(
+    goal: str, seen: dict[str, Any], then: dict[str, Any]
+) -> None:
+    """That there is something is not what the goal asks for."""
+    assert joined(looked("r1", goal, seen, acted=True), looked("r2", goal, then, acted=False)) is None
 
 
 # ------------------------------------------------------------------------------------- answers and standing
