@@ -95,7 +95,8 @@ def _place(
     article = start > 0 and tokens[start - 1].noise
     wording = (token for token in rest if not any(a <= token.start and token.end <= b for a, b in spots))
     anchors = frozenset(token.key for token in wording if token.kind is Kind.WORD and is_anchor(token))
-    return None if strange((value,), phrase, anchors, article=article) else (start, end)
+    said = goal[phrase[0].start : phrase[-1].end]
+    return None if strange((said,), phrase, anchors, article=article) else (start, end)
 
 
 def touching(tokens: Sequence[Token], free: set[int]) -> set[int]:

@@ -410,8 +410,8 @@ def test_a_phrase_that_a_look_up_checks_is_not_open() -> None:
     considered = consider("Turn on the lights in the guest room 3", trace, how="exact", world=World())
     assert decide([considered], goal="Turn on the lights in the guest room 3").choice is Choice.FOLLOW
     unchecked = replace(trace, slots=tuple(replace(slot, listed=None, folded=False) for slot in trace.slots))
-    asked = consider("Turn on the lights in the hall", unchecked, how="exact", world=World())
-    assert decide([asked], goal="Turn on the lights in the hall").choice is Choice.CONFIRM
+    asked = consider("Turn on the lights in the Hall", unchecked, how="exact", world=World())
+    assert decide([asked], goal="Turn on the lights in the Hall").choice is Choice.CONFIRM
 
 
 def test_a_known_spelling_is_bound_before_the_look_up() -> None:
