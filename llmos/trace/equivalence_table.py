@@ -21,12 +21,8 @@ WEIGHTS: Mapping[str, tuple[float, ...]] = {
 """Of the inputs that `llmos.trace.equivalence.INPUTS` names, in its order."""
 
 BINS: Mapping[str, tuple[tuple[float, float], ...]] = {
-    "reworded": (
-        (-3.7901, 0.0062),
-    ),
-    "stretched": (
-        (-21.7737, 0.0125),
-    ),
+    "reworded": ((-3.7901, 0.0062),),
+    "stretched": ((-21.7737, 0.0125),),
     "guessed": (
         (0.089, 0.3895),
         (0.4668, 0.5),

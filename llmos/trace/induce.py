@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -22,8 +22,8 @@ from llmos.trace.answer import explain_answer
 from llmos.trace.checking import Recorded, output_checks, with_goal_checks, with_types
 from llmos.trace.closing import held_by_entries, names_only, not_closed
 from llmos.trace.codewords import telling
-from llmos.trace.english import CONDITIONAL, PLAIN
-from llmos.trace.evidence import Evidence, leaves, token_bounded
+from llmos.trace.english import PLAIN
+from llmos.trace.evidence import Evidence, token_bounded
 from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.folding import Fold
 from llmos.trace.folds import folds, step_ids
@@ -39,6 +39,7 @@ from llmos.trace.lex import (
     template_tokens,
 )
 from llmos.trace.match import Match, match
+from llmos.trace.needed import Draft, Needs
 from llmos.trace.passing import Passing
 from llmos.trace.phrases import is_anchor
 from llmos.trace.program import Answer, Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
@@ -50,14 +51,12 @@ from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
     Const,
     OutputRef,
-    references,
 )
 from llmos.trace.wording import read_goal, touching
 
 _DELIMITED = frozenset({Kind.QUOTED, Kind.URL, Kind.EMAIL, Kind.LIST})
 """Literals that show where they begin and end; with a word that anchors them they make a template."""
 _MAX_PASSES = 12
-_MAX_SEARCHED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +64,6 @@ class NotATrace:
     """Why a finished run does not become a trace."""
 
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Draft:
-    """One pass of explaining: the steps it gave, those that are needed, what explaining these found."""
-
-    steps: tuple[Step, ...]
-    founds: tuple[Findings, ...]
-    kept: frozenset[int] = frozenset()
-    found: Findings = field(default_factory=Findings)
 
 
 def induce(
@@ -156,19 +145,6 @@ class _Inducer:
     def _selects(self) -> bool:
         return selecting(self.tokens, self.fold.original.steps, single=True) is not None
 
-    @cached_property
-    def mentioned(self) -> list[set[int]]:
-        """The literals of the goal that each step's arguments hold."""
-        literals = [(i, token) for i, token in enumerate(self.tokens) if token.kind.is_literal]
-        found: list[set[int]] = []
-        for step in self.run.steps:
-            texts = [str(leaf) for _, leaf in leaves(step.args) if len(str(leaf)) < _MAX_SEARCHED]
-            joined = "\n".join(texts)
-            found.append(
-                {i for i, token in literals if token_bounded(token.value.replace(",", ""), joined.replace(",", ""))}
-            )
-        return found
-
     def trace(self) -> Trace | NotATrace:
         tokens = self.tokens
         draft, names, banned = self._fixpoint(tokens)
@@ -211,7 +187,7 @@ class _Inducer:
             created_at=self.run.started_at,
         )
 
-    def _fixpoint(self, tokens: list[Token]) -> tuple[_Draft, dict[int, str], frozenset[int]]:
+    def _fixpoint(self, tokens: list[Token]) -> tuple[Draft, dict[int, str], frozenset[int]]:
         """Explain again and again until no further literal has to be frozen."""
         banned = frozenset(range(len(tokens)) if self.literal else _repeated(tokens))
         banned |= {i for i, token in enumerate(tokens) if token.value in self.frozen}
@@ -241,7 +217,7 @@ class _Inducer:
         names: Mapping[int, str],
         banned: frozenset[int],
         unlisted: frozenset[int] = frozenset(),
-    ) -> _Draft:
+    ) -> Draft:
         explainer = Explainer(
             tokens=tokens,
             evidence=self.evidence,
@@ -259,15 +235,15 @@ class _Inducer:
             steps.append(self._step(explainer, index, record))
             self.fold.note(index, steps[-1], explainer.found)
             founds.append(explainer.found)
-        return self._with_needed(_Draft(steps=tuple(steps), founds=tuple(founds)))
+        return Needs(fold=self.fold).met(Draft(steps=tuple(steps), founds=tuple(founds)))
 
-    def _fixed(self, tokens: list[Token], draft: _Draft) -> set[int]:
+    def _fixed(self, tokens: list[Token], draft: Draft) -> set[int]:
         """Literals that may not vary: by explanation, as part of what was frozen, or as a short number met twice."""
         shared = {i for i in draft.found.shared if tokens[i].kind is Kind.NUMBER and not _telling(tokens[i])}
         frozen = {i for step in draft.found.frozen for i in draft.founds[step].used}
         return draft.found.banned | frozen | shared | self._graded(draft)
 
-    def _graded(self, draft: _Draft) -> set[int]:
+    def _graded(self, draft: Draft) -> set[int]:
         """Choices with a number beside them in one call that the goal does not say: `high` may be 255, not `low`."""
         said = {TRANSFORMS["number"](token.value) for token in self.tokens if token.kind is Kind.NUMBER} | {0, 1, 2}
         return {
@@ -291,7 +267,7 @@ class _Inducer:
             expect=self.fold.expected(index),
         )
 
-    def _leaks(self, tokens: list[Token], draft: _Draft) -> set[int]:
+    def _leaks(self, tokens: list[Token], draft: Draft) -> set[int]:
         """Slots whose value, or its name, stem or a number made of it, still stands in a constant part of a step."""
         words = {token.text.casefold() for token in tokens if token.kind is Kind.WORD}
         steps = [draft.steps[i] for i in draft.kept]
@@ -309,7 +285,7 @@ class _Inducer:
         inner = {i: words_in(tokens[i]) - words - forms(tokens[i]) for i in draft.found.used}
         return leaking | {i for i, said in inner.items() if any(states(w, step) for w in said for step in steps)}
 
-    def _too_general(self, tokens: list[Token], draft: _Draft) -> bool:
+    def _too_general(self, tokens: list[Token], draft: Draft) -> bool:
         """Fewer than two words or constraints would hold the template."""
         free = set(draft.found.used)
         words = [t for i, t in enumerate(tokens) if i not in free and t.kind is not Kind.PUNCT and not is_noise(t)]
@@ -320,13 +296,13 @@ class _Inducer:
         bounded |= {i for i in free if tokens[i].kind in _DELIMITED or _suffix(tokens[i]) != ""}
         return bool(free) and (not held or held + len(bounded & free) < 2)
 
-    def _loosest(self, tokens: list[Token], draft: _Draft) -> set[int]:
+    def _loosest(self, tokens: list[Token], draft: Draft) -> set[int]:
         """What to freeze where too little holds a template: the shortest free phrase, or else everything."""
         free = set(draft.found.used)
         phrases = sorted((len(tokens[i].text), i) for i in free - self._closed(draft) if tokens[i].kind is Kind.TEXT)
         return {phrases[0][1]} if len(phrases) > 1 else free
 
-    def _closed(self, draft: _Draft) -> set[int]:
+    def _closed(self, draft: Draft) -> set[int]:
         """The goal tokens whose values the tools list."""
         closed = {name for step in self.run.steps for name in self.tools[step.tool].closed_params}
         return {i for i, name in draft.found.used.items() if name in closed}
@@ -352,7 +328,7 @@ class _Inducer:
             names[position] = name
         return names
 
-    def _slot(self, position: int, token: Token, name: str, draft: _Draft) -> Slot:
+    def _slot(self, position: int, token: Token, name: str, draft: Draft) -> Slot:
         found = draft.found
         if position in found.choices:
             return Slot(name=name, type=SlotType.CHOICE, values=found.choices[position])
@@ -385,59 +361,13 @@ class _Inducer:
 
     # --- steps ---------------------------------------------------------------------------------------
 
-    def _with_needed(self, draft: _Draft) -> _Draft:
-        """The draft with the steps that stay: effects, the last one, what they use, and what they depended on."""
-        reads = {i for i, step in enumerate(draft.steps) if not step.effect.changes_world}
-        effects = set(range(len(draft.steps))) - reads
-        kept = (effects | {len(draft.steps) - 1}) - overwritten(self.run.steps, draft.steps)
-        frozen: set[int] = set()
-        while True:
-            refs = self._used(kept, draft)
-            asked = {place.step for i in kept | refs for place in draft.founds[i].listed.values()}
-            kept |= refs | asked | self._used(asked, draft)
-            frozen |= {step for i in kept for step in draft.founds[i].frozen}
-            frozen |= {j for i in kept for j in self._guessed_from(i, draft, effects) if j in reads}
-            used = {position for i in kept | refs | frozen for position in self.mentioned[i]}
-            frozen |= {i for i in reads - kept - refs if not self.mentioned[i] <= used}
-            if {token.key for token in self.tokens} & CONDITIONAL:
-                frozen |= reads - refs - {len(draft.steps) - 1}
-            if frozen <= kept:
-                break
-            kept |= frozen
-        found = Findings(frozen=frozen)
-        for i in sorted(kept):
-            found.add(draft.founds[i])
-        return replace(draft, kept=frozenset(kept), found=found)
-
-    def _used(self, kept: set[int], draft: _Draft) -> set[int]:
-        """The steps whose outputs the kept ones use, directly or through others."""
-        used: set[int] = set()
-        while more := {j for i in kept | used for j in self.fold.needed(i, draft.steps[i])} - used:
-            used |= more
-        return used
-
-    @staticmethod
-    def _guessed(index: int, draft: _Draft, effects: set[int]) -> bool:
-        """Whether a step that matters holds data of unknown origin; looking at what was done does not matter."""
-        return draft.founds[index].guessed and (index in effects or not effects or index < max(effects))
-
-    def _guessed_from(self, index: int, draft: _Draft, effects: set[int]) -> set[int]:
-        """The calls that a step's data of unknown origin may come from.
-
-        Words that stayed the same through a loop are not made of what it went through.
-        """
-        if not self._guessed(index, draft, effects):
-            return set()
-        certain = self.fold.is_certain(index, draft.steps[index])
-        return set(range(index)) - (self.fold.gone_through if certain else frozenset())
-
-    def _loop_refusal(self, draft: _Draft, banned: frozenset[int]) -> str | None:
+    def _loop_refusal(self, draft: Draft, banned: frozenset[int]) -> str | None:
         if not set(self.fold.positions.values()) <= set(draft.found.used) - banned:
             return "a list of the goal may not vary"
         steps = [step if i in draft.kept else replace(step, id="") for i, step in enumerate(draft.steps)]
         return self.fold.refusal(draft.found.frozen, steps)
 
-    def _refusal(self, draft: _Draft) -> str | None:
+    def _refusal(self, draft: Draft) -> str | None:
         """Why steps can't be computed again: they hold what a failed call said, or a day that passes."""
         known = {form.casefold() for token in self.tokens for form in (token.text, token.value)}
         for i in sorted(draft.kept):
@@ -466,7 +396,7 @@ class _Inducer:
         today = date.fromisoformat(self.env["today"])
         return Passing(goal=self.run.goal, tokens=self.tokens, today=today, seen=seen)
 
-    def _checked(self, draft: _Draft) -> tuple[Step, ...]:
+    def _checked(self, draft: Draft) -> tuple[Step, ...]:
         """The steps that stay, with the checks of their outputs."""
         outputs = {step.id: record.output for step, record in zip(draft.steps, self.run.steps, strict=True) if step.id}
         steps = [
@@ -502,38 +432,6 @@ def _verified(trace: Trace, fold: Fold, env: Mapping[str, str], tools: Mapping[s
     return with_goal_checks(trace, recorded, run.finish.checks if run.finish else ())
 
 
-def overwritten(records: Sequence[StepRecord], steps: Sequence[Step]) -> set[int]:
-    """The writes of a file that a later write of the same file undoes before anything could look at it."""
-    dead: set[int] = set()
-    for i, record in enumerate(records):
-        path = _written(record)
-        used = any(ref.step == steps[i].id for step in steps for ref in _output_refs(step))
-        if path is None or used:
-            continue
-        for later in records[i + 1 :]:
-            if _written(later) == path:
-                dead.add(i)
-            if _written(later) == path or not _looks_away(later, path):
-                break
-    return dead
-
-
-def _written(record: StepRecord) -> str | None:
-    """The file that a call of the built-in `write` replaces as a whole."""
-    whole = record.tool == "write" and record.effect is Effect.WRITE and set(record.args) == {"file_path", "content"}
-    path = record.args.get("file_path")
-    return str(PurePosixPath(path)) if whole and isinstance(path, str) else None
-
-
-def _looks_away(record: StepRecord, path: str) -> bool:
-    """Whether a call surely does not depend on a file: it computes, or reads or writes one other file by its path."""
-    if record.effect is Effect.PURE:
-        return True
-    other = record.args.get("file_path")
-    alone = record.tool in ("read", "write") and isinstance(other, str)
-    return alone and str(PurePosixPath(str(other))) != path and ".." not in f"{other}{path}"
-
-
 def trace_id(template: str, slots: Sequence[Slot]) -> str:
     """A readable id for a goal template: its first words and a hash of its skeleton."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"\{\w+\}", " ", template.lower()))
@@ -558,10 +456,6 @@ def _telling(token: Token) -> bool:
 
 def _suffix(token: Token) -> str:
     return PurePosixPath(token.value).suffix if token.kind is Kind.PATH else ""
-
-
-def _output_refs(step: Step) -> list[OutputRef]:
-    return [ref for expr in step.args.values() for ref in references(expr) if isinstance(ref, OutputRef)]
 
 
 __all__ = ["NotATrace", "ToolFacts", "induce", "step_ids", "trace_id"]
