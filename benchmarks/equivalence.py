@@ -26,7 +26,7 @@ from benchmarks.streams import in_order
 from llmos.trace.decide import Choice, Decision, readable
 from llmos.trace.equivalence import INPUTS, RIVAL, ReadingKind, kind_of, place_of, vector_of
 from llmos.trace.induce import NotATrace
-from llmos.trace.likeness import Features, likely
+from llmos.trace.likeness import Features, likely, opened
 from llmos.trace.match import Match
 
 SETS = (
@@ -41,7 +41,7 @@ TABLE = Path(__file__).parents[1] / "llmos" / "trace" / "equivalence_table.py"
 class Sample:
     """A reading that was offered, and whether the replay would have been right.
 
-    `kind` is a `ReadingKind`, or `open` or `rival` for a proven reading with a phrase that only its shape speaks for.
+    `kind` is a `ReadingKind`, or `rival` for an open one beside another program that has the same telling words.
     """
 
     source: str
@@ -136,7 +136,7 @@ async def _offered(name: str, goal: Goal | None, product: Product, decision: Dec
     if proven is not None:
         if not proven.open:
             return []
-        kind, features, read = ("rival" if proven.doubt == RIVAL else "open"), None, proven
+        kind, features, read = ("rival" if proven.doubt == RIVAL else "open"), opened(proven), proven
     else:
         may_be = readable(decision.considered)
         cosines = {one.trace.id: one.cosine for one in decision.considered if one.cosine is not None}
@@ -160,7 +160,8 @@ def distinct(samples: Sequence[Sample]) -> list[Sample]:
     """
     kept: dict[tuple[str, str, str], Sample] = {}
     for sample in samples:
-        kind = sample.kind if sample.features is None else str(kind_of(sample.features))
+        proven = sample.kind in (ReadingKind.OPEN, "rival")
+        kind = sample.kind if proven or sample.features is None else str(kind_of(sample.features))
         key = sample.source, kind, sample.goal
         if key not in kept or kept[key].right:
             kept[key] = replace(sample, kind=kind)
@@ -172,11 +173,11 @@ def distinct(samples: Sequence[Sample]) -> list[Sample]:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Weights and (upper score, doubt) of each bin, scores rising, for each kind; the chances of proven readings."""
+    """Weights and (upper score, doubt) of each bin, scores rising, for each kind; the doubt beside a rival."""
 
     weights: dict[str, tuple[float, ...]]
     bins: dict[str, list[tuple[float, float]]]
-    chances: dict[str, float]
+    rival: float
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Model:
@@ -189,12 +190,11 @@ class Model:
             wrong = [not sample.right for sample in here]
             weights[kind] = weights_of(inputs, wrong)
             bins[kind] = binned(cross_scored(inputs, wrong), wrong)
-        chances = {kind: _chance([one for one in samples if one.kind == kind]) for kind in ("open", "rival")}
-        return cls(weights=weights, bins=bins, chances=chances)
+        return cls(weights=weights, bins=bins, rival=_chance([one for one in samples if one.kind == "rival"]))
 
     def report(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """How many readings of each bin there were, how many were wrong, and the doubt they get; the same by source."""
-        told: dict[str, Any] = {"inputs": list(INPUTS), "kinds": {}, "proven": {}}
+        told: dict[str, Any] = {"inputs": list(INPUTS), "kinds": {}}
         for kind in ReadingKind:
             here = [sample for sample in samples if sample.kind == kind]
             told["kinds"][kind] = {
@@ -205,9 +205,7 @@ class Model:
                     for name in sorted({one.source for one in here})
                 },
             }
-        for name, chance in self.chances.items():
-            wrong = [not one.right for one in samples if one.kind == name]
-            told["proven"][name] = counted(wrong) | {"doubt": chance}
+        told["rival"] = counted([not one.right for one in samples if one.kind == "rival"]) | {"doubt": self.rival}
         return told
 
     def _bins(self, kind: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -227,7 +225,7 @@ class Model:
             f'    "{kind}": (\n{"".join(f"        ({score}, {chance}),{chr(10)}" for score, chance in rows)}    ),\n'
             for kind, rows in self.bins.items()
         )
-        return _MODULE.format(weights=weights, bins=bins, open=self.chances["open"], rival=self.chances["rival"])
+        return _MODULE.format(weights=weights, bins=bins, rival=self.rival)
 
 
 def _listed(values: Sequence[float]) -> str:
@@ -253,11 +251,8 @@ BINS: Mapping[str, tuple[tuple[float, float], ...]] = {{
 {bins}}}
 """Highest score of a bin, and the doubt of the readings in it; the last one takes all above."""
 
-OPEN: float = {open}
-"""The doubt of a proven reading with a phrase that only its shape speaks for, the second one of its slot."""
-
 RIVAL: float = {rival}
-"""The doubt of such a reading where another program has the same telling words."""
+"""The doubt of an open reading where another program has the same telling words."""
 '''
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MIN_BIN = 60
-"""Sixty without an error are what it takes to hold the next one wrong with less than 1 %."""
+MIN_BIN = 50
+"""Fifty without an error are what it takes to hold the next one wrong with less than 1 %."""
 _RIDGE = 1.0
 _FOLDS = 10
 

@@ -118,7 +118,7 @@ def _calibration(fitted: Mapping[str, Any]) -> str:
         for place, name in enumerate(fitted["inputs"])
     ]
     return (
-        "Readings that are not proven, and proven ones with a free phrase, by their class:\n\n"
+        "Readings that are not proven, by their kind (open ones are proven but for a free phrase):\n\n"
         + _markdown(head, rows)
         + "\nWeights of the score; the higher the score, the more doubtful:\n\n"
         + _markdown(["input", *fitted["kinds"]], weights)
@@ -127,9 +127,7 @@ def _calibration(fitted: Mapping[str, Any]) -> str:
 
 def _classes(fitted: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every class of readings with its counts and doubt."""
-    names = {"open": "proven, a phrase of known shape", "rival": "the same, beside a rival program"}
-    for kind, one in fitted["proven"].items():
-        yield names[kind], one
+    yield "open, beside a rival program", fitted["rival"]
     for kind, fit in fitted["kinds"].items():
         for one in fit["bins"]:
             yield f"{kind}, score up to {one['to_score']:g}", one

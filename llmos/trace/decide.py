@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from llmos.trace.align import Aligner
-from llmos.trace.equivalence import OPEN, RIVAL, doubt
+from llmos.trace.equivalence import RIVAL, doubt, open_doubt
 from llmos.trace.lex import normalise, template_tokens
-from llmos.trace.likeness import likely
+from llmos.trace.likeness import likely, opened
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.phrases import anchors_of, words_in, words_of
 from llmos.trace.program import Effect, Status, Trace
@@ -112,7 +112,7 @@ def decide(
         reason = f"{rival.label} has the same words and another program, so the goal may mean either"
         asked = replace(best, doubt=RIVAL)
         return Decision(choice=Choice.CONFIRM, reason=reason, match=asked, considered=ordered)
-    found = replace(best, doubt=open_doubt(best))
+    found = replace(best, doubt=open_doubt(opened(best)) if best.open else 0.0)
     if found.doubt > bounds.get(best.trace.effect, 0.0):
         reason = f"{best.trace.label} takes {_quoted(best)} for a value, and too few were seen to be sure"
         return Decision(choice=Choice.CONFIRM, reason=reason, match=found, considered=ordered)
@@ -146,14 +146,6 @@ def readable(considered: Sequence[Considered]) -> list[Trace]:
         for one in considered
         if isinstance(one.outcome, Miss) and one.outcome.rule not in _FINAL_RULES and one.trace.status is Status.TRUSTED
     ]
-
-
-def open_doubt(found: Match) -> float:
-    """The doubt of a proven match whose free phrases only their shape speaks for; it falls with what was seen."""
-    if not found.open:
-        return 0.0
-    seen = min(len(found.trace.slot(name).examples) for name in found.open)
-    return OPEN / float(3 ** max(0, seen - 1))
 
 
 def _quoted(found: Match) -> str:

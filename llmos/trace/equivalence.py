@@ -11,11 +11,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from enum import StrEnum
 
-from llmos.trace.equivalence_table import BINS, OPEN, RIVAL, WEIGHTS
+from llmos.trace.equivalence_table import BINS, RIVAL, WEIGHTS
 from llmos.trace.likeness import Features
 from llmos.trace.phrases import Oddity
 
-__all__ = ["INPUTS", "OPEN", "RIVAL", "ReadingKind", "doubt", "kind_of", "place_of", "vector_of"]
+__all__ = ["INPUTS", "RIVAL", "ReadingKind", "doubt", "kind_of", "open_doubt", "place_of", "vector_of"]
 
 INPUTS = (
     *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/10"),
@@ -28,10 +28,12 @@ _MOST_LENGTH = 20
 class ReadingKind(StrEnum):
     """What a reading rests on.
 
-    REWORDED: other wordings show its words, and every value is known. STRETCHED: its words are known, a value is not.
-    GUESSED: words or values that nothing speaks for, or fewer words than the known wording has.
+    OPEN: proven but for a phrase that only its shape speaks for. REWORDED: other wordings show its words, and every
+    value is known. STRETCHED: its words are known, and a value is unlike all others. GUESSED: words or values that
+    nothing speaks for, or fewer words than the known wording has.
     """
 
+    OPEN = "open"
     REWORDED = "reworded"
     STRETCHED = "stretched"
     GUESSED = "guessed"
@@ -82,7 +84,12 @@ def place_of(features: Features, weights: Sequence[float], bins: Sequence[tuple[
     return min(bisect_left([highest for highest, _ in bins], round(score, 4)), len(bins) - 1)
 
 
-def doubt(features: Features) -> float:
-    """The chance that a reading with these features is wrong."""
-    kind = kind_of(features)
+def open_doubt(features: Features) -> float:
+    """The chance that a proven reading with a free phrase is wrong; a third of it for each value more that was seen."""
+    return doubt(features, ReadingKind.OPEN) / float(3 ** max(0, features.seen - 1))
+
+
+def doubt(features: Features, kind: ReadingKind | None = None) -> float:
+    """The chance that a reading with these features is wrong; without a kind, it is what they make it."""
+    kind = kind or kind_of(features)
     return BINS[kind][place_of(features, WEIGHTS[kind], BINS[kind])][1]

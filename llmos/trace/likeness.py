@@ -17,7 +17,7 @@ from llmos.trace.english import COMING_AND_GOING
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
 from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, same_file
-from llmos.trace.phrases import is_anchor, oddities
+from llmos.trace.phrases import anchors_of, is_anchor, oddities
 from llmos.trace.program import Slot, SlotType, Trace
 from llmos.trace.rewrites import Library, Words, is_slot, plain_words, telling_words, wordings
 
@@ -32,10 +32,10 @@ class Features:
 
     `licensed`, `come`, `gone`, `guessed`, `turned` and `kin` say how its wording differs (`rewrites.Way`), `held` how
     many telling words stand unchanged, `wordings` how many wordings the trace has, `slots` how many values were bound,
-    `opens` how many of these nothing closes off and nobody saw, `length` how many tokens those have, `odd` what is
-    unlike others in them, `foreign` how many values known to other traces are left over. `cosine` is how near the
-    masked goal and wording are, `lead` by how much nearer than those of the next program, `gap` by how much this
-    reading is nearer than the next one that would do something else.
+    `opens` how many of these nothing closes off and nobody saw, `length` how many tokens those have, `seen` how many
+    values were seen before in their place, `odd` what is unlike others in them, `foreign` how many values known to
+    other traces are left over. `cosine` is how near the masked goal and wording are, `lead` by how much nearer than
+    those of the next program, `gap` by how much this reading is nearer than the next one that would do something else.
     """
 
     licensed: float = 0.0
@@ -49,6 +49,7 @@ class Features:
     slots: int = 0
     opens: int = 0
     length: int = 0
+    seen: int = 0
     odd: tuple[str, ...] = ()
     foreign: int = 0
     cosine: float = 0.0
@@ -98,6 +99,19 @@ def likely(
     others = [one.distance for one in found if not _does_the_same(one.found, best.found)]
     gap = min(_FAR, min(others, default=best.distance + _FAR) - best.distance)
     return replace(best, features=replace(best.features, gap=round(gap, 3))) if gap > 0 else None
+
+
+def opened(found: Match) -> Features:
+    """What speaks for a proven reading with phrases that only their shape speaks for."""
+    values = [found.bindings[name] for name in found.open]
+    return Features(
+        held=len(anchors_of(found.template)),
+        wordings=len(found.trace.goals),
+        slots=len(found.trace.slots),
+        opens=len(values),
+        length=sum(len(tokenize(str(value))) for value in values),
+        seen=min((len(found.trace.slot(name).examples) for name in found.open), default=0),
+    )
 
 
 def _with_cosine(reading: Likely, library: Library, cosines: Mapping[str, float]) -> Features:

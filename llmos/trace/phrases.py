@@ -70,9 +70,15 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
         articles=frozenset(tokens[0].key in ARTICLES for tokens in read if tokens),
         stops=frozenset(tokens[-1].text in _FINAL for tokens in read if tokens),
         tokens=longest,
-        prose=longest >= _PROSE_TOKENS and len(marks & FUNCTION - NEUTRAL) >= 2,
+        prose=bool(read) and 2 * sum(map(_is_prose, read)) >= len(read),
         named=bool(read) and not any(map(_plain_words, read)),
     )
+
+
+def _is_prose(tokens: Sequence[Token]) -> bool:
+    """Whether a value is a sentence rather than a name: long, with small words of its own."""
+    small = marks_of(tokens) & FUNCTION - NEUTRAL
+    return len(tokens) >= _PROSE_TOKENS and len(small) >= 2
 
 
 def _plain_words(tokens: Sequence[Token]) -> list[str]:

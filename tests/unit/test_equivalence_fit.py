@@ -48,7 +48,7 @@ def test_scores_that_say_nothing_end_in_one_bin() -> None:
     assert chance == pytest.approx(0.5, abs=0.01)
 
 
-def test_sixty_without_an_error_are_held_wrong_with_less_than_one_percent() -> None:
+def test_fifty_without_an_error_are_held_wrong_with_less_than_one_percent() -> None:
     assert expected(0, MIN_BIN) < 0.01 < expected(1, MIN_BIN)
 
 
@@ -84,12 +84,15 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
         for kind, features in kinds.items()
         for number in range(80)
     ]
-    samples += [Sample(source="s", kind=kind, right=True, goal=f"g{n}") for kind in ("open", "rival") for n in range(9)]
+    samples += [
+        Sample(source="s", kind="open", right=True, goal=f"g{n}", features=Features(opens=1)) for n in range(60)
+    ]
+    samples += [Sample(source="s", kind="rival", right=True, goal=f"r{n}") for n in range(9)]
     model, namespace = Model.of(samples), dict[str, object]()
     exec(model.module(), namespace)
     assert namespace["WEIGHTS"] == model.weights
     assert namespace["BINS"] == {kind: tuple(rows) for kind, rows in model.bins.items()}
-    assert namespace["OPEN"] == model.chances["open"] == pytest.approx(0.05)
+    assert namespace["RIVAL"] == model.rival == pytest.approx(0.05)
     report = model.report(samples)
     assert sum(one["readings"] for one in report["kinds"]["guessed"]["bins"]) == 80
 
