@@ -18,7 +18,7 @@ from llmos.trace.phrases import Oddity
 __all__ = ["INPUTS", "RIVAL", "ReadingKind", "doubt", "kind_of", "open_doubt", "place_of", "vector_of"]
 
 INPUTS = (
-    *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/10"),
+    *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/(1+held)"),
     *("cosine", "lead", "gap/5", "critical", "small", "number", "case", "delicate"),
 )
 """What the weights are of, in this order; `delicate` counts what makes a reading a guess."""
@@ -69,7 +69,7 @@ def vector_of(features: Features) -> tuple[float, ...]:
         math.log(features.wordings),
         float(features.slots),
         float(features.opens),
-        min(features.length, _MOST_LENGTH) / 10,
+        min(features.length, _MOST_LENGTH) / (1 + features.held),
         features.cosine,
         features.lead,
         features.gap / 5,

@@ -117,6 +117,7 @@ class Oddity(StrEnum):
     PUNCTUATION = "punctuation"
     WORDING = "wording"
     LIST = "list"
+    EDGE = "edge"
     CLAUSE = "clause"
     MODIFIER = "modifier"
     NEGATION = "negation"
@@ -168,6 +169,8 @@ def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
         Oddity.NUMBER: new & _SIGNS,
         Oddity.MODIFIER: new - FUNCTION - _INNER - _SIGNS - {"."},
     }
+    if tokens[-1].key in new & FUNCTION:
+        found[Oddity.EDGE] = f"{tokens[-1].text!r} at its end may belong to what follows"
     for kind, marks in kinds.items():
         if marks:
             found[kind] = f"{', '.join(sorted(map(repr, marks)))} may say more than a value does"
