@@ -169,11 +169,11 @@ def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
         Oddity.NUMBER: new & _SIGNS,
         Oddity.MODIFIER: new - FUNCTION - _INNER - _SIGNS - {"."},
     }
-    if tokens[-1].key in new & FUNCTION:
-        found[Oddity.EDGE] = f"{tokens[-1].text!r} at its end may belong to what follows"
     for kind, marks in kinds.items():
         if marks:
             found[kind] = f"{', '.join(sorted(map(repr, marks)))} may say more than a value does"
+    if tokens[-1].key in new & FUNCTION:
+        found[Oddity.EDGE] = f"{tokens[-1].text!r} at its end may belong to what follows"
     if shape.named and _plain_words(tokens):
         found[Oddity.CASE] = f"{_plain_words(tokens)[0]!r} is written small, and names stood there before"
     if len(tokens) > 2 * shape.tokens + 3:
