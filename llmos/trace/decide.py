@@ -126,7 +126,7 @@ def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bound
     may_be = readable(considered)
     cosines = {one.trace.id: one.cosine for one in considered if one.cosine is not None}
     reading = likely(goal, may_be, world, cosines)
-    if reading is None:
+    if reading is None or needs_confirmation(reading.found.trace):
         return Decision(choice=Choice.LEARN, reason=nearest, considered=considered)
     found = replace(reading.found, doubt=doubt(reading.features))
     label, chance = found.trace.label, f"wrong in {found.doubt:.1%} of such cases"
@@ -140,12 +140,8 @@ def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bound
 
 
 def readable(considered: Sequence[Considered]) -> list[Trace]:
-    """The trusted traces that a goal may mean in another reading than the gate's."""
-    return [
-        one.trace
-        for one in considered
-        if isinstance(one.outcome, Miss) and one.outcome.rule not in _FINAL_RULES and one.trace.status is Status.TRUSTED
-    ]
+    """The traces that a goal may mean in another reading than the gate's; only trusted ones are then followed."""
+    return [one.trace for one in considered if isinstance(one.outcome, Miss) and one.outcome.rule not in _FINAL_RULES]
 
 
 def _quoted(found: Match) -> str:

@@ -175,6 +175,18 @@ def test_a_list_of_another_length_is_never_taken_unasked() -> None:
     assert doubt(replace(stretched, odd=("list",))) > max(DEFAULT_BOUNDS.values())
 
 
+def test_a_nearer_trace_that_is_not_trusted_keeps_others_from_being_followed() -> None:
+    goal = "could you switch on the living room lights"
+    assert decided(goal, ON, world=HOME).choice is not Choice.LEARN
+    nearer = trace(
+        "dim", "switch on the {area} lights now", "switch on the {area} lights", examples={"area": ("Hall",)}
+    )
+    unsure = replace(nearer, goals=nearer.goals[:1], status=Status.CANDIDATE)
+    assert decided("switch on the living room lights now", ON, unsure, world=HOME).choice is Choice.CONFIRM
+    also = replace(nearer, goals=("switch on the {area} lights now please do it",), status=Status.CANDIDATE)
+    assert decided("switch on the living room lights now do", ON, also, world=HOME).choice is Choice.LEARN
+
+
 def test_bounds_of_zero_follow_nothing_unproven() -> None:
     considered = [consider("switch on the kitchen lights", ON, how="semantic", world=HOME)]
     decision = decide(considered, goal="switch on the kitchen lights", world=HOME, bounds={})
