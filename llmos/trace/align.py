@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from llmos.trace.lex import Kind, Place, Token, is_noise
 from llmos.trace.phrases import is_anchor, strange
 from llmos.trace.program import Slot, SlotType, Trace
-from llmos.trace.values import Const, Expr, ListExpr, Opaque, Record, SlotRef, Text
+from llmos.trace.values import Const, Expr, Opaque, SlotRef, Text, leaves_of
 
 SAFE_INLINE = re.compile(r"(?!-)[A-Za-z0-9_./][A-Za-z0-9_./-]*")
 _MAX_TRIES = 1_000
@@ -283,19 +283,11 @@ def case_sensitive_words(trace: Trace) -> frozenset[str]:
 
 def constant_texts(expr: Expr) -> Iterator[str]:
     """The strings an expression holds fixed."""
-    match expr:
-        case Const(value=value) | Opaque(value=value):
-            yield from _strings(value)
-        case Text(parts=parts):
-            yield from (part for part in parts if isinstance(part, str))
-        case ListExpr(items=items):
-            for item in items:
-                yield from constant_texts(item)
-        case Record(fields=fields):
-            for _, item in fields:
-                yield from constant_texts(item)
-        case _:
-            return
+    for leaf in leaves_of(expr):
+        if isinstance(leaf, Const | Opaque):
+            yield from _strings(leaf.value)
+        elif isinstance(leaf, Text):
+            yield from (part for part in leaf.parts if isinstance(part, str))
 
 
 def _strings(value: object) -> Iterator[str]:

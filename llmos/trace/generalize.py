@@ -23,6 +23,7 @@ from llmos.trace.values import (
     Expr,
     IndexRef,
     ItemRef,
+    Leaf,
     ListExpr,
     OutputRef,
     Record,
@@ -31,6 +32,7 @@ from llmos.trace.values import (
     Transform,
     ValuePath,
     as_text,
+    mapped,
     text_of,
 )
 
@@ -73,17 +75,16 @@ class Marks:
 
     def filled(self, expr: Expr) -> Expr:
         """An expression with references in place of its marks."""
-        match expr:
+        return mapped(expr, self._filled_leaf)
+
+    def _filled_leaf(self, leaf: Leaf) -> Expr:
+        match leaf:
             case Const(value=value):
                 return self._filled_value(value)
             case Text(parts=parts):
                 return text_of([piece for part in parts for piece in self._pieces(part)])
-            case ListExpr(items=items):
-                return ListExpr(items=tuple(self.filled(item) for item in items))
-            case Record(fields=fields):
-                return Record(fields=tuple((key, self.filled(item)) for key, item in fields))
             case _:
-                return expr
+                return leaf
 
     def _filled_value(self, value: Any) -> Expr:
         if isinstance(value, str) and _MARK.search(value):

@@ -33,16 +33,15 @@ from llmos.trace.validity import validate
 from llmos.trace.values import (
     Const,
     Expr,
-    ListExpr,
     OutputRef,
-    Record,
+    Ref,
     Scope,
-    Text,
     UnboundError,
     ValuePath,
     evaluate,
     has_opaque,
     value_at,
+    with_references,
 )
 
 _OPPOSITE = {
@@ -208,22 +207,10 @@ def _renamed_condition(condition: Condition, names: Mapping[str, str]) -> Condit
 
 
 def _renamed_expr(expr: Expr, names: Mapping[str, str]) -> Expr:
-    match expr:
-        case OutputRef(step=step):
-            return replace(expr, step=names.get(step, step))
-        case Text(parts=parts):
-            return Text(
-                parts=tuple(
-                    replace(part, step=names.get(part.step, part.step)) if isinstance(part, OutputRef) else part
-                    for part in parts
-                )
-            )
-        case ListExpr(items=items):
-            return ListExpr(items=tuple(_renamed_expr(item, names) for item in items))
-        case Record(fields=fields):
-            return Record(fields=tuple((key, _renamed_expr(item, names)) for key, item in fields))
-        case _:
-            return expr
+    def renamed(ref: Ref) -> Ref:
+        return replace(ref, step=names.get(ref.step, ref.step)) if isinstance(ref, OutputRef) else ref
+
+    return with_references(expr, renamed)
 
 
 # --- what decided ----------------------------------------------------------------------------------

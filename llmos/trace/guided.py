@@ -19,7 +19,7 @@ from llmos.trace.leaks import constants
 from llmos.trace.lex import Kind, Place, Token, is_noise, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.program import CheckKind, Effect, Loop, Step, Trace
-from llmos.trace.values import Const, Expr, ListExpr, Opaque, OutputRef, Record, SlotRef, Text, references
+from llmos.trace.values import Const, Expr, ListExpr, Opaque, OutputRef, Record, SlotRef, Text, leaves_of, references
 
 REWRITE = "guided_rewrite"
 """The tool that stands for the one model call of a guided program; no plugin's name is like it."""
@@ -69,17 +69,7 @@ def leaf_of(trace: Trace) -> Leaf | None:
 
 
 def _opaque(expr: Expr) -> Iterator[Opaque]:
-    match expr:
-        case Opaque():
-            yield expr
-        case ListExpr(items=items):
-            for item in items:
-                yield from _opaque(item)
-        case Record(fields=fields):
-            for _, item in fields:
-                yield from _opaque(item)
-        case _:
-            return
+    return (leaf for leaf in leaves_of(expr) if isinstance(leaf, Opaque))
 
 
 def guide(goal: str, trace: Trace, world: World | None = None) -> Guide | None:

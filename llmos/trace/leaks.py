@@ -15,7 +15,7 @@ from llmos.trace.inside import month_forms, numbers_in, stem_in
 from llmos.trace.lex import Kind, Token, tokenize
 from llmos.trace.program import Step
 from llmos.trace.transforms import TRANSFORMS, chain
-from llmos.trace.values import Const, Expr, ListExpr, Record, as_text
+from llmos.trace.values import Const, Expr, ListExpr, Record, as_text, leaves_of
 from llmos.trace.wordforms import MONTHS, NUMBER_WORDS, ORDINAL_WORDS, dated, day
 
 _MIN_GLUED = 4
@@ -157,15 +157,8 @@ def constants(expr: Expr) -> list[str]:
 
 
 def _constant_numbers(expr: Expr) -> list[float]:
-    match expr:
-        case Const(value=value):
-            return [v for _, v in leaves(value) if isinstance(v, int | float) and not isinstance(v, bool)]
-        case ListExpr(items=items):
-            return [number for item in items for number in _constant_numbers(item)]
-        case Record(fields=fields):
-            return [number for _, item in fields for number in _constant_numbers(item)]
-        case _:
-            return []
+    found = (value for leaf in leaves_of(expr) if isinstance(leaf, Const) for _, value in leaves(leaf.value))
+    return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
 def _keys(expr: Expr) -> set[str]:

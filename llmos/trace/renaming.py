@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from llmos.trace.program import Condition, Slot, Step, Trace
 from llmos.trace.sources import ApartError
-from llmos.trace.values import Expr, ListExpr, OutputRef, Record, SlotRef, Text
+from llmos.trace.values import Expr, OutputRef, SlotRef, with_references
 
 
 def with_ids(trace: Trace, known: Trace) -> Trace:
@@ -52,23 +51,10 @@ def _asked_of(condition: Condition, ids: Mapping[str, str]) -> Condition:
 
 
 def _relabelled(expr: Expr, ids: Mapping[str, str]) -> Expr:
-    return _mapped(expr, lambda ref: replace(ref, step=ids[ref.step]) if isinstance(ref, OutputRef) else ref)
+    return with_references(expr, lambda ref: replace(ref, step=ids[ref.step]) if isinstance(ref, OutputRef) else ref)
 
 
 def renamed(expr: Expr, names: Mapping[str, str]) -> Expr:
-    return _mapped(
+    return with_references(
         expr, lambda ref: replace(ref, name=names.get(ref.name, ref.name)) if isinstance(ref, SlotRef) else ref
     )
-
-
-def _mapped(expr: Expr, change: Callable[[Any], Any]) -> Expr:
-    match expr:
-        case Text(parts=parts):
-            return Text(parts=tuple(part if isinstance(part, str) else change(part) for part in parts))
-        case ListExpr(items=items):
-            return ListExpr(items=tuple(_mapped(item, change) for item in items))
-        case Record(fields=fields):
-            return Record(fields=tuple((key, _mapped(item, change)) for key, item in fields))
-        case _:
-            changed: Expr = change(expr)
-            return changed

@@ -16,7 +16,7 @@ from llmos.trace.guided import REWRITE, leaf_of
 from llmos.trace.program import CheckKind, Effect, Guided, Step, Trace
 from llmos.trace.run import Run, StepRecord
 from llmos.trace.validity import validate
-from llmos.trace.values import Const, Expr, ListExpr, Opaque, OutputRef, Record, has_opaque, references
+from llmos.trace.values import Const, Expr, Opaque, OutputRef, Record, has_opaque, mapped, references
 
 FACTS = ToolFacts(name=REWRITE, effect=Effect.READ, payload_params=frozenset({"given"}))
 _OF_ANY_CONTENT = (CheckKind.FILE_EXISTS, CheckKind.FILE_MISSING, CheckKind.FILE_NOT_EMPTY, CheckKind.FILE_PARSES)
@@ -35,15 +35,7 @@ def _purposeful(step: Step, goal: str) -> Step:
 
 
 def _told(expr: Expr, purpose: str) -> Expr:
-    match expr:
-        case Opaque(value=value):
-            return Opaque(value=value, purpose=purpose)
-        case ListExpr(items=items):
-            return ListExpr(items=tuple(_told(item, purpose) for item in items))
-        case Record(fields=fields):
-            return Record(fields=tuple((key, _told(item, purpose)) for key, item in fields))
-        case _:
-            return expr
+    return mapped(expr, lambda leaf: replace(leaf, purpose=purpose) if isinstance(leaf, Opaque) else leaf)
 
 
 def rewritable(run: Run, trace: Trace, ids: Sequence[str]) -> Run | None:

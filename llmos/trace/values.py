@@ -122,7 +122,8 @@ class Record:
 
 ValueRef: TypeAlias = SlotRef | OutputRef | EnvRef | ItemRef | IndexRef
 Ref: TypeAlias = ValueRef | SecretRef
-Expr: TypeAlias = Const | Ref | Opaque | Text | ListExpr | Record
+Leaf: TypeAlias = Const | Ref | Opaque | Text
+Expr: TypeAlias = Leaf | ListExpr | Record
 
 
 class UnboundError(LookupError):
@@ -225,32 +226,53 @@ def as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def references(expr: Expr) -> Iterator[Ref]:
-    """Every reference in an expression, left to right."""
+def leaves_of(expr: Expr) -> Iterator[Leaf]:
+    """What the lists and records of an expression hold in the end, left to right."""
     match expr:
-        case SlotRef() | OutputRef() | EnvRef() | SecretRef() | ItemRef() | IndexRef():
-            yield expr
-        case Text(parts=parts):
-            yield from (part for part in parts if not isinstance(part, str))
         case ListExpr(items=items):
             for item in items:
-                yield from references(item)
+                yield from leaves_of(item)
         case Record(fields=fields):
             for _, item in fields:
-                yield from references(item)
+                yield from leaves_of(item)
+        case _:
+            yield expr
+
+
+def mapped(expr: Expr, change: Callable[[Leaf], Expr]) -> Expr:
+    """An expression with each of its leaves changed."""
+    match expr:
+        case ListExpr(items=items):
+            return ListExpr(items=tuple(mapped(item, change) for item in items))
+        case Record(fields=fields):
+            return Record(fields=tuple((key, mapped(item, change)) for key, item in fields))
+        case _:
+            return change(expr)
+
+
+def references(expr: Expr) -> Iterator[Ref]:
+    """Every reference in an expression, left to right."""
+    for leaf in leaves_of(expr):
+        if isinstance(leaf, Text):
+            yield from (part for part in leaf.parts if not isinstance(part, str))
+        elif not isinstance(leaf, Const | Opaque):
+            yield leaf
+
+
+def with_references(expr: Expr, change: Callable[[Ref], Ref]) -> Expr:
+    """An expression with each of its references changed."""
+
+    def changed(leaf: Leaf) -> Expr:
+        if isinstance(leaf, Text):
+            return Text(parts=tuple(part if isinstance(part, str) else change(part) for part in leaf.parts))
+        return leaf if isinstance(leaf, Const | Opaque) else change(leaf)
+
+    return mapped(expr, changed)
 
 
 def has_opaque(expr: Expr) -> bool:
     """Whether any leaf was written by the model itself."""
-    match expr:
-        case Opaque():
-            return True
-        case ListExpr(items=items):
-            return any(has_opaque(item) for item in items)
-        case Record(fields=fields):
-            return any(has_opaque(item) for _, item in fields)
-        case _:
-            return False
+    return any(isinstance(leaf, Opaque) for leaf in leaves_of(expr))
 
 
 # --- text form -------------------------------------------------------------------------------------
