@@ -24,7 +24,7 @@ from benchmarks.product import Product, booted
 from benchmarks.scoring import verdict
 from benchmarks.streams import in_order
 from llmos.trace.decide import Choice, Decision, readable
-from llmos.trace.equivalence import INPUTS, RIVAL, ReadingKind, kind_of, place_of, vector_of
+from llmos.trace.equivalence import INPUTS, RIVAL, SIGNS, ReadingKind, kind_of, place_of, vector_of
 from llmos.trace.induce import NotATrace
 from llmos.trace.likeness import Features, likely, opened
 from llmos.trace.match import Match
@@ -188,8 +188,8 @@ class Model:
             here = [sample for sample in samples if sample.kind == kind]
             inputs = [vector_of(sample.features) for sample in here if sample.features is not None]
             wrong = [not sample.right for sample in here]
-            weights[kind] = weights_of(inputs, wrong)
-            bins[kind] = binned(cross_scored(inputs, wrong), wrong)
+            weights[kind] = weights_of(inputs, wrong, SIGNS)
+            bins[kind] = binned(cross_scored(inputs, wrong, SIGNS), wrong)
         return cls(weights=weights, bins=bins, rival=_chance([one for one in samples if one.kind == "rival"]))
 
     def report(self, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -16,14 +16,26 @@ _RIDGE = 1.0
 _FOLDS = 10
 
 
-def weights_of(inputs: Sequence[Sequence[float]], wrong: Sequence[bool]) -> tuple[float, ...]:
-    """Weights by Newton's method with a ridge penalty (not on the first input, which is 1), four digits."""
+def weights_of(
+    inputs: Sequence[Sequence[float]], wrong: Sequence[bool], signs: Sequence[int] | None = None
+) -> tuple[float, ...]:
+    """Weights by Newton's method with a ridge penalty (not on the first input, which is 1), four digits.
+
+    `signs` says which weights may not be negative (1) or positive (-1): one that would be is 0, and the others are
+    fitted again.
+    """
     import numpy as np
 
     if not inputs:
         raise ValueError("there are no readings to fit")
-    fitted = _logistic(np.array(inputs), np.array(wrong, dtype=float))
-    return tuple(round(float(weight), 4) for weight in fitted)
+    table, labels = np.array(inputs), np.array(wrong, dtype=float)
+    free = list(range(table.shape[1]))
+    while True:
+        fitted = dict(zip(free, _logistic(table[:, free], labels), strict=True))
+        against = [place for place in free if signs is not None and signs[place] * fitted[place] < 0]
+        if not against:
+            return tuple(round(float(fitted.get(place, 0.0)), 4) for place in range(table.shape[1]))
+        free = [place for place in free if place not in against]
 
 
 def _logistic(inputs: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -43,7 +55,9 @@ def _logistic(inputs: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArra
     return weights
 
 
-def cross_scored(inputs: Sequence[Sequence[float]], wrong: Sequence[bool]) -> list[float]:
+def cross_scored(
+    inputs: Sequence[Sequence[float]], wrong: Sequence[bool], signs: Sequence[int] | None = None
+) -> list[float]:
     """The score of each reading by weights that were fitted without it (ten folds, seeded)."""
     import numpy as np
 
@@ -53,7 +67,7 @@ def cross_scored(inputs: Sequence[Sequence[float]], wrong: Sequence[bool]) -> li
     for fold in range(_FOLDS):
         held = set(order[fold::_FOLDS])
         rest = [place for place in order if place not in held]
-        weights = np.array(weights_of([inputs[i] for i in rest], [wrong[i] for i in rest]))
+        weights = np.array(weights_of([inputs[i] for i in rest], [wrong[i] for i in rest], signs))
         for place in held:
             scores[place] = float(np.array(inputs[place]) @ weights)
     return scores

@@ -13,15 +13,16 @@ from enum import StrEnum
 
 from llmos.trace.equivalence_table import BINS, RIVAL, WEIGHTS
 from llmos.trace.likeness import Features
-from llmos.trace.phrases import Oddity
 
-__all__ = ["INPUTS", "RIVAL", "ReadingKind", "doubt", "kind_of", "open_doubt", "place_of", "vector_of"]
+__all__ = ["INPUTS", "RIVAL", "SIGNS", "ReadingKind", "doubt", "kind_of", "open_doubt", "place_of", "vector_of"]
 
 INPUTS = (
     *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/(1+held)"),
-    *("cosine", "lead", "gap/5", "critical", "small", "number", "case", "delicate"),
+    *("cosine", "lead", "gap/5", "guesses"),
 )
-"""What the weights are of, in this order; `delicate` counts what makes a reading a guess."""
+"""What the weights are of, in this order; `guesses` counts what nothing speaks for."""
+SIGNS = (0, 1, 1, 1, 1, -1, 0, 1, 1, -1, -1, -1, 1)
+"""Whether more of an input may only make a reading more doubtful (1), only less (-1), or either (0)."""
 _MOST_LENGTH = 20
 
 
@@ -29,33 +30,23 @@ class ReadingKind(StrEnum):
     """What a reading rests on.
 
     OPEN: proven but for a phrase that only its shape speaks for. REWORDED: other wordings show its words, and every
-    value is known. STRETCHED: its words are known, and a value is unlike all others. GUESSED: words or values that
-    nothing speaks for, or fewer words than the known wording has.
+    value is known. GUESSED: words or values that nothing speaks for, or fewer words than the known wording has.
     """
 
     OPEN = "open"
     REWORDED = "reworded"
-    STRETCHED = "stretched"
     GUESSED = "guessed"
 
 
-_HARMLESS = (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.CASE)
-"""What values may have that none had before; anything else may be more than a value."""
-_MIN_HELD = 3
-"""The telling words that must hold a template before a value may be unlike all others."""
-
-
 def kind_of(features: Features) -> ReadingKind:
-    """Which kind of reading has these features."""
-    if _delicate(features):
-        return ReadingKind.GUESSED
-    return ReadingKind.STRETCHED if features.opens else ReadingKind.REWORDED
+    """Which kind of reading, other than an open one, has these features."""
+    return ReadingKind.GUESSED if _guesses(features) else ReadingKind.REWORDED
 
 
-def _delicate(features: Features) -> int:
-    loose = features.opens and (features.come or (features.odd and features.held < _MIN_HELD))
-    odd = sum(one not in _HARMLESS for one in features.odd) + bool(loose)
-    return features.guessed + features.gone + features.turned + features.foreign + odd
+def _guesses(features: Features) -> int:
+    """How much of a reading nothing speaks for."""
+    values = features.opens + len(features.odd) + features.foreign
+    return features.guessed + features.gone + features.turned + values
 
 
 def vector_of(features: Features) -> tuple[float, ...]:
@@ -73,8 +64,7 @@ def vector_of(features: Features) -> tuple[float, ...]:
         features.cosine,
         features.lead,
         features.gap / 5,
-        *(float(one in features.odd) for one in _HARMLESS),
-        float(_delicate(features)),
+        float(_guesses(features)),
     )
 
 

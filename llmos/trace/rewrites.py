@@ -1,8 +1,9 @@
 """Rewrites between wordings: what a trace's own wordings show to mean the same, and what parts it from others.
 
 Two wordings of one trace that differ in one place license putting one piece for the other. Two wordings of different
-traces that differ in just that place forbid it. Two traces that share a wording but for the names of their slots are
-kin, and may be said in each other's wordings. So every rewrite that is trusted can name its evidence.
+traces that differ in just that place forbid it. What other traces show counts only among those that call the same
+tools: two of them license an exchange, and two that share a wording but for the names of their slots are kin, and may
+be said in each other's wordings. So every rewrite that is trusted can name its evidence.
 """
 
 from __future__ import annotations
@@ -135,19 +136,20 @@ class Library:
         return self._programs[trace.id]
 
     @cached_property
-    def _shown(self) -> dict[bool, Counter[tuple[Words, Words]]]:
-        return {flag: self._count(flag) for flag in (False, True)}
-
-    def _count(self, prepositions: bool) -> Counter[tuple[Words, Words]]:
-        """In how many traces each rewrite without slots is shown."""
-        counted: Counter[tuple[Words, Words]] = Counter()
+    def _shown(self) -> dict[tuple[str, bool], Counter[tuple[Words, Words]]]:
+        """In how many traces of the same tools each rewrite without slots is shown."""
+        counted: dict[tuple[str, bool], Counter[tuple[Words, Words]]] = defaultdict(Counter)
         for trace in self.traces:
-            counted.update(slotless(trace.goals, prepositions))
+            for prepositions in (False, True):
+                counted[tools_of(trace), prepositions].update(slotless(trace.goals, prepositions))
         return counted
 
-    def foreign(self, trace: Trace, pair: tuple[Words, Words], *, prepositions: bool) -> int:
-        """How many other traces show a rewrite."""
-        return self._shown[prepositions][pair] - (pair in slotless(trace.goals, prepositions))
+    def shown_elsewhere(self, trace: Trace, *, prepositions: bool) -> Iterator[tuple[Words, Words]]:
+        """The rewrites that at least two other traces of the same tools show."""
+        own = slotless(trace.goals, prepositions)
+        for pair, count in self._shown[tools_of(trace), prepositions].items():
+            if count - (pair in own) > 1:
+                yield pair
 
     @cached_property
     def _owners(self) -> dict[bool, dict[Words, set[int]]]:
@@ -168,12 +170,23 @@ class Library:
         found: dict[Words, int] = {}
         own = frozenset(wordings(trace.goals, prepositions))
         for other in self.traces:
-            if self._programs[other.id] == self._programs[trace.id] or len(other.slots) != len(trace.slots):
+            if self._programs[other.id] == self._programs[trace.id] or not _may_be_kin(trace, other):
                 continue
             for words, shared in renamed_wordings(trace.goals, other.goals, prepositions):
                 if words not in own and not self.is_of_another(trace, words, prepositions=prepositions):
                     found[words] = max(found.get(words, 0), shared)
         return found
+
+
+def _may_be_kin(one: Trace, other: Trace) -> bool:
+    """Whether two programs call the same tools, and their slots are of the same types."""
+    types = [sorted(slot.type for slot in trace.slots) for trace in (one, other)]
+    return types[0] == types[1] and tools_of(one) == tools_of(other)
+
+
+def tools_of(trace: Trace) -> str:
+    """The tools that a trace calls, in order."""
+    return "\n".join(step.tool for step in trace.calls)
 
 
 @lru_cache(maxsize=8192)
@@ -253,10 +266,13 @@ class Book:
         found: dict[Words, set[Words]] = defaultdict(set)
         for here, there in licences(self.trace.goals, self.prepositions):
             found[here].add(there)
-        for (here, there), count in self.library._shown[self.prepositions].items():
-            if count > 1:
-                found[here].add(there)
+        for here, there in self._foreign:
+            found[here].add(there)
         return found
+
+    @cached_property
+    def _foreign(self) -> frozenset[tuple[Words, Words]]:
+        return frozenset(self.library.shown_elsewhere(self.trace, prepositions=self.prepositions))
 
     def cost(self, here: Words, there: Words) -> float | None:
         """What putting `there` for `here` costs by whose evidence it is; None: not licensed.
@@ -265,9 +281,9 @@ class Book:
         would say less than the wording; and other traces may only show what stands for what, not what may come or go.
         """
         own = licences(self.trace.goals, self.prepositions).get((here, there), 0)
-        foreign = self.library.foreign(self.trace, (here, there), prepositions=self.prepositions)
+        foreign = (here, there) in self._foreign and bool(here)
         delicate = turns(here, there) or not there
-        licensed = own >= _MANY if delicate else own > 0 or (foreign > 1 and bool(here))
+        licensed = own >= _MANY if delicate else own > 0 or foreign
         if not licensed or self._parts(here, there):
             return None
         return _OWN if own else _FOREIGN

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from benchmarks.equivalence import Model, Sample, distinct
 from benchmarks.goals import Goal, mostly_new
 from benchmarks.logistic import MIN_BIN, binned, cross_scored, expected, upper_bound, weights_of
-from llmos.trace.equivalence import INPUTS, ReadingKind, kind_of, vector_of
+from llmos.trace.equivalence import INPUTS, SIGNS, ReadingKind, kind_of, vector_of
+from llmos.trace.equivalence_table import WEIGHTS
 from llmos.trace.likeness import Features
 
 
@@ -76,7 +79,6 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
     draw = random.Random(2)
     kinds = {
         ReadingKind.REWORDED: Features(licensed=1.0, held=3),
-        ReadingKind.STRETCHED: Features(held=4, opens=1, length=2),
         ReadingKind.GUESSED: Features(guessed=1, held=2),
     }
     samples = [
@@ -98,22 +100,34 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "kind"),
+    "against",
     [
-        (Features(licensed=1.0, held=3), ReadingKind.REWORDED),
-        (Features(held=4, opens=1, odd=("small",)), ReadingKind.STRETCHED),
-        (Features(held=2, opens=1, odd=("small",)), ReadingKind.GUESSED),
-        (Features(held=9, opens=1, odd=("list",)), ReadingKind.GUESSED),
-        (Features(held=9, opens=1, odd=("negation",)), ReadingKind.GUESSED),
-        (Features(held=9, opens=1, odd=("clause",)), ReadingKind.GUESSED),
-        (Features(held=9, gone=1), ReadingKind.GUESSED),
-        (Features(held=9, turned=1), ReadingKind.GUESSED),
-        (Features(held=9, foreign=1), ReadingKind.GUESSED),
+        {"guessed": 1},
+        {"gone": 1},
+        {"turned": 1},
+        {"foreign": 1},
+        {"opens": 1},
+        {"opens": 1, "odd": ("small",)},
+        {"opens": 1, "odd": ("list",)},
     ],
 )
-def test_what_speaks_against_a_reading_makes_it_a_guess(features: Features, kind: ReadingKind) -> None:
-    assert kind_of(features) is kind
-    assert len(vector_of(features)) == len(INPUTS)
+def test_what_nothing_speaks_for_makes_a_reading_a_guess(against: dict[str, Any]) -> None:
+    shown = Features(licensed=1.0, held=9)
+    assert kind_of(shown) is ReadingKind.REWORDED
+    assert kind_of(replace(shown, **against)) is ReadingKind.GUESSED
+
+
+def test_more_rewriting_never_makes_a_reading_less_doubtful() -> None:
+    for kind, weights in WEIGHTS.items():
+        wrong = [(name, weight) for name, weight, sign in zip(INPUTS, weights, SIGNS, strict=True) if sign * weight < 0]
+        assert not wrong, kind
+    assert len(vector_of(Features())) == len(INPUTS) == len(SIGNS)
+
+
+def test_a_weight_of_the_wrong_sign_is_left_out() -> None:
+    inputs, wrong = readings()
+    assert weights_of(inputs, wrong, (0, -1))[1] == 0.0
+    assert weights_of(inputs, wrong, (0, 1)) == weights_of(inputs, wrong)
 
 
 def test_what_is_mostly_new_no_tool_could_list() -> None:

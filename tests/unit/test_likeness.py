@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmos.trace.decide import DEFAULT_BOUNDS, Choice, Decision, consider, decide
+from llmos.trace.decide import Choice, Decision, consider, decide
 from llmos.trace.equivalence import doubt
 from llmos.trace.likeness import Features, likely
 from llmos.trace.match import World
@@ -170,9 +170,17 @@ def test_guesses_are_more_doubtful_than_what_wordings_show() -> None:
     assert doubt(shown) < doubt(replace(shown, foreign=1))
 
 
-def test_a_list_of_another_length_is_never_taken_unasked() -> None:
-    stretched = Features(held=8, slots=1, opens=1, length=5, cosine=0.9, lead=0.3)
-    assert doubt(replace(stretched, odd=("list",))) > max(DEFAULT_BOUNDS.values())
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("Adele or Beyonce", "length", "Adele from 2010 to 2015", "title", "Adele before 2010", "only Adele"),
+        *("each artist", "any woman", "less than 3 artists", "Adele and their albums", "Adele into a.txt"),
+        *("Adele but only the first 3", "today's top 10", "Adele I added this month", "Adele at noon"),
+    ],
+)
+def test_a_value_unlike_the_known_ones_is_never_taken_unasked(value: str) -> None:
+    songs = trace("songs", "List the songs by {artist} in my music library", examples={"artist": ("Queen", "Adele")})
+    assert decided(f"List the songs by {value} in my music library", songs).choice is not Choice.FOLLOW
 
 
 def test_a_nearer_trace_that_is_not_trusted_keeps_others_from_being_followed() -> None:

@@ -12,10 +12,10 @@ def words(goal: str, *, prepositions: bool = False) -> tuple[str, ...]:
     return telling_words(plain_words(template_tokens(goal)), prepositions=prepositions)
 
 
-def trace(name: str, goals: tuple[str, ...]) -> Trace:
+def trace(name: str, goals: tuple[str, ...], tool: str = "light") -> Trace:
     names = dict.fromkeys(part.slot for goal in goals for part in template_tokens(goal) if isinstance(part, Place))
     slots = tuple(Slot(name=one, type=SlotType.TEXT) for one in names)
-    return Trace(id=name, goals=goals, slots=slots, steps=(Step(id="s", tool=name, args={}),))
+    return Trace(id=name, goals=goals, slots=slots, steps=(Step(id=name, tool=tool, args={}),))
 
 
 def book(goals: tuple[str, ...], *others: tuple[str, ...]) -> Book:
@@ -99,6 +99,16 @@ def test_kin_share_wordings_but_for_the_names_of_slots() -> None:
     found = way(book(floors, rooms), "make it bright in the {floor}")
     assert found is not None
     assert (found.kin, found.guessed) == (1, 0)
+
+
+def test_programs_of_other_tools_are_no_kin_and_license_nothing() -> None:
+    """`Summarize x.csv` adds up and `Summarize x.md` reads; what else means reading does not mean adding up."""
+    adds = trace("adds", ("Summarize {table}",), "query")
+    reads = [trace(f"r{number}", ("Summarize {note}", "Show what {note} says"), f"read{number}") for number in range(3)]
+    found = Library(traces=[adds, *reads]).book(adds, prepositions=False)
+    assert not found.library.kin(adds, prepositions=False)
+    assert found.cost(("summarize",), ("show", "what", "says")) is None
+    assert way(found, "Show what {table} says", 2.5) is None
 
 
 def test_a_wording_of_kin_that_a_third_program_has_is_not_lent() -> None:
