@@ -94,6 +94,9 @@ def explain(goal: str) -> Action:
 # ------------------------------------------------------------------------------------------------------- traces
 
 
+_NO_TRACES = "no traces yet: the first solved goal makes one"
+
+
 def list_traces(status: str | None) -> Action:
     """List the traces of this home."""
 
@@ -117,7 +120,7 @@ def list_traces(status: str | None) -> Action:
             ]
             for summary in found
         ]
-        session.screen.table(columns, rows, empty="no traces yet: the first solved goal makes one")
+        session.screen.table(columns, rows, empty=f"no trace is {status}" if status else _NO_TRACES)
 
     return action
 

@@ -58,11 +58,12 @@ Ctrl-C stops a goal, not the shell."""
 
 @dataclass(kw_only=True)
 class Shell:
-    """What the shell knows between lines."""
+    """What the shell knows between lines: `last` is what the last goal came to, `asked` whether there was one."""
 
     session: Session
     options: Options
     last: Result | None = None
+    asked: bool = False
     has_left: bool = False
     own: dict[str, Any] = field(default_factory=dict)
 
@@ -125,7 +126,13 @@ class Shell:
         def remember(result: Result) -> None:
             self.last = result
 
-        return actions.run(goal, then=remember)
+        answering = actions.run(goal, then=remember)
+
+        async def act(session: Session) -> None:
+            self.last, self.asked = None, True
+            await answering(session)
+
+        return act
 
     def _explain(self, goal: str) -> Action:
         return actions.explain(goal)
@@ -188,7 +195,7 @@ class Shell:
 
         async def again(session: Session) -> None:
             if self.last is None:
-                raise UsageError("nothing was answered yet in this shell.")
+                raise UsageError(_FAILED if self.asked else _UNANSWERED)
             session.screen.answer(self.last.answer)
             session.screen.data(self.last.to_json())
             session.screen.note(render.closing_line(self.last), dim=True)
@@ -204,10 +211,15 @@ class Shell:
     def _judging(self, judge: Callable[[str], Action]) -> Action:
         async def act(session: Session) -> None:
             if self.last is None:
-                raise UsageError("nothing was answered yet in this shell.")
+                raise UsageError(_FAILED if self.asked else _UNANSWERED)
             await judge(self.last.run_id)(session)
 
         return act
+
+
+_UNANSWERED = (
+    "the last goal of this shell has no answer; `runs list` shows older ones, for `traces confirm` and `reject`."
+)
 
 
 def _shown(text: str) -> Action:

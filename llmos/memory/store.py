@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_LEAST_COSINE = 0.3
+"""Facts that a question is about are nearer (`home network`, wifi: 0.32), any others less near (at most 0.23)."""
+
+
 class SemanticMemory:
     """Facts of the user. A fact asked for by its name is found without a model."""
 
@@ -49,7 +53,7 @@ class SemanticMemory:
         await self._db.run(work)
 
     async def recall(self, query: str, limit: int = 5) -> list[dict[str, Any]]:
-        """Facts as {key, value, score}: the one of that name with score 1, else the nearest by cosine."""
+        """Facts as {key, value, score}: the one of that name with score 1, else the nearest by cosine, if any is near."""
         name = _plain(query)
         row = await self._db.run(lambda connection: connection.execute(sql.GET_FACT, [name]).fetchone())
         if row is not None:
@@ -85,7 +89,7 @@ class SemanticMemory:
         vector = (await asyncio.to_thread(self._embedder.encode, [query]))[0].tolist()
         parameters = [vector, model, dim, limit]
         rows = await self._db.run(lambda connection: connection.execute(sql.NEAREST_FACTS, parameters).fetchall())
-        return [_found(key, value, float(score)) for key, value, score in rows]
+        return [_found(key, value, float(score)) for key, value, score in rows if score >= _LEAST_COSINE]
 
     async def _sync(self, model: str, dim: int) -> None:
         """Embed the facts that have no vector of this model yet."""

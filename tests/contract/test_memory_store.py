@@ -39,12 +39,16 @@ async def test_an_empty_memory_finds_nothing_without_the_model(
 async def test_a_question_finds_the_nearest_facts(memory: SemanticMemory) -> None:
     await memory.remember("home town", "Graz")
     await memory.remember("favourite colour of the cat", "green")
-    await memory.remember("phone of the plumber", 555)
+    await memory.remember("colour of the door", "red")
 
-    found = await memory.recall("which colour has the cat", limit=2)
-    assert found[0]["key"] == "favourite colour of the cat"
-    assert len(found) == 2
+    found = await memory.recall("which colour has the cat", limit=5)
+    assert [fact["key"] for fact in found] == ["favourite colour of the cat", "colour of the door"]
     assert found[0]["score"] > found[1]["score"]
+
+
+async def test_a_question_about_something_else_finds_nothing(memory: SemanticMemory) -> None:
+    await memory.remember("wifi", "correct horse")
+    assert await memory.recall("quantum physics") == []
 
 
 async def test_a_changed_value_is_found_by_its_new_words(memory: SemanticMemory) -> None:
