@@ -217,7 +217,8 @@ class Shell:
         return act
 
 
-_UNANSWERED = (
+_UNANSWERED = "nothing was answered yet in this shell."
+_FAILED = "the last goal has no answer; `runs list` shows older runs, for `traces confirm` and `traces reject`."
     "the last goal of this shell has no answer; `runs list` shows older ones, for `traces confirm` and `reject`."
 )
 

@@ -53,7 +53,7 @@ class SemanticMemory:
         await self._db.run(work)
 
     async def recall(self, query: str, limit: int = 5) -> list[dict[str, Any]]:
-        """Facts as {key, value, score}: the one of that name with score 1, else the nearest by cosine, if any is near."""
+        """Facts as {key, value, score}: the one of that name with score 1, else what is near by cosine."""
         name = _plain(query)
         row = await self._db.run(lambda connection: connection.execute(sql.GET_FACT, [name]).fetchone())
         if row is not None:
