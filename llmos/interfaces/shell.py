@@ -219,8 +219,6 @@ class Shell:
 
 _UNANSWERED = "nothing was answered yet in this shell."
 _FAILED = "the last goal has no answer; `runs list` shows older runs, for `traces confirm` and `traces reject`."
-    "the last goal of this shell has no answer; `runs list` shows older ones, for `traces confirm` and `reject`."
-)
 
 
 def _shown(text: str) -> Action:
