@@ -12,7 +12,7 @@ from llmos.trace.lex import normalise, template_tokens
 from llmos.trace.likeness import likely, opened
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.phrases import anchors_of, words_in, words_of
-from llmos.trace.program import Effect, Status, Trace
+from llmos.trace.program import Effect, Provenance, Status, Trace
 
 DEFAULT_BOUNDS: Mapping[Effect, float] = {Effect.PURE: 0.01, Effect.READ: 0.01, Effect.WRITE: 0.001}
 """How likely a replay may be wrong, by the trace's effect; an effect that is missing needs a proof."""
@@ -100,7 +100,7 @@ def decide(
     if not proven:
         return _unproven(ordered, goal, world or World(), bounds)
     best = max(proven, key=_preference)
-    rivals = [m for m in proven if _preference(m)[:2] == _preference(best)[:2] and m.trace.id != best.trace.id]
+    rivals = [m for m in proven if _preference(m)[:3] == _preference(best)[:3] and m.trace.id != best.trace.id]
     if any(rival.trace.steps != best.trace.steps for rival in rivals):
         labels = ", ".join(sorted({best.trace.label, *(rival.trace.label for rival in rivals)}))
         return Decision(choice=Choice.LEARN, reason=f"{labels} all claim this goal and differ", considered=ordered)
@@ -173,9 +173,10 @@ def _has_values(goal: str, trace: Trace, template: str, world: World) -> bool:
     return True
 
 
-def _preference(found: Match) -> tuple[bool, int, int]:
-    """Trusted before candidate, more literal words before fewer, newer version last resort."""
-    return found.trace.status is Status.TRUSTED, found.anchors, found.trace.version
+def _preference(found: Match) -> tuple[bool, int, bool, int]:
+    """Trusted before candidate, more literal words before fewer, the user's own before a demonstration, then newer."""
+    own = found.trace.provenance is not Provenance.DEMONSTRATION
+    return found.trace.status is Status.TRUSTED, found.anchors, own, found.trace.version
 
 
 def needs_confirmation(trace: Trace) -> bool:

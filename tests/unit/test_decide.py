@@ -9,7 +9,7 @@ import pytest
 from llmos.trace.decide import Choice, Considered, consider, decide, may_be_trusted, needs_confirmation
 from llmos.trace.lex import normalise
 from llmos.trace.match import Match, Miss, World
-from llmos.trace.program import Effect, Slot, SlotType, Status, Step, Trace
+from llmos.trace.program import Effect, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.values import Const, SlotRef
 
 GOAL = "Convert a.csv to b.json"
@@ -61,6 +61,15 @@ def test_the_most_specific_proven_trace_is_followed(
         assert decision.match is not None
         assert decision.match.trace.id == followed
     assert (decision.match is None) == (choice is Choice.LEARN)
+
+
+def test_what_was_learned_here_goes_before_a_demonstration_of_the_same_words() -> None:
+    shown = replace(OTHER, id="shown", provenance=Provenance.DEMONSTRATION)
+    own = replace(PLAIN, provenance=Provenance.LEARNED)
+    decision = decide(considered(shown, own), goal=GOAL)
+    assert decision.choice is Choice.FOLLOW
+    assert decision.match is not None
+    assert decision.match.trace.id == "plain"
 
 
 def test_no_cosine_makes_a_miss_a_hit() -> None:
