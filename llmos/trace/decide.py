@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from llmos.trace.align import Aligner
-from llmos.trace.equivalence import RIVAL, doubt, open_doubt
+from llmos.trace.equivalence import RIVAL, doubt, kind_of, open_doubt
 from llmos.trace.lex import normalise, template_tokens
 from llmos.trace.likeness import likely, opened
 from llmos.trace.match import Match, Miss, World, match
@@ -130,7 +130,7 @@ def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bound
         return Decision(choice=Choice.LEARN, reason=nearest, considered=considered)
     found = replace(reading.found, doubt=doubt(reading.features))
     label, chance = found.trace.label, f"wrong in {found.doubt:.1%} of such cases"
-    if found.doubt <= bounds.get(found.trace.effect, 0.0):
+    if kind_of(reading.features).may_go_unasked and found.doubt <= bounds.get(found.trace.effect, 0.0):
         reason = f"{label} is meant in other words ({chance})"
         return Decision(choice=Choice.FOLLOW, reason=reason, match=found, considered=considered)
     if found.doubt <= MAX_ASKED:

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from llmos.trace.equivalence_table import BINS, RIVAL, WEIGHTS
 from llmos.trace.likeness import Features
+from llmos.trace.phrases import Oddity
 
 __all__ = ["INPUTS", "RIVAL", "SIGNS", "ReadingKind", "doubt", "kind_of", "open_doubt", "place_of", "vector_of"]
 
@@ -30,23 +31,36 @@ class ReadingKind(StrEnum):
     """What a reading rests on.
 
     OPEN: proven but for a phrase that only its shape speaks for. REWORDED: other wordings show its words, and every
-    value is known. GUESSED: words or values that nothing speaks for, or fewer words than the known wording has.
+    value is known. STRETCHED: its words are known, and a value is unlike all others. GUESSED: words or values that
+    nothing speaks for, or fewer words than the known wording has.
     """
 
     OPEN = "open"
     REWORDED = "reworded"
+    STRETCHED = "stretched"
     GUESSED = "guessed"
+
+    @property
+    def may_go_unasked(self) -> bool:
+        """Whether it may be followed at all without asking: what people put in the place of a value, no data shows."""
+        return self in (ReadingKind.OPEN, ReadingKind.REWORDED)
+
+
+_MILD = (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.CASE)
+"""What most values have that are unlike all before."""
 
 
 def kind_of(features: Features) -> ReadingKind:
     """Which kind of reading, other than an open one, has these features."""
-    return ReadingKind.GUESSED if _guesses(features) else ReadingKind.REWORDED
+    if _guesses(features):
+        return ReadingKind.GUESSED
+    return ReadingKind.STRETCHED if features.opens else ReadingKind.REWORDED
 
 
 def _guesses(features: Features) -> int:
     """How much of a reading nothing speaks for."""
-    values = features.opens + len(features.odd) + features.foreign
-    return features.guessed + features.gone + features.turned + values
+    odd = sum(one not in _MILD for one in features.odd) + bool(features.opens and features.come)
+    return features.guessed + features.gone + features.turned + features.foreign + odd
 
 
 def vector_of(features: Features) -> tuple[float, ...]:

@@ -79,6 +79,7 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
     draw = random.Random(2)
     kinds = {
         ReadingKind.REWORDED: Features(licensed=1.0, held=3),
+        ReadingKind.STRETCHED: Features(held=4, opens=1, length=2),
         ReadingKind.GUESSED: Features(guessed=1, held=2),
     }
     samples = [
@@ -106,15 +107,23 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
         {"gone": 1},
         {"turned": 1},
         {"foreign": 1},
-        {"opens": 1},
-        {"opens": 1, "odd": ("small",)},
+        {"opens": 1, "come": 1},
         {"opens": 1, "odd": ("list",)},
+        {"opens": 1, "odd": ("negation",)},
+        {"opens": 1, "odd": ("clause",)},
     ],
 )
 def test_what_nothing_speaks_for_makes_a_reading_a_guess(against: dict[str, Any]) -> None:
     shown = Features(licensed=1.0, held=9)
     assert kind_of(shown) is ReadingKind.REWORDED
     assert kind_of(replace(shown, **against)) is ReadingKind.GUESSED
+
+
+def test_a_value_unlike_the_known_ones_always_asks() -> None:
+    stretched = kind_of(Features(held=9, opens=1, odd=("small",)))
+    assert stretched is ReadingKind.STRETCHED
+    assert not stretched.may_go_unasked
+    assert not ReadingKind.GUESSED.may_go_unasked
 
 
 def test_more_rewriting_never_makes_a_reading_less_doubtful() -> None:
