@@ -58,12 +58,11 @@ Ctrl-C stops a goal, not the shell."""
 
 @dataclass(kw_only=True)
 class Shell:
-    """What the shell knows between lines: `last` is what the last goal came to, `asked` whether there was one."""
+    """What the shell knows between lines; `last` is the last answer."""
 
     session: Session
     options: Options
     last: Result | None = None
-    asked: bool = False
     has_left: bool = False
     own: dict[str, Any] = field(default_factory=dict)
 
@@ -126,13 +125,7 @@ class Shell:
         def remember(result: Result) -> None:
             self.last = result
 
-        answering = actions.run(goal, then=remember)
-
-        async def act(session: Session) -> None:
-            self.last, self.asked = None, True
-            await answering(session)
-
-        return act
+        return actions.run(goal, then=remember)
 
     def _explain(self, goal: str) -> Action:
         return actions.explain(goal)
@@ -195,7 +188,7 @@ class Shell:
 
         async def again(session: Session) -> None:
             if self.last is None:
-                raise UsageError(_FAILED if self.asked else _UNANSWERED)
+                raise UsageError(_UNANSWERED)
             session.screen.answer(self.last.answer)
             session.screen.data(self.last.to_json())
             session.screen.note(render.closing_line(self.last), dim=True)
@@ -211,14 +204,13 @@ class Shell:
     def _judging(self, judge: Callable[[str], Action]) -> Action:
         async def act(session: Session) -> None:
             if self.last is None:
-                raise UsageError(_FAILED if self.asked else _UNANSWERED)
+                raise UsageError(_UNANSWERED)
             await judge(self.last.run_id)(session)
 
         return act
 
 
 _UNANSWERED = "nothing was answered yet in this shell."
-_FAILED = "the last goal has no answer; `runs list` shows older runs, for `traces confirm` and `traces reject`."
 
 
 def _shown(text: str) -> Action:
