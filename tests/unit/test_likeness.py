@@ -100,6 +100,16 @@ def test_a_value_seen_before_is_found_in_other_words() -> None:
     assert (reading.features.opens, reading.features.guessed) == (0, 0)
 
 
+def test_no_bound_lets_a_value_unlike_the_known_ones_go_unasked() -> None:
+    goal = "Upvote the newest post in the books by Ada subreddit of today"
+    known = trace("vote", "Upvote the newest post in {forum} subreddit of today", examples={"forum": ("books",)})
+    considered = [consider(goal, known, how="semantic", world=World(), cosine=0.9)]
+    assert decide(considered, goal=goal, bounds={Effect.READ: 0.99}).choice is not Choice.FOLLOW
+    considered = [consider(goal.replace("the books", "books"), known, how="semantic", world=World(), cosine=0.9)]
+    decision = decide(considered, goal=goal.replace("the books", "books"), bounds={Effect.READ: 0.99})
+    assert decision.choice is Choice.CONFIRM
+
+
 def test_a_known_value_left_over_speaks_against_a_reading() -> None:
     everywhere = trace("all", "switch the lights on", "turn the lights on")
     reading = likely("switch kitchen lights on", [everywhere, ON], HOME)
