@@ -335,7 +335,7 @@ class _Inducer:
         is_path = token.kind is Kind.PATH
         parent = str(PurePosixPath(token.value).parent)
         texts = [text for i in draft.kept for expr in draft.steps[i].args.values() for text in constant_texts(expr)]
-        bound = position in found.parents or (parent != "." and any(token_bounded(parent, text) for text in texts))
+        bound = position in found.parents or any(_names_folder(text, parent) for text in texts)
         place = found.listed.get(position)
         listed = place.listed(draft.steps[place.step].id) if place is not None else None
         if token.kind is Kind.TEXT:
@@ -452,6 +452,11 @@ def _repeated(tokens: Sequence[Token]) -> set[int]:
 
 def _telling(token: Token) -> bool:
     return telling(TRANSFORMS["number"](token.value))
+
+
+def _names_folder(text: str, folder: str) -> bool:
+    """Whether a constant names a folder; that of a plain file name is `./`."""
+    return re.search(r"(?<![\w./])\./", text) is not None if folder == "." else token_bounded(folder, text)
 
 
 def _suffix(token: Token) -> str:

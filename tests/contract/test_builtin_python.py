@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -189,7 +190,7 @@ async def test_endless_code_is_stopped(box: Toolbox, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("llmos.plugins.builtin.python_tool.TIMEOUT_S", 1.0)
     started = time.monotonic()
     message = await box.error("python", code="while True: pass")
-    assert "was stopped after 1 s" in message or "ended by the system (status -24)" in message
+    assert "was stopped after 1 s" in message or re.search(r"ended by the system \(status -(24|9)\)", message)
     assert time.monotonic() - started < 6
 
 
