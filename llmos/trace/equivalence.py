@@ -1,6 +1,6 @@
 """The doubt of a reading that is not proven: the chance that it is wrong, from its features.
 
-Readings are of three kinds. A logistic score ranks those of a kind; the doubt is what was wrong among readings of about
+Readings are of four kinds. A logistic score ranks those of a kind; the doubt is what was wrong among readings of about
 the same score on open streams. `benchmarks/equivalence.py` fits weights and doubts.
 """
 
