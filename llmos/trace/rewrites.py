@@ -117,7 +117,7 @@ def _may_license(here: Words, there: Words) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """All traces that a goal may mean, with what their wordings show together; traces of one program count once."""
+    """All traces that a goal may mean, with what their wordings show together."""
 
     traces: Sequence[Trace]
     _programs: dict[str, int] = field(default_factory=dict)
