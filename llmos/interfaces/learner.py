@@ -10,9 +10,8 @@ from llmos.errors import LearnerError
 from llmos.interfaces.prompts import FINISH
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.watchdog import Watch
-from llmos.plugins.registry import ToolRegistry, ToolResult
-from llmos.plugins.tool import Tool, ToolContext
-from llmos.trace.program import Effect
+from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import Tool, ToolContext, ToolResult
 from llmos.trace.run import Finish, StepRecord
 
 
@@ -153,7 +152,7 @@ class Recorder:
             args=args,
             output=result.output,
             is_error=result.is_error,
-            effect=known.effect if known else Effect.UNKNOWN,
+            effect=result.effect,
             tool_version=known.version if known else None,
             tool_use_id=tool_use_id,
             duration_s=result.duration_s,

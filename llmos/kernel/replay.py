@@ -11,8 +11,8 @@ from typing import Any
 from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, UnknownValueError
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
-from llmos.plugins.registry import ToolRegistry, ToolResult, validate, validate_values
-from llmos.plugins.tool import Tool, ToolContext
+from llmos.plugins.registry import ToolRegistry, validate, validate_values
+from llmos.plugins.tool import Tool, ToolContext, ToolResult
 from llmos.trace.conditions import all_hold, phrase
 from llmos.trace.lookups import UnlistedError, looked_up, steps_before
 from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
@@ -275,7 +275,8 @@ class Follower:
         arguments = self._arguments(step, scope)
         run_id, step_id = self.ctx.run_id, _label(step, scope)
         self.bus.publish(ToolCalled(run_id=run_id, tool=step.tool, args=arguments, step_id=step_id))
-        effect = max(step.effect, self.registry.get(step.tool).effect, key=lambda one: one.rank)
+        of_call = self.registry.get(step.tool).effect_of(self.ctx, arguments)
+        effect = max(step.effect, of_call, key=lambda one: one.rank)
         self.effects_done += effect.changes_world
         result = await self.registry.call(step.tool, arguments, self.ctx)
         self._record(step, arguments, result, effect)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llmos.errors import ToolError
-from llmos.plugins.registry import ToolRegistry, ToolResult
-from llmos.plugins.tool import Tool, ToolContext
+from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import Tool, ToolContext, ToolResult
 from llmos.trace.program import Effect
 from llmos.trace.run import StepRecord
 

@@ -7,32 +7,15 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llmos.errors import DuplicateToolError, LLMOSError, ToolError, ToolNotFoundError
-from llmos.plugins.tool import Tool, ToolContext
+from llmos.plugins.tool import Middleware, Tool, ToolCall, ToolContext, ToolResult
+from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToolResult:
-    """What a call came to: a JSON-able output, or the error's sentence with `is_error`.
-
-    `error` is the exception behind an error, for callers that must tell kinds apart.
-    """
-
-    output: Any
-    is_error: bool = False
-    error: LLMOSError | None = None
-    duration_s: float = 0.0
-
-    @property
-    def text(self) -> str:
-        """The output as a model reads it."""
-        return self.output if isinstance(self.output, str) else json.dumps(self.output, ensure_ascii=False)
 
 
 class ToolRegistry:
@@ -78,23 +61,41 @@ class ToolRegistry:
             raise ToolNotFoundError(f"there is no tool {name!r}; `tools` lists those there are") from None
 
     async def call(self, name: str, arguments: dict[str, Any], ctx: ToolContext) -> ToolResult:
-        """Call a tool; every failure of the tool comes back as an error result, cancellation passes through."""
-        started = time.perf_counter()
+        """Call a tool, with its context's middleware around; every failure comes back as an error result.
+
+        Cancellation passes through.
+        """
+        started, effect = time.perf_counter(), Effect.UNKNOWN
         try:
             tool = self.get(name)
+            effect = tool.effect
             validate(tool, arguments)
-            output = jsonable(tool.name, await tool.function(ctx, **arguments))
+            effect = tool.effect_of(ctx, arguments)
+            result = await _through(ctx.middleware, ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx))
         except LLMOSError as error:
-            return ToolResult(output=str(error), is_error=True, error=error, duration_s=time.perf_counter() - started)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
-                raise
-            log.info("tool %s raised", name, exc_info=True, extra={"action": "tool_raised", "tool": name})
-            failure = ToolError(f"{name}: {type(error).__name__}: {error}")
-            return ToolResult(
-                output=str(failure), is_error=True, error=failure, duration_s=time.perf_counter() - started
-            )
-        return ToolResult(output=output, duration_s=time.perf_counter() - started)
+            result = ToolResult(output=str(error), is_error=True, error=error)
+        return replace(result, effect=effect, duration_s=time.perf_counter() - started)
+
+
+async def _through(middleware: Sequence[Middleware], call: ToolCall) -> ToolResult:
+    if not middleware:
+        return await _made(call)
+    return await middleware[0](call, lambda: _through(middleware[1:], call))
+
+
+async def _made(call: ToolCall) -> ToolResult:
+    """The call itself."""
+    name = call.tool.name
+    try:
+        return ToolResult(output=jsonable(name, await call.tool.function(call.ctx, **call.arguments)))
+    except LLMOSError as error:
+        return ToolResult(output=str(error), is_error=True, error=error)
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            raise
+        log.info("tool %s raised", name, exc_info=True, extra={"action": "tool_raised", "tool": name})
+        failure = ToolError(f"{name}: {type(error).__name__}: {error}")
+        return ToolResult(output=str(failure), is_error=True, error=failure)
 
 
 def _is_being_cancelled() -> bool:

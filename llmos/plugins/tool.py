@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import re
 import types
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Union, get_args, get_origin
 
-from llmos.errors import InputError, NotPermittedError, PluginError
+from llmos.errors import InputError, LLMOSError, NotPermittedError, PluginError
 from llmos.plugins.source import fingerprint
 from llmos.trace.program import Effect
 
@@ -34,6 +35,24 @@ class FactStore(Protocol):
     async def recall(self, query: str, *, limit: int = 5) -> list[dict[str, Any]]: ...
 
 
+class Classify(Protocol):
+    """Says what one call of a tool may do to the world, from its arguments; an error counts as UNKNOWN."""
+
+    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Effect: ...
+
+
+class Middleware(Protocol):
+    """What stands around every tool call: it may refuse the call, record it, or answer in its place.
+
+    `proceed` makes the call and never raises for a failure of the tool: that is a result with `is_error`.
+
+    Raises:
+        LLMOSError: the call is not made; the learner sees the sentence as an error of the tool.
+    """
+
+    async def __call__(self, call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]], /) -> ToolResult: ...
+
+
 class Thinker(Protocol):
     """One metered, bounded model call; returns the text and charges the ledger."""
 
@@ -45,7 +64,8 @@ class ToolContext:
     """What a running tool may touch: the workspace it is confined to and the services of the process.
 
     `denied` are places inside the workspace that stay closed (the home's own memory), `sealed` those that may be
-    read but not written (settings and plugins: what runs goals is not changed by them).
+    read but not written (settings and plugins: what runs goals is not changed by them). `middleware` stands
+    around every call, the first outermost.
     """
 
     workspace: Path
@@ -55,6 +75,7 @@ class ToolContext:
     denied: tuple[Path, ...] = ()
     sealed: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    middleware: tuple[Middleware, ...] = ()
 
     def resolve(self, path: str, *, write: bool = False) -> Path:
         """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.
@@ -109,6 +130,20 @@ class Tool:
     version: str = "1"
     source: str = "builtin"
     line: int | None = None
+    classify: Classify | None = None
+
+    def effect_of(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
+        """What a call with these arguments may do to the world: the tool's class, or what `classify` says of the call.
+
+        A classification that fails knows nothing: UNKNOWN.
+        """
+        if self.classify is None:
+            return self.effect
+        try:
+            return Effect(self.classify(ctx, arguments))
+        except Exception:  # a plugin's code
+            log.warning("classifying a call of %s failed", self.name, exc_info=True, extra={"action": "classify"})
+            return Effect.UNKNOWN
 
     def values_of(self, parameter: str) -> frozenset[str] | None:
         """What a parameter may take: its schema's enumeration or what the tool lists now; None: anything.
@@ -123,6 +158,36 @@ class Tool:
                 log.warning("values of %s.%s failed", self.name, parameter, exc_info=True, extra={"action": "values"})
                 listed = ()
         return None if listed is None else frozenset(map(str, listed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """One call on its way; `effect` is what it may do with just these arguments."""
+
+    tool: Tool
+    arguments: Mapping[str, Any]
+    effect: Effect
+    ctx: ToolContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolResult:
+    """What a call came to: a JSON-able output, or the error's sentence with `is_error`.
+
+    `error` is the exception behind an error, for callers that must tell kinds apart; `effect` is what the call might do
+    to the world.
+    """
+
+    output: Any
+    is_error: bool = False
+    error: LLMOSError | None = None
+    effect: Effect = Effect.UNKNOWN
+    duration_s: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The output as a model reads it."""
+        return self.output if isinstance(self.output, str) else json.dumps(self.output, ensure_ascii=False)
 
 
 def effect_of(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llmos.plugins.loader import PluginLoader
-from llmos.plugins.registry import ToolRegistry, ToolResult
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import ToolContext, ToolResult
 
 
 @cache

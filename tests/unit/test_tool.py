@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -15,8 +15,8 @@ import pytest
 
 from llmos.errors import DuplicateToolError, NotPermittedError, PluginError, ToolError, ToolNotFoundError
 from llmos.plugins import llm_tool
-from llmos.plugins.registry import ToolRegistry, ToolResult
-from llmos.plugins.tool import Tool, ToolContext, collecting, effect_of, tool_of
+from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import Tool, ToolCall, ToolContext, ToolResult, collecting, effect_of, tool_of
 from llmos.trace.program import Effect
 
 CTX = ToolContext(workspace=Path("/tmp"))
@@ -393,3 +393,50 @@ def test_tools_are_listed_by_name() -> None:
     for name in "ba":
         registry.register(Tool(name=name, description="x", schema={}, function=double))
     assert [tool.name for tool in registry] == ["a", "b"]
+
+
+# --- what stands around a call, and what a call may do -----------------------------------------------
+
+
+@llm_tool("shout", "Say it loudly.", {"text": str}, read_only=True)
+async def _shout(text: str) -> str:
+    return text.upper()
+
+
+def test_middleware_stands_around_a_call_the_first_outermost() -> None:
+    seen: list[str] = []
+
+    def layer(name: str) -> Any:
+        async def around(call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
+            seen.append(f"{name} before {call.tool.name} {call.arguments['text']}")
+            result = await proceed()
+            seen.append(f"{name} after {result.output}")
+            return result
+
+        return around
+
+    registry = ToolRegistry()
+    registry.register(tool_of(_shout))
+    ctx = replace(CTX, middleware=(layer("outer"), layer("inner")))
+    assert asyncio.run(registry.call("shout", {"text": "hi"}, ctx)).output == "HI"
+    assert seen == ["outer before shout hi", "inner before shout hi", "inner after HI", "outer after HI"]
+
+
+def test_middleware_may_refuse_a_call_which_is_then_not_made() -> None:
+    async def refusing(call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
+        raise NotPermittedError("not here.")
+
+    registry = ToolRegistry()
+    registry.register(tool_of(_shout))
+    result = asyncio.run(registry.call("shout", {"text": "hi"}, replace(CTX, middleware=(refusing,))))
+    assert (result.is_error, result.output) == (True, "not here.")
+    assert isinstance(result.error, NotPermittedError)
+
+
+def test_a_call_has_the_effect_that_its_arguments_make() -> None:
+    tool = replace(tool_of(_shout), classify=lambda ctx, arguments: Effect(arguments["text"]))
+    registry = ToolRegistry()
+    registry.register(tool)
+    assert asyncio.run(registry.call("shout", {"text": "write"}, CTX)).effect is Effect.WRITE
+    assert asyncio.run(registry.call("shout", {"text": "no effect at all"}, CTX)).effect is Effect.UNKNOWN
+    assert tool_of(_shout).effect_of(CTX, {"text": "write"}) is Effect.READ
