@@ -72,8 +72,8 @@ class ToolRegistry:
             validate(tool, arguments)
             effect = tool.effect_of(ctx, arguments)
             result = await _through(ctx.middleware, ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx))
-        except LLMOSError as error:
-            result = ToolResult(output=str(error), is_error=True, error=error)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            result = _failure(name, error)
         return replace(result, effect=effect, duration_s=time.perf_counter() - started)
 
 
@@ -88,14 +88,19 @@ async def _made(call: ToolCall) -> ToolResult:
     name = call.tool.name
     try:
         return ToolResult(output=jsonable(name, await call.tool.function(call.ctx, **call.arguments)))
-    except LLMOSError as error:
-        return ToolResult(output=str(error), is_error=True, error=error)
     except (Exception, SystemExit, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
-            raise
-        log.info("tool %s raised", name, exc_info=True, extra={"action": "tool_raised", "tool": name})
-        failure = ToolError(f"{name}: {type(error).__name__}: {error}")
-        return ToolResult(output=str(failure), is_error=True, error=failure)
+        return _failure(name, error)
+
+
+def _failure(name: str, error: BaseException) -> ToolResult:
+    """What a failed call came to; a cancellation of the task passes through."""
+    if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+        raise error
+    if isinstance(error, LLMOSError):
+        return ToolResult(output=str(error), is_error=True, error=error)
+    log.info("tool %s raised", name, exc_info=error, extra={"action": "tool_raised", "tool": name})
+    failure = ToolError(f"{name}: {type(error).__name__}: {error}")
+    return ToolResult(output=str(failure), is_error=True, error=failure)
 
 
 def _is_being_cancelled() -> bool:
@@ -137,6 +142,7 @@ def validate_arguments(name: str, schema: dict[str, Any], arguments: dict[str, A
         return
     import jsonschema
     from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
@@ -146,7 +152,10 @@ def validate_arguments(name: str, schema: dict[str, Any], arguments: dict[str, A
     # an empty registry: a schema's $ref never fetches anything
     checker = jsonschema.FormatChecker() if formats else None
     wrong = validator(schema, registry=Registry(), format_checker=checker).iter_errors(arguments)
-    found = jsonschema.exceptions.best_match(wrong)
+    try:
+        found = jsonschema.exceptions.best_match(wrong)
+    except Unresolvable as error:
+        raise ToolError(f"{name}: its schema refers to {error.ref!r}, which it does not hold") from None
     if found is not None:
         where = ".".join(str(part) for part in found.absolute_path)
         raise ToolError(f"{name}: {where + ': ' if where else ''}{_short(found.message)}")

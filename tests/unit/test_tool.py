@@ -304,7 +304,7 @@ def test_a_schema_never_fetches_anything() -> None:
     def function(x: str) -> str:
         return x
 
-    assert "Unresolvable" in call(function, x="a").output
+    assert "its schema refers to 'http://127.0.0.1:1/schema.json', which" in call(function, x="a").output
 
 
 class Unjsonable:
