@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.goals import Goal, load, mostly_new
 from benchmarks.jobs import PERTURBED, WITH_VALUES, embedder
 from benchmarks.logistic import binned, counted, cross_scored, expected, weights_of
+from benchmarks.pairs import goals_of
 from benchmarks.perturb import hard_negatives
 from benchmarks.product import Product, booted
 from benchmarks.scoring import verdict
@@ -103,7 +104,7 @@ def _features(told: dict[str, Any] | None) -> Features | None:
 async def _collected(name: str, goals: Sequence[Goal], unlisted: frozenset[str]) -> list[Sample]:
     """The readings offered along a stream in which only proven traces are followed and the rest is learned."""
     found: list[Sample] = []
-    async with booted(embedder(), vocabulary=name in WITH_VALUES, unlisted=unlisted) as product:
+    async with booted(embedder(), vocabulary=name in WITH_VALUES, unlisted=unlisted, goals=goals) as product:
         for goal in goals:
             decision = await product.decide(goal.text)
             found += await _offered(name, goal, product, decision)
@@ -117,8 +118,9 @@ async def _collected(name: str, goals: Sequence[Goal], unlisted: frozenset[str])
 async def _perturbed(streams: dict[str, tuple[Goal, ...]]) -> list[Sample]:
     """The readings offered for goals that were changed a little, so that they mean something else."""
     found: list[Sample] = []
-    async with booted(embedder()) as product:
-        for question in hard_negatives(streams):
+    asked = hard_negatives(streams)
+    async with booted(embedder(), goals=goals_of(asked)) as product:
+        for question in asked:
             trace = await product.learn(question.learned, keep_run=False)
             if isinstance(trace, NotATrace):
                 continue
@@ -150,7 +152,7 @@ async def _offered(name: str, goal: Goal | None, product: Product, decision: Dec
 
 async def _is_right(goal: Goal, product: Product, read: Match) -> bool:
     made = await product.would_call(read)
-    return isinstance(made, tuple) and verdict(goal, made) == "right"
+    return isinstance(made, tuple) and verdict(goal, made, product.listed) == "right"
 
 
 def distinct(samples: Sequence[Sample]) -> list[Sample]:

@@ -12,17 +12,36 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+SHELL = "bash"
+"""The tool of the sources that takes a whole command."""
+
 
 class DataError(Exception):
     """A line that can't be used; the message names file, line and what is wrong."""
 
 
+PROCEDURE = "procedure"
+"""The argument that says which procedure a tool of several has to carry out: always the same in a trace."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One tool call with its arguments."""
+    """One tool call with its arguments; `procedure` is what it does apart from them, where its tool does several."""
 
     tool: str
     args: Mapping[str, Any]
+    procedure: str = ""
+
+    @classmethod
+    def made(cls, tool: str, sent: Mapping[str, Any]) -> Call:
+        """A call as the product made it."""
+        args = dict(sent)
+        return cls(tool=tool, procedure=args.pop(PROCEDURE, ""), args=args)
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """All that the tool gets."""
+        return {**self.args, **({PROCEDURE: self.procedure} if self.procedure else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +58,15 @@ class Goal:
     slots: Mapping[str, Any] = field(default_factory=dict)
     proc: frozenset[str] = frozenset()
     recorded: tuple[Call, ...] = ()
+    family: str = ""
 
     @cached_property
     def procedure(self) -> str:
         """What has to be done, apart from the arguments: the task and the values of its `proc` slots, hashed.
 
-        A hash, so that no word of a tool's name can help to match a goal.
+        A hash, so that no word of it can help to match a goal.
         """
-        values = sorted((name, str(self.slots[name])) for name in self.proc if name in self.slots)
-        return hashlib.sha256(json.dumps([self.task_id, values]).encode()).hexdigest()[:12]
+        return _hashed(self.task_id, sorted((name, str(self.slots[name])) for name in self.proc if name in self.slots))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -56,15 +75,30 @@ class Goal:
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:
-        """The calls that solve it: those of the source, else one with the slots as arguments."""
-        recorded = self.recorded or (Call(tool="", args=self.arguments),)
+        """The calls that solve it: those of the source, else one with the slots as arguments.
+
+        One call goes to the source's own tool, or to one for the goal's family, which gets the procedure as an
+        argument. The calls of several, and commands, go to tools that no other procedure has.
+        """
+        recorded = self.recorded or (Call(tool=self.family or self.task_id, args=self.arguments),)
+        if len(recorded) == 1 and recorded[0].tool != SHELL:
+            tool = f"t{_hashed(recorded[0].tool)}"
+            return (Call(tool=tool, args=self._varying(recorded[0]), procedure=self.procedure),)
         return tuple(
-            Call(
-                tool=f"t{self.procedure}_{number}",
-                args={name: value for name, value in call.args.items() if name not in self.proc},
-            )
-            for number, call in enumerate(recorded)
+            Call(tool=f"t{self.procedure}_{number}", args=self._varying(call)) for number, call in enumerate(recorded)
         )
+
+    def _varying(self, call: Call) -> dict[str, Any]:
+        return {name: value for name, value in call.args.items() if name not in self.proc}
+
+
+def _hashed(*parts: Any) -> str:
+    """A name of twelve letters that says nothing, not even a number."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    return digest.translate(_LETTERS)
+
+
+_LETTERS = str.maketrans("0123456789abcdef", "bcdfghjkmnpqrtvz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +214,7 @@ def _goal(record: Mapping[str, Any], number: str) -> Goal:
         slots=slots,
         proc=frozenset(map(str, record.get("proc") or ())),
         recorded=tuple(Call(tool=str(one["tool"]), args=_mapping(one.get("args"), "args")) for one in calls),
+        family=str(record.get("fam") or ""),
     )
 
 

@@ -105,6 +105,11 @@ def questions(pairs: Iterable[Pair]) -> list[Question]:
     ]
 
 
+def goals_of(asked: Iterable[Question]) -> list[Goal]:
+    """All goals of the questions."""
+    return [goal for question in asked for goal in (question.learned, question.asked)]
+
+
 def run_pairs(asked: Sequence[Question], embedder: RememberingEmbedder) -> PairReport:
     """Decide every question in a memory that holds nothing but what was learned for it."""
     return asyncio.run(_decided(asked, embedder))
@@ -112,7 +117,7 @@ def run_pairs(asked: Sequence[Question], embedder: RememberingEmbedder) -> PairR
 
 async def _decided(asked: Sequence[Question], embedder: RememberingEmbedder) -> PairReport:
     report = PairReport()
-    async with booted(embedder) as product:
+    async with booted(embedder, goals=goals_of(asked)) as product:
         for question in asked:
             await _one(question, product, embedder, report)
     return report

@@ -6,14 +6,14 @@ import os
 import tempfile
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import Call, Goal
+from benchmarks.goals import PROCEDURE, SHELL, Call, Goal
 from llmos.boot import LLMOS
 from llmos.errors import LLMOSError
 from llmos.interfaces.running import Running
@@ -42,11 +42,12 @@ async def booted(
     vocabulary: bool = False,
     unlisted: frozenset[str] = frozenset(),
     bound: float | None = None,
+    goals: Iterable[Goal] = (),
 ) -> AsyncIterator[Product]:
     """A product over an empty home; with `vocabulary` its tools list the values that slots of their names had.
 
-    Those of `unlisted` parameters no tool lists. `bound` sets how likely a replay may be wrong, whatever its effect;
-    None leaves the product's defaults.
+    Those of `unlisted` parameters no tool lists. The tools have the parameters that the calls of `goals` take. `bound`
+    sets how likely a replay may be wrong, whatever its effect; None leaves the product's defaults.
     """
     with tempfile.TemporaryDirectory(prefix="llmos-bench-") as folder:
         root = Path(folder)
@@ -58,7 +59,8 @@ async def booted(
         environ = {"PATH": os.environ.get("PATH", ""), "HOME": folder, "LANG": "C.UTF-8"}
         settings = load_settings(home=root / "home", workspace=root / "workspace", environ=environ, checkout=root)
         async with LLMOS(settings=settings, embedder=embedder, clock=lambda: _NOW) as llmos:
-            yield Product(llmos=llmos, vocabulary=vocabulary, unlisted=unlisted)
+            properties = properties_of(goals)
+            yield Product(llmos=llmos, vocabulary=vocabulary, unlisted=unlisted, properties=properties)
 
 
 @dataclass(kw_only=True)
@@ -66,11 +68,13 @@ class Product:
     """What a stream needs of a booted LLM OS: decide, follow, learn.
 
     With `vocabulary` the tools list the values that parameters had so far, but for those that are `unlisted`.
+    `properties` are the parameters of the tools, where they are known before their first call.
     """
 
     llmos: LLMOS
     vocabulary: bool = False
     unlisted: frozenset[str] = frozenset()
+    properties: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     known: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     @property
@@ -91,7 +95,7 @@ class Product:
             return f"{type(error).__name__}: {error}"
         running.end(RunStatus.DONE)
         await self.llmos.runs.finish(running.run)
-        return tuple(Call(tool=step.tool, args=step.args) for step in running.run.steps)
+        return tuple(Call.made(step.tool, step.args) for step in running.run.steps)
 
     async def would_call(self, match: Match) -> tuple[Call, ...] | str:
         """The calls a replay would make, with nothing booked: what a person is shown before saying yes."""
@@ -107,7 +111,7 @@ class Product:
             replay = await follower.run()
         except LLMOSError as error:
             return f"{type(error).__name__}: {error}"
-        return tuple(Call(tool=step.tool, args=step.args) for step in replay.records)
+        return tuple(Call.made(step.tool, step.args) for step in replay.records)
 
     async def learn(self, goal: Goal, *, keep_run: bool = True) -> Trace | NotATrace:
         """Admit the recorded run of a goal and keep the run, as the product does after its learner has solved it."""
@@ -146,7 +150,7 @@ class Product:
         return StepRecord(
             index=number,
             tool=call.tool,
-            args=dict(call.args),
+            args=call.sent,
             output=OUTPUT,
             effect=tool.effect,
             tool_version=tool.version,
@@ -160,7 +164,6 @@ class Product:
         output nobody uses is rightly left out of a trace.
         """
         source = goal.recorded[number].tool if goal.recorded else ""
-        properties = {name: _schema_of(value) for name, value in call.args.items()}
 
         async def tool(args: dict[str, Any]) -> str:
             return OUTPUT
@@ -168,16 +171,32 @@ class Product:
         marked = llm_tool(
             call.tool,
             "One step of a recorded procedure.",
-            schema={"type": "object", "properties": properties},
+            schema={"type": "object", "properties": self.properties.get(call.tool) or properties_of([goal])[call.tool]},
             effect=Effect.READ if len(goal.calls) == 1 else Effect.WRITE,
-            code=("command",) if source == "bash" else (),
+            code=("command",) if source == SHELL else (),
             values=self._values if self.vocabulary else None,
             version="1",
         )(tool)
         self.llmos.registry.register(tool_of(marked))
 
+    def listed(self, parameter: str) -> frozenset[str]:
+        """The values of a parameter that the tools list now."""
+        return frozenset(self._values(parameter) or ()) if self.vocabulary else frozenset()
+
     def _values(self, parameter: str) -> Iterable[str] | None:
         return None if parameter in self.unlisted else self.known.get(parameter)
+
+
+def properties_of(goals: Iterable[Goal]) -> dict[str, dict[str, Any]]:
+    """The parameters of each tool that the goals' calls go to; the procedures it can carry out are an enumeration."""
+    properties: dict[str, dict[str, Any]] = defaultdict(dict)
+    procedures: dict[str, set[str]] = defaultdict(set)
+    for call in (call for goal in goals for call in goal.calls):
+        properties[call.tool] |= {name: _schema_of(value) for name, value in call.args.items()}
+        procedures[call.tool] |= {call.procedure} - {""}
+    for tool, known in procedures.items():
+        properties[tool] |= {PROCEDURE: {"enum": sorted(known)}} if known else {}
+    return properties
 
 
 def _schema_of(value: Any) -> dict[str, Any]:

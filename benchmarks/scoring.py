@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,22 +14,31 @@ from benchmarks.goals import Call, Goal
 _Z95 = 1.959963984540054
 
 
-def verdict(goal: Goal, made: Sequence[Call]) -> str:
+def verdict(goal: Goal, made: Sequence[Call], listed: Callable[[str], Collection[str]] = lambda _: ()) -> str:
     """`right`, or what is wrong with the calls made for a goal: `task`, `calls` or `value`.
 
-    Right means the same procedure (task and `proc` values), and every argument with the right value.
+    Right means the same procedure (task and `proc` values), and every argument with the right value. A tool that has
+    `listed` the values of a parameter wants them in its own spelling: there, too, case is forgiven.
     """
     wanted = goal.calls
-    if {call.tool.partition("_")[0] for call in made} != {call.tool.partition("_")[0] for call in wanted}:
+    if {procedure_of(call) for call in made} != {procedure_of(call) for call in wanted}:
         return "task"
     if [call.tool for call in made] != [call.tool for call in wanted]:
         return "calls"
     for one, other in zip(made, wanted, strict=True):
         if set(one.args) != set(other.args):
             return "value"
-        if not all(same_value(other.args[name], one.args[name], goal.text) for name in other.args):
-            return "value"
+        for name, wanted_value in other.args.items():
+            got = one.args[name]
+            text = "" if isinstance(got, str) and got in listed(name) else goal.text
+            if not same_value(wanted_value, got, text):
+                return "value"
     return "right"
+
+
+def procedure_of(call: Call) -> str:
+    """The procedure that a call belongs to: said by an argument, or by the tool, where that has no other."""
+    return call.procedure or call.tool.partition("_")[0].removeprefix("t")
 
 
 def same_value(wanted: Any, got: Any, text: str) -> bool:

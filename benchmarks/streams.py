@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.baselines import BASELINES, Baseline
 from benchmarks.encoder import RememberingEmbedder
-from benchmarks.goals import Call, Goal
+from benchmarks.goals import PROCEDURE, Call, Goal
 from benchmarks.product import Product, booted
-from benchmarks.scoring import Outcome, Tally, verdict
+from benchmarks.scoring import Outcome, Tally, procedure_of, verdict
 from llmos.trace.decide import Choice, Considered, Decision
 from llmos.trace.induce import NotATrace
 from llmos.trace.match import Match, Miss
 from llmos.trace.program import Trace
+from llmos.trace.values import Const
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +93,9 @@ def run_product(
 async def _through_product(
     system: OwnSystem, goals: Sequence[Goal], embedder: RememberingEmbedder, unlisted: frozenset[str]
 ) -> Report:
-    async with booted(embedder, vocabulary=system.vocabulary, unlisted=unlisted, bound=system.bound) as product:
+    async with booted(
+        embedder, vocabulary=system.vocabulary, unlisted=unlisted, bound=system.bound, goals=goals
+    ) as product:
         stream = Stream(product=product, embedder=embedder, confirm=system.confirm, distinct=len(goals))
         for goal in goals:
             await stream.step(goal)
@@ -124,7 +127,7 @@ class Stream:
         decision = await self.product.decide(goal.text)
         latency = time.perf_counter() - started + self.embedder.owed_s - owed
         made, asked = await self._made(goal, decision)
-        judged = None if isinstance(made, str) else verdict(goal, made)
+        judged = None if isinstance(made, str) else verdict(goal, made, self.product.listed)
         rule = ""
         if judged is None:
             rule = self._why(goal, decision) if made == "" else str(made)
@@ -157,7 +160,7 @@ class Stream:
         """The person's answer, from the labels; one question for each task, and after that nobody is asked."""
         self.questioned.add(goal.procedure)
         made = await self.product.would_call(match)
-        if isinstance(made, tuple) and verdict(goal, made) == "right":
+        if isinstance(made, tuple) and verdict(goal, made, self.product.listed) == "right":
             return True
         await self.product.llmos.feedback.rejected(goal.text, match.trace.id, "the person said no")
         return False
@@ -183,7 +186,7 @@ class Stream:
     @staticmethod
     def _own(goal: Goal, decision: Decision) -> list[Considered]:
         """The considered traces of the goal's own procedure."""
-        return [one for one in decision.considered if procedure_of(one.trace) == goal.procedure]
+        return [one for one in decision.considered if procedure_of_trace(one.trace) == goal.procedure]
 
     def _told(self, goal: Goal, decision: Decision, outcome: Outcome, made: tuple[Call, ...] | str) -> dict[str, Any]:
         """One wrong replay or missed repeat, as a line of the errors file."""
@@ -204,16 +207,18 @@ class Stream:
             line["wanted"] = [dict(call.args) for call in goal.calls]
             return line
         line["own"] = [_considered(one) for one in self._own(goal, decision)][:5]
-        others = [one for one in decision.considered if procedure_of(one.trace) != goal.procedure]
+        others = [one for one in decision.considered if procedure_of_trace(one.trace) != goal.procedure]
         line["others"] = [_considered(one) for one in others][:3]
         traces = self.admitted.get(goal.procedure, [])
         line["known"] = [t.goals[0] if isinstance(t, Trace) else f"none: {t.reason}" for t in traces][:8]
         return line
 
 
-def procedure_of(trace: Trace) -> str:
-    """The procedure a trace carries out, read from its tool's name."""
-    return trace.calls[0].tool.partition("_")[0].removeprefix("t")
+def procedure_of_trace(trace: Trace) -> str:
+    """The procedure a trace carries out."""
+    step = trace.calls[0]
+    told = step.args.get(PROCEDURE)
+    return procedure_of(Call.made(step.tool, {PROCEDURE: told.value} if isinstance(told, Const) else {}))
 
 
 def _considered(one: Considered) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Aligner:
         slot = self.trace.slot(place.slot)
         if slot.type is not SlotType.TEXT or self.vocabulary(slot) is not None:
             j = self.past_noise(j)
-        elif place.article and j < len(self.tokens) and self.tokens[j].noise:
+        elif place.article and j < len(self.tokens) and self.tokens[j].noise and not self._may_be_of_name(j):
             j += 1
         for length in self.lengths(slot, i, j):
             if not self.may_follow(i + 1, j + length):
@@ -83,6 +83,11 @@ class Aligner:
             if refusal is None:
                 for rest in self.alignments(i + 1, j + length):
                     yield {slot.name: value, **rest}
+
+    def _may_be_of_name(self, j: int) -> bool:
+        """Whether an article may be the first word of a name: `Rate The Hobbit`, not `The hobbit`."""
+        after = self.tokens[j + 1].text if j + 1 < len(self.tokens) else ""
+        return bool(j) and self.tokens[j].text[:1].isupper() and after[:1].isupper()
 
     def may_follow(self, i: int, j: int) -> bool:
         """Whether the next word of the template may stand at j (spares trying values that lead nowhere)."""
@@ -207,7 +212,7 @@ class Aligner:
         if known is not None and value not in known:
             listed = sorted(set(known.values()))
             return f"{value!r} is none of the known values of {slot.name}: {', '.join(listed[:8]) or 'none'}"
-        if slot.suffix is not None and PurePosixPath(value).suffix.lower() not in slot.suffix.lower().split("|"):
+        if slot.suffix is not None and other_suffix(slot, value):
             return f"{value!r} does not end in {slot.suffix.replace('|', ' or ') or 'no suffix'}, as {slot.name} must"
         if slot.parent is not None and str(PurePosixPath(value).parent) != slot.parent:
             return f"{value!r} does not lie in {slot.parent!r}, as {slot.name} must"
@@ -240,6 +245,11 @@ class Aligner:
                 return kind is Kind.QUOTED or (taken[0].text != value and kind is Kind.PATH)
             case _:
                 return str(kind) == str(slot.type)
+
+
+def other_suffix(slot: Slot, value: str) -> bool:
+    """Whether a file's name ends otherwise than a slot wants it."""
+    return slot.suffix is not None and PurePosixPath(value).suffix.lower() not in slot.suffix.lower().split("|")
 
 
 _PLAIN_NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")

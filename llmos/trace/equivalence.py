@@ -31,13 +31,15 @@ class ReadingKind(StrEnum):
     """What a reading rests on.
 
     OPEN: proven but for a phrase that only its shape speaks for. REWORDED: other wordings show its words, and every
-    value is known. STRETCHED: its words are known, and a value is unlike all others. GUESSED: words or values that
-    nothing speaks for, or fewer words than the known wording has.
+    value is known. STRETCHED: its words are known, and a value is unlike all others. ODD: the same, but what is unlike
+    is seldom so in one value and another (a longer list, a `not`, another kind of file). GUESSED: words that nothing
+    speaks for, or fewer than the known wording has.
     """
 
     OPEN = "open"
     REWORDED = "reworded"
     STRETCHED = "stretched"
+    ODD = "odd"
     GUESSED = "guessed"
 
     @property
@@ -52,15 +54,21 @@ _MILD = (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.CASE)
 
 def kind_of(features: Features) -> ReadingKind:
     """Which kind of reading, other than an open one, has these features."""
-    if _guesses(features):
+    if features.guessed or features.gone or features.turned or features.foreign:
         return ReadingKind.GUESSED
+    if _odd(features):
+        return ReadingKind.ODD
     return ReadingKind.STRETCHED if features.opens else ReadingKind.REWORDED
+
+
+def _odd(features: Features) -> int:
+    """How much in the values, or beside one that is new, is as no value was."""
+    return sum(one not in _MILD for one in features.odd) + bool(features.opens and features.come)
 
 
 def _guesses(features: Features) -> int:
     """How much of a reading nothing speaks for."""
-    odd = sum(one not in _MILD for one in features.odd) + bool(features.opens and features.come)
-    return features.guessed + features.gone + features.turned + features.foreign + odd
+    return features.guessed + features.gone + features.turned + features.foreign + _odd(features)
 
 
 def vector_of(features: Features) -> tuple[float, ...]:

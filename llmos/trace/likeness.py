@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words
+from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words, other_suffix
 from llmos.trace.english import COMING_AND_GOING
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
 from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, same_file
-from llmos.trace.phrases import anchors_of, is_anchor, oddities
+from llmos.trace.phrases import Oddity, anchors_of, is_anchor, oddities
 from llmos.trace.program import Slot, SlotType, Trace
 from llmos.trace.rewrites import Library, Words, is_slot, plain_words, telling_words, wordings
 
@@ -205,11 +205,13 @@ class _Lenient(Aligner):
             if not self.fits_type(slot, taken, value) or (taken[0].kind is Kind.PUNCT and taken[0].text in ",;:.!?"):
                 return "it is no phrase"
             return None
-        return super().refusal(slot, taken, value)
+        return super().refusal(replace(slot, suffix=None), taken, value)
 
     def strangeness(self, name: str, value: Any) -> tuple[int, set[str]]:
         """How many tokens a value has that is unlike the known ones or new, and what is odd about it."""
         slot = self.trace.slot(name)
+        if isinstance(value, str) and other_suffix(slot, value):
+            return 1, {str(Oddity.SUFFIX)}
         if slot.type is not SlotType.TEXT or not isinstance(value, str) or value in slot.examples:
             return 0, set()
         tokens = tokenize(value)

@@ -46,12 +46,13 @@ def carries_content(tokens: Sequence[Token]) -> bool:
 class Shape:
     """What values have in common: marks and small words, commas, articles in front, full stops at the end.
 
-    `named` says that all their words are written as names are, with a capital.
+    A `The` in front is another article than a `the`: the one belongs to a name. `named` says that all their words are
+    written as names are, with a capital.
     """
 
     marks: frozenset[str]
     commas: frozenset[int]
-    articles: frozenset[bool]
+    articles: frozenset[str]
     stops: frozenset[bool]
     tokens: int
     prose: bool
@@ -67,12 +68,19 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
     return Shape(
         marks=marks,
         commas=frozenset(_commas(tokens) for tokens in read),
-        articles=frozenset(tokens[0].key in ARTICLES for tokens in read if tokens),
+        articles=frozenset(_article(tokens) for tokens in read if tokens),
         stops=frozenset(tokens[-1].text in _FINAL for tokens in read if tokens),
         tokens=longest,
         prose=bool(read) and 2 * sum(map(_is_prose, read)) >= len(read),
         named=bool(read) and not any(map(_plain_words, read)),
     )
+
+
+def _article(tokens: Sequence[Token]) -> str:
+    """The article in front of a phrase, apart from which one it is: capital, small or none."""
+    if tokens[0].key not in ARTICLES:
+        return ""
+    return "The" if tokens[0].text[:1].isupper() else "the"
 
 
 def _is_prose(tokens: Sequence[Token]) -> bool:
@@ -110,7 +118,7 @@ def _is_adverb(word: str) -> bool:
 
 
 class Oddity(StrEnum):
-    """What a phrase has that the values seen so far had not."""
+    """What a phrase, or a file's name, has that the values seen so far had not."""
 
     ARTICLE = "article"
     STOP = "stop"
@@ -126,6 +134,7 @@ class Oddity(StrEnum):
     NUMBER = "number"
     CASE = "case"
     LONG = "long"
+    SUFFIX = "suffix"
 
 
 def oddities(
@@ -139,7 +148,7 @@ def oddities(
     shape = shape_of(examples)
     first, last = tokens[0], tokens[-1]
     found: dict[Oddity, str] = {}
-    if first.key in ARTICLES and (article or (True not in shape.articles and not shape.prose)):
+    if first.key in ARTICLES and (article or (_article(tokens) not in shape.articles and not shape.prose)):
         found[Oddity.ARTICLE] = "it begins with an article, as no value did before"
     elif last.noise or last.key in ARTICLES:
         found[Oddity.ARTICLE] = "it ends with an article"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 
+from llmos.trace.align import other_suffix
 from llmos.trace.match import Match
 from llmos.trace.program import Slot, SlotType, Trace
 
@@ -19,12 +21,14 @@ def taught(trace: Trace, found: Match) -> Trace:
 
 
 def with_values(trace: Trace, found: Match) -> Trace:
-    """The trace whose free-text slots know the values that the match bound."""
+    """The trace whose slots know the values that the match bound."""
     return replace(trace, slots=tuple(_with_value(slot, found.bindings.get(slot.name)) for slot in trace.slots))
 
 
 def _with_value(slot: Slot, value: object) -> Slot:
-    """Only a slot that is guarded by examples learns more of them; without any it takes everything as it is."""
+    """What guards a slot learns: its examples, or the suffixes of its files; without any it takes all as it is."""
+    if isinstance(value, str) and other_suffix(slot, value):
+        return replace(slot, suffix=f"{slot.suffix}|{PurePosixPath(value).suffix.lower()}")
     values = value if isinstance(value, list | tuple) else [value]
     fresh = [one for one in values if isinstance(one, str) and one and one not in slot.examples]
     if slot.type is not SlotType.TEXT or not slot.examples or not fresh:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from benchmarks.matching import SHIPPED, main
 from benchmarks.pairs import Question, questions, run_pairs
 from benchmarks.perturb import Change, changes, hard_negatives, question
 from benchmarks.plots import frontier
+from benchmarks.product import properties_of
 from benchmarks.scoring import Outcome, Tally, same_value, verdict, wilson
 from benchmarks.streams import OwnSystem, in_order, run_baseline, run_product
 from llmos.testing import HashEmbedder
@@ -105,12 +107,32 @@ def test_every_shipped_file_loads_and_is_attributed() -> None:
 # ------------------------------------------------------------------------------------------------ scoring
 
 
-def test_procedure_values_change_the_tool_and_are_no_arguments() -> None:
+def test_procedure_values_change_the_procedure_and_are_no_arguments() -> None:
     other = Goal(id="r2", text="x", task_id="report", slots={**REPORT.slots, "type": "tax"}, proc=REPORT.proc)
-    assert REPORT.calls[0].tool != other.calls[0].tool
-    assert dict(REPORT.calls[0].args) == {"start": "05/01/2021", "end": "05/15/2023"}
-    assert "coupons" not in REPORT.calls[0].tool
-    assert "report" not in REPORT.calls[0].tool
+    (ours,), (others,) = REPORT.calls, other.calls
+    assert ours.procedure != others.procedure
+    assert dict(ours.args) == {"start": "05/01/2021", "end": "05/15/2023"}
+    assert "coupons" not in json.dumps(ours.sent)
+    assert "report" not in ours.tool
+
+
+def test_tasks_of_one_family_share_a_tool_that_is_told_which_procedure() -> None:
+    one, two, alone = (
+        Goal(id=task, text="x", task_id=task, family=family) for task, family in (("a", "f"), ("b", "f"), ("c", ""))
+    )
+    assert one.calls[0].tool == two.calls[0].tool != alone.calls[0].tool
+    properties = properties_of([one, two])[one.calls[0].tool]
+    assert set(properties["procedure"]["enum"]) == {one.procedure, two.procedure}
+    assert Call.made(one.calls[0].tool, one.calls[0].sent) == one.calls[0]
+
+
+def test_case_is_forgiven_where_the_tool_lists_the_value_in_its_own_spelling() -> None:
+    goal = Goal(id="g", text="play the blues list", task_id="t", slots={"list": "blues"})
+    (call,) = goal.calls
+    made = replace(call, args={"list": "Blues"})
+    assert verdict(goal, [made]) == "value"
+    assert verdict(goal, [made], lambda name: {"list": {"Blues"}}[name]) == "right"
+    assert verdict(goal, [made], lambda name: {"list": {"Jazz"}}[name]) == "value"
 
 
 def test_a_replay_is_right_only_with_task_calls_and_values() -> None:
@@ -118,8 +140,9 @@ def test_a_replay_is_right_only_with_task_calls_and_values() -> None:
     assert verdict(REPORT, [call]) == "right"
     assert verdict(REPORT, [Call(tool="t0123_0", args=call.args)]) == "task"
     assert verdict(REPORT, [call, call]) == "calls"
-    assert verdict(REPORT, [Call(tool=call.tool, args={"start": "05/15/2023", "end": "05/01/2021"})]) == "value"
-    assert verdict(REPORT, [Call(tool=call.tool, args={"start": "05/01/2021"})]) == "value"
+    assert verdict(REPORT, [replace(call, procedure="another")]) == "task"
+    assert verdict(REPORT, [replace(call, args={"start": "05/15/2023", "end": "05/01/2021"})]) == "value"
+    assert verdict(REPORT, [replace(call, args={"start": "05/01/2021"})]) == "value"
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
     kinds = {
         ReadingKind.REWORDED: Features(licensed=1.0, held=3),
         ReadingKind.STRETCHED: Features(held=4, opens=1, length=2),
+        ReadingKind.ODD: Features(held=4, opens=1, length=2, odd=("list",)),
         ReadingKind.GUESSED: Features(guessed=1, held=2),
     }
     samples = [
@@ -107,16 +108,21 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
         {"gone": 1},
         {"turned": 1},
         {"foreign": 1},
-        {"opens": 1, "come": 1},
-        {"opens": 1, "odd": ("list",)},
-        {"opens": 1, "odd": ("negation",)},
-        {"opens": 1, "odd": ("clause",)},
     ],
 )
 def test_what_nothing_speaks_for_makes_a_reading_a_guess(against: dict[str, Any]) -> None:
     shown = Features(licensed=1.0, held=9)
     assert kind_of(shown) is ReadingKind.REWORDED
     assert kind_of(replace(shown, **against)) is ReadingKind.GUESSED
+
+
+@pytest.mark.parametrize(
+    "unlike", [{"come": 1}, {"odd": ("list",)}, {"odd": ("negation",)}, {"odd": ("clause",)}, {"odd": ("suffix",)}]
+)
+def test_a_value_as_none_was_makes_a_reading_odd_and_it_always_asks(unlike: dict[str, Any]) -> None:
+    kind = kind_of(Features(held=9, opens=1, **unlike))
+    assert kind is ReadingKind.ODD
+    assert not kind.may_go_unasked
 
 
 def test_a_value_unlike_the_known_ones_always_asks() -> None:

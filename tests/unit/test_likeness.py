@@ -12,6 +12,7 @@ from llmos.trace.equivalence import doubt
 from llmos.trace.likeness import Features, likely
 from llmos.trace.match import World
 from llmos.trace.program import Effect, Slot, SlotType, Status, Step, Trace
+from llmos.trace.teaching import with_values
 from llmos.trace.values import SlotRef
 
 ROOMS = frozenset({"Kitchen", "Living Room"})
@@ -216,3 +217,31 @@ def test_signs_say_something_too(known: str, goal: str) -> None:
     """A sign that was passed over made one picture of another."""
     one = trace("comment", f"Comment on the newest post with {known} in it for me")
     assert decided(f"Comment on newest post with {goal} in it", one).choice is not Choice.FOLLOW
+
+
+NOTE = Trace(
+    id="note",
+    goals=("Create a note named {file} in the Markor app",),
+    slots=(Slot(name="file", type=SlotType.PATH, suffix=".md"),),
+    steps=(Step(id="s", tool="create", args={"file": SlotRef(name="file")}, effect=Effect.READ),),
+    status=Status.TRUSTED,
+)
+
+
+def test_a_file_of_another_kind_is_asked_about_and_known_once_agreed() -> None:
+    goal = "Create a note named plans.txt in the Markor app"
+    reading = likely(goal, [NOTE], World())
+    assert reading is not None
+    assert reading.features.odd == ("suffix",)
+    assert decided(goal, NOTE).choice is not Choice.FOLLOW
+    taught = with_values(NOTE, reading.found)
+    assert taught.slots[0].suffix == ".md|.txt"
+    assert decided(goal, taught).choice is Choice.FOLLOW
+
+
+def test_a_capital_article_before_a_name_may_be_its_first_word() -> None:
+    rate = trace("rate", "rate the novel {name} in my library", examples={"name": ("Dune",)})
+    rates = trace("rate", "rate the {name} in my library", examples={"name": ("Dune",)})
+    assert decided("rate the novel Emma in my library", rate).choice is Choice.FOLLOW
+    assert decided("rate the Emma in my library", rates).choice is Choice.FOLLOW
+    assert decided("rate The Hobbit in my library", rates).choice is not Choice.FOLLOW

@@ -84,3 +84,9 @@ def test_the_shape_of_values_is_their_small_words_and_marks() -> None:
 def test_anchors_are_content_words_and_words_on_which_the_meaning_turns() -> None:
     assert anchors_of("Show me the latest posts in {forum}, not the oldest") == {"latest", "posts", "not", "oldest"}
     assert not is_anchor(next(token for token in tokenize("the file") if isinstance(token, Token)))
+
+
+def test_a_capital_article_belongs_to_a_name_and_a_small_one_does_not() -> None:
+    assert refusal(("The Hobbit",), "The Stand") is None
+    assert "article" in str(refusal(("The Hobbit",), "the parable of the sower"))
+    assert "article" in str(refusal(("the big apple",), "The Hague"))
