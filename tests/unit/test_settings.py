@@ -325,6 +325,7 @@ def test_the_effects_are_those_of_the_trace_language() -> None:
         ("learner: {max_turns: yes}", "learner.max_turns must be a whole number, 1 or more, not True"),
         ("learner: {max_turns: 2.5}", "learner.max_turns must be a whole number, 1 or more, not 2.5"),
         ("learner: {timeout_s: 0}", "learner.timeout_s must be a number of seconds above 0, not 0"),
+        (f"learner: {{max_usd_per_run: {10**400}}}", "learner.max_usd_per_run must be a number of dollars, 0 or more"),
         ("learner: {max_usd_per_run: .nan}", "learner.max_usd_per_run must be a number of dollars, 0 or more"),
         ("learner: {base_url: localhost}", "learner.base_url must be a URL such as"),
         ("battery: {initial_usd: -1}", "battery.initial_usd must be a number of dollars, 0 or more, not -1"),
