@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # --- schema ----------------------------------------------------------------------------------------
 # Rows that other rows are found by have a primary key or an index. The embeddings have none: they are read by
@@ -24,6 +24,13 @@ CREATE TABLE outcomes (
     trace_id VARCHAR, run_id VARCHAR, no BIGINT NOT NULL, kind VARCHAR NOT NULL, ok BOOLEAN NOT NULL,
     judged_at TIMESTAMP NOT NULL, PRIMARY KEY (trace_id, run_id)
 );
+"""
+
+# What version 3 added: what templates are found by, by words. `templates` says how many need a word; `entries` has a
+# line of JSON for each that is filed under it: the trace's id, the number of telling words, the words needed.
+# The words of an older file are made when goals are next looked up, as if the lexer had changed.
+_TELLING_WORDS = """
+CREATE TABLE telling_words (word VARCHAR PRIMARY KEY, templates BIGINT NOT NULL, entries VARCHAR NOT NULL);
 """
 
 SCHEMA = f"""
@@ -83,7 +90,8 @@ CREATE TABLE facts (
     updated_at TIMESTAMP NOT NULL
 );
 {_RUNS_AND_SHAPES}
-{_OUTCOMES}"""
+{_OUTCOMES}
+{_TELLING_WORDS}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -91,6 +99,10 @@ MIGRATIONS = {
 {_RUNS_AND_SHAPES}
 {_OUTCOMES}
 INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHERE run_id IS NOT NULL;
+""",
+    2: f"""
+{_TELLING_WORDS}
+INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
 
@@ -282,6 +294,34 @@ WHERE t.status IN ('trusted', 'candidate')
 ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
 """
 
+# The words of templates. The list of a goal's words is looked up in the table's key, one by one.
+FILED_UNDER = "SELECT entries FROM telling_words WHERE list_contains(?::VARCHAR[], word)"
+WORD_COUNTS = "SELECT word, templates FROM telling_words WHERE list_contains(?::VARCHAR[], word)"
+ENTRIES_OF = """
+SELECT word, entries FROM telling_words
+WHERE list_contains($words::VARCHAR[], word) AND contains(entries, '[' || $id || ',')
+"""
+PUT_WORD_COUNTS = """
+INSERT INTO telling_words SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[]), ''
+ON CONFLICT (word) DO UPDATE SET templates = excluded.templates
+"""
+ADD_ENTRIES = """
+UPDATE telling_words w SET entries = w.entries || n.added
+FROM (SELECT unnest($words::VARCHAR[]) AS word, unnest($added::VARCHAR[]) AS added) n
+WHERE w.word = n.word AND list_contains($words::VARCHAR[], w.word)
+"""
+SET_ENTRIES = """
+UPDATE telling_words w SET entries = n.entries
+FROM (SELECT unnest($words::VARCHAR[]) AS word, unnest($entries::VARCHAR[]) AS entries) n
+WHERE w.word = n.word AND list_contains($words::VARCHAR[], w.word)
+"""
+DELETE_WORDS = """
+DELETE FROM telling_words WHERE list_contains(?::VARCHAR[], word) AND templates = 0 AND entries = ''
+"""
+DELETE_ALL_WORDS = "DELETE FROM telling_words"
+TEMPLATES_OF = "SELECT template FROM trace_templates WHERE trace_id = ?"
+ALL_TEMPLATES = "SELECT trace_id, template FROM trace_templates"
+
 # Traces that were set aside, by what a followable one would be found by.
 QUARANTINED = """
 SELECT t.id FROM traces t
@@ -367,6 +407,11 @@ SELECT nextval('embedding_no'), 'fact', f.name, 0, 0, f.text, ?, ?::FLOAT[] FROM
 WHERE f.name = ? AND f.text = ?
 """
 
+COSINES = """
+SELECT id, list_inner_product(vector, $vector::FLOAT[]) FROM embeddings
+WHERE kind = 'template' AND list_contains($owners::VARCHAR[], owner) AND model = $model
+    AND len(vector) = len($vector::FLOAT[])
+"""
 TEMPLATE_VECTOR_IDS = "SELECT id FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id"
 TEMPLATE_VECTORS = "SELECT id, vector FROM embeddings WHERE id IN (SELECT unnest(?::BIGINT[])) ORDER BY id"
 

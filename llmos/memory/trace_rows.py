@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.errors import NotFoundError, StorageError, TraceFormatError
 from llmos.memory import sql
 from llmos.memory.database import clean, digest, from_utc, to_utc
+from llmos.memory.words import file_all, file_templates
 from llmos.trace.codec import dumps_json, loads_json
 from llmos.trace.lex import Place, normalise, template_masked, template_parts, template_skeleton
 from llmos.trace.program import Provenance, Status, Trace
@@ -121,6 +122,7 @@ def add(
         connection.execute(sql.INSERT_HEAD, [stored.id, stored.version, *standing, to_utc(now)])
         connection.execute(sql.DELETE_FORGOTTEN, [stored.id])
     gone = delete_vectors(connection, stored.id)
+    file_templates(connection, stored.id, stored.goals)
     _write_templates(connection, stored)
     write_shape(connection, stored)
     return stored, gone
@@ -161,6 +163,7 @@ def rewrite_templates(connection: DuckDBPyConnection) -> None:
         trace = get(connection, trace_id, None)
         if isinstance(trace, Trace):
             _write_templates(connection, trace)
+    file_all(connection)
 
 
 def delete_vectors(connection: DuckDBPyConnection, trace_id: str) -> list[int]:

@@ -14,6 +14,7 @@ from llmos.memory import trace_rows as rows
 from llmos.memory.database import Clock, Database, clean, digest, to_utc, utc_now
 from llmos.memory.index import VectorIndex
 from llmos.memory.trace_rows import TraceSummary, TraceVersion
+from llmos.memory.words import file_templates
 from llmos.trace.codec import dumps_json, loads_json
 from llmos.trace.lex import normalise, skeleton, template_skeleton
 from llmos.trace.program import Status, Trace
@@ -172,6 +173,7 @@ class TraceStore:
 
         def work(connection: DuckDBPyConnection) -> builtins.list[int]:
             version = rows.require(connection, trace_id)
+            file_templates(connection, trace_id, ())
             for statement in (
                 *(sql.DELETE_TEMPLATES, sql.DELETE_SHAPE, sql.DELETE_TRACE_RUNS, sql.DELETE_VERSIONS),
                 *(sql.DELETE_NEGATIVES, sql.DELETE_OUTCOMES, sql.DELETE_HEAD),

@@ -215,3 +215,10 @@ def words_of(text: str) -> frozenset[str]:
 def anchors_of(template: str) -> frozenset[str]:
     """The words that tell a template's task from others."""
     return frozenset(part.key for part in template_tokens(template) if isinstance(part, Token) and is_anchor(part))
+
+
+@lru_cache(maxsize=8192)
+def needed_words(template: str) -> frozenset[str]:
+    """The words without which no goal is proven by a template: its telling words; if it has none, all it has."""
+    literals = (part.key for part in template_tokens(template) if isinstance(part, Token))
+    return anchors_of(template) or frozenset(literals)
