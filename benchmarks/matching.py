@@ -133,7 +133,7 @@ def conditions(options: argparse.Namespace, data: Data) -> dict[str, Any]:
         "unlisted": {
             name: sorted(mostly_new(goals)) for name, goals in data.streams.items() if own_systems(name)[0].vocabulary
         },
-        "tools": "one for a family of tasks of one call, effect read; else one for each call of a procedure, effect write",
+        "tools": "one for a family of tasks of one call, effect read; else one for each call, effect write",
         "hit_pct": "right replays among goals whose task and proc values came before",
         "wrong_pct": "wrong replays (task, proc value or argument) among all goals",
         "wrong_ci95": "Wilson interval; the seeds are orders of the same goals, so each goal counts once",
