@@ -17,13 +17,15 @@ from llmos.memory.audit_chain import shortened
 from llmos.memory.audit_entries import canonical
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.audit_notes import Kind
-from llmos.memory.redacting import without_secrets
+from llmos.memory.database import clean
+from llmos.memory.redacting import REDACTED, SECRET_NAME, without_secrets
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.settings import Settings, effective_values
 
 _SHOWN_ARGUMENT = 120
 _SHOWN_ENTRIES = 8
 _SHOWN_DEPTH = 3
+_LONG = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +80,31 @@ class Witnessing:
             self.log.later(Kind.EFFECT, {"state": state, **about, "said": said}, run_id=call.ctx.run_id)
 
     def _arguments(self, call: ToolCall) -> dict[str, Any]:
-        """Arguments as they are recorded: short, without secrets, and the hash of all of them without secrets."""
-        clean = without_secrets(dict(call.arguments), self.redact)
-        digest = sha256(canonical(clean).encode()).hexdigest()
-        return {"arguments": _short(clean), "arguments_sha256": digest}
+        """Arguments as they are recorded: short and without secrets, and a hash of all of them without secrets."""
+        hashed = without_secrets(dict(call.arguments), self._hashed)
+        digest = sha256(canonical(hashed).encode()).hexdigest()
+        return {"arguments": self._short(dict(call.arguments)), "arguments_sha256": digest}
+
+    def _hashed(self, text: str) -> str:
+        """A text as it is hashed: a long one counts by its own hash, which tells nobody what is in it."""
+        return self.redact(text) if len(text) <= _LONG else sha256(clean(text).encode()).hexdigest()
+
+    def _short(self, value: Any, depth: int = 0) -> Any:
+        """Data small enough to be shown, without secrets."""
+        if isinstance(value, str):
+            return shortened(value, self.redact, _SHOWN_ARGUMENT)
+        if isinstance(value, dict | list) and value and depth == _SHOWN_DEPTH:
+            return f"… ({len(value)})"
+        if isinstance(value, dict):
+            kept = {name: self._entry(name, inner, depth) for name, inner in list(value.items())[:_SHOWN_ENTRIES]}
+            return kept if len(kept) == len(value) else {**kept, "…": f"({len(value)})"}
+        if isinstance(value, list):
+            items = [self._short(inner, depth + 1) for inner in value[:_SHOWN_ENTRIES]]
+            return items if len(items) == len(value) else [*items, f"… ({len(value)})"]
+        return without_secrets(value, self.redact)
+
+    def _entry(self, name: str, value: Any, depth: int) -> Any:
+        return REDACTED if value and SECRET_NAME.search(name) else self._short(value, depth + 1)
 
     # --- settings ----------------------------------------------------------------------------------
 
@@ -115,18 +138,3 @@ def changes(before: Any, now: Mapping[str, Any]) -> dict[str, list[Any]]:
         return {}
     names = sorted({*before, *now})
     return {name: [before.get(name), now.get(name)] for name in names if before.get(name) != now.get(name)}
-
-
-def _short(value: Any, depth: int = 0) -> Any:
-    """Data that is small enough to be shown; secrets are gone from it already."""
-    if isinstance(value, str):
-        return shortened(value, str, _SHOWN_ARGUMENT)
-    if isinstance(value, dict | list) and depth == _SHOWN_DEPTH:
-        return f"… ({len(value)})"
-    if isinstance(value, dict):
-        kept = {name: _short(inner, depth + 1) for name, inner in list(value.items())[:_SHOWN_ENTRIES]}
-        return kept if len(kept) == len(value) else {**kept, "…": f"({len(value)})"}
-    if isinstance(value, list):
-        kept_items = [_short(inner, depth + 1) for inner in value[:_SHOWN_ENTRIES]]
-        return kept_items if len(kept_items) == len(value) else [*kept_items, f"… ({len(value)})"]
-    return value

@@ -15,10 +15,12 @@ from llmos.memory.audit_entries import Head
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_PAUSE_S = 0.05
+"""How long heads are gathered: a run ends with several commits, and one write follows them."""
 
 
 class Anchor:
-    """Follows the log's head from a thread of its own; of heads that come faster than the disk, the last is written.
+    """Follows the log's head from a thread of its own; of heads that come soon after each other the last is written.
 
     It may be behind after a crash, never ahead: it is moved once the row is durable.
     """
@@ -26,6 +28,7 @@ class Anchor:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._hurry = threading.Event()
         self._wanted: Head | None = None
         self._moving: Future[None] | None = None
         self._worker: ThreadPoolExecutor | None = None
@@ -78,7 +81,9 @@ class Anchor:
         with self._lock:
             moving = self._moving
         if moving is not None:
+            self._hurry.set()
             moving.result()
+            self._hurry.clear()
 
     def close(self) -> None:
         """Finish what is to be written."""
@@ -90,6 +95,7 @@ class Anchor:
 
     def _move(self) -> None:
         while True:
+            self._hurry.wait(_PAUSE_S)
             with self._lock:
                 head, self._wanted = self._wanted, None
                 if head is None:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 400
 _WINDOW = 8_000
+_AT_ONCE = 50
 
 
 class AuditChain:
@@ -205,13 +206,15 @@ def os_user() -> str:
 
 
 def insert_rows(connection: DuckDBPyConnection, rows: Sequence[Row]) -> None:
-    """Add rows in one statement: that takes as long as one row."""
-    values = [
-        value
-        for row in rows
-        for value in (row.number, row.at, row.kind, row.run_id, row.principal, row.body, row.previous, row.hash)
-    ]
-    connection.execute(sql.INSERT_AUDIT + ", ".join([sql.AUDIT_VALUES] * len(rows)), values)
+    """Add rows, many in one statement: a few take no longer than one."""
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        values = [value for row in some for value in _values(row)]
+        connection.execute(sql.INSERT_AUDIT + ", ".join([sql.AUDIT_VALUES] * len(some)), values)
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    return row.number, row.at, row.kind, row.run_id, row.principal, row.body, row.previous, row.hash
 
 
 def head_of(connection: DuckDBPyConnection) -> Head:

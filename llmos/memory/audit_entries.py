@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -110,7 +109,7 @@ def canonical(value: Any) -> str:
 
 
 def storable(value: Any) -> Any:
-    """The value as data that canonical JSON has a form for; numbers it has none for become texts."""
+    """The value as data that canonical JSON has a form for; numbers that it has none for become texts."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, bool) or value is None:
@@ -118,7 +117,7 @@ def storable(value: Any) -> Any:
     if isinstance(value, int):
         return value if abs(value) <= _EXACT else str(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return value if abs(value) <= _EXACT else str(value)  # not a number is in no order
     if isinstance(value, Mapping):
         return {clean(str(key)): storable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -23,10 +23,8 @@ _LOOKS = re.compile(
     re.DOTALL,
 )
 _BEARER = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
-_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/@]+(@)")
-_ASSIGNED = re.compile(
-    rf"""((?:[\w-]*{_NAME}[\w-]*)["']?\s*[:=]\s*)(?!\[redacted\])("[^"]*"|'[^']*'|[^\s,;&"']+)""", re.I
-)
+_IN_URL = re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,500}(@)")
+_ASSIGNED = re.compile(rf"""({_NAME}[\w-]{{0,40}}["']?\s*[:=]\s*)(?!\[redacted\])("[^"]*"|'[^']*'|[^\s,;&"']+)""", re.I)
 
 
 def redactor(secrets: Iterable[str] = ()) -> Callable[[str], str]:
