@@ -50,7 +50,8 @@ def test_a_rows_hash_is_the_one_that_the_documentation_gives() -> None:
 
 @given(st.fixed_dictionaries({name: st.text(alphabet='a"\\,[]\n', max_size=4) for name in TEXTS}), st.data())
 def test_no_two_rows_are_hashed_as_the_same_text(values: dict[str, str], data: Any) -> None:
-    row = replace(ROW, **values)
+    given_values: dict[str, Any] = dict(values)
+    row = replace(ROW, **given_values)
     one, two = data.draw(st.sampled_from(TEXTS)), data.draw(st.sampled_from(TEXTS))
     moved = replace(row, **{one: getattr(row, one) + getattr(row, two), two: ""}) if one != two else row
     assert (hash_of(moved) == hash_of(row)) == (moved == row)
@@ -101,7 +102,8 @@ def test_times_are_utc_with_microseconds() -> None:
 def test_exported_rows_read_back_and_others_do_not() -> None:
     (row,) = linked([ROW], Head())
     assert row_of(row.to_data()) == row
-    for junk in (None, [], {}, {**row.to_data(), "number": "7"}, {**row.to_data(), "more": 1}):
+    junks: list[Any] = [None, [], {}, {**row.to_data(), "number": "7"}, {**row.to_data(), "more": 1}]
+    for junk in junks:
         with pytest.raises(UsageError, match="no row of an audit log"):
             row_of(junk)
 
