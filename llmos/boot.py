@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from llmos.interfaces.learning import Learning
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.surroundings import Surroundings
+    from llmos.interfaces.witnessing import Witnessing
     from llmos.kernel.proof import Prover
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
+    from llmos.memory.audit_log import AuditLog
+    from llmos.memory.database import Database
     from llmos.memory.embeddings import Embedder
     from llmos.memory.outcomes import Outcomes
     from llmos.memory.runs import RunStore
@@ -67,6 +70,8 @@ class LLMOS:
     traces: TraceStore
     outcomes: Outcomes
     memory: SemanticMemory
+    audit_log: AuditLog
+    witnessing: Witnessing
     scheduler: Scheduler
     deciding: Deciding
     feedback: Feedback
@@ -163,7 +168,6 @@ class LLMOS:
 
     async def _open_memory(self, stack: AsyncExitStack) -> None:
         from llmos.kernel.token_economy import TokenEconomy
-        from llmos.memory.database import Database
         from llmos.memory.embeddings import SentenceTransformerEmbedder
         from llmos.memory.frozen import FrozenTraces
         from llmos.memory.index import VectorIndex
@@ -176,7 +180,7 @@ class LLMOS:
 
         stamp = self.settings.memory / "model.json"
         embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
-        database = await stack.enter_async_context(Database(self.settings.database))
+        database = await self._open_database(stack)
         index = VectorIndex(self.settings.memory / "traces.faiss")
         store = FrozenTraces if self.settings.frozen else TraceStore
         self.traces = store(database, index, clock=self._clock)
@@ -195,6 +199,27 @@ class LLMOS:
         )
         for reservation in self.economy.charged_at_boot:
             await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
+
+    async def _open_database(self, stack: AsyncExitStack) -> Database:
+        """The database with its audit log, which records from the first transaction on."""
+        from llmos.interfaces.witnessing import Witnessing
+        from llmos.memory.audit_anchor import Anchor
+        from llmos.memory.audit_chain import AuditChain
+        from llmos.memory.audit_log import AuditLog
+        from llmos.memory.database import Database
+        from llmos.memory.redacting import redactor
+        from llmos.settings import secret_values
+
+        redact = redactor(secret_values(self.settings))
+        chain = AuditChain(Anchor(self.settings.memory / "audit-anchor.json"), redact=redact, clock=self._clock)
+        database = await stack.enter_async_context(Database(self.settings.database, witness=chain))
+        self.audit_log = AuditLog(database, chain)
+        self.witnessing = Witnessing(log=self.audit_log, redact=redact)
+        stack.push_async_callback(self.audit_log.close)
+        await self.audit_log.open()
+        await self.witnessing.record_settings(self.settings)
+        self.witnessing.listen(self.bus)
+        return database
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.loader import PluginLoader
@@ -222,6 +247,7 @@ class LLMOS:
             economy=self.economy,
             learner=learner,
             now=self._clock,
+            middleware=(self.witnessing,),
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
@@ -316,7 +342,7 @@ class LLMOS:
             bus=self.bus,
             clock=self._clock,
             following=following,
-            agreeing=Agreeing(feedback=feedback, judging=judging, runs=self.runs),
+            agreeing=Agreeing(feedback=feedback, judging=judging, runs=self.runs, bus=self.bus),
             auditing=Auditing(rate=self.settings.audit_rate, chance=self._chance, learning=learning, feedback=feedback),
             reviving=self.reviving,
             learning=learning,

@@ -12,7 +12,8 @@ LLMOSError                      exit code
 │   └── NoLearnerError          5   no key, no login, no server
 ├── NothingToFollowError        6   --mode follow and no proven trace
 ├── StorageError                7   memory can't be opened, read or written
-│   └── DatabaseLockedError         another process holds it
+│   ├── DatabaseLockedError         another process holds it
+│   └── TamperedError               the audit log is not as it was written
 ├── ToolError                   1   a tool call failed
 │   ├── ToolNotFoundError
 │   └── InputError                  what the goal names is missing or unreadable: no model can mend that
@@ -47,6 +48,7 @@ __all__ = [
     "SettingsError",
     "StaleTraceError",
     "StorageError",
+    "TamperedError",
     "ToolError",
     "ToolNotFoundError",
     "TraceFormatError",
@@ -136,6 +138,10 @@ class DatabaseLockedError(StorageError):
     def __init__(self, message: str, *, pid: int | None = None) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+class TamperedError(StorageError):
+    """The audit log is not as it was written: rows were changed, removed, added or put out of order."""
 
 
 class ToolError(LLMOSError):

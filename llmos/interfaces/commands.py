@@ -18,6 +18,7 @@ from llmos.interfaces.session import Action
 MAX_STDIN_BYTES = 2_000_000
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
+AUDIT_KINDS = (*("start", "decision", "approval", "effect", "undo", "charge", "setting", "trace", "run_end", "reseal"),)
 RUN_MODES = ("learner", "guided", "follower", "judged", "none")
 
 EPILOG = """\b
@@ -272,6 +273,58 @@ def battery_ledger(limit: int) -> Action:
     from llmos.interfaces import actions
 
     return actions.show_ledger(limit)
+
+
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def audit(ctx: click.Context) -> Action | None:
+    """What is on record: tail, verify, export, reseal."""
+    return first_by_default(ctx)
+
+
+@audit.command("tail")
+@shared_options()
+@click.option("-n", "--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many.")
+@click.option("--kind", type=click.Choice(AUDIT_KINDS), help="Only rows of this kind.")
+@click.option("--run", "run_id", metavar="RUN", help="Only rows of RUN (an id, the beginning of one, or `last`).")
+def audit_tail(limit: int = 20, kind: str | None = None, run_id: str | None = None) -> Action:
+    """Show the newest rows of the audit log."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.tail(limit, kind, run_id)
+
+
+@audit.command("verify")
+@shared_options()
+@click.option("--against", metavar="FILE", type=click.Path(path_type=Path), help="An earlier export it must extend.")
+def audit_verify(against: Path | None) -> Action:
+    """Check that no row was changed, removed, added or moved."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.verify(against)
+
+
+@audit.command("export")
+@shared_options()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--since", metavar="N|TIME", help="From this row, day or time (UTC) on.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def audit_export(file: Path | None, since: str | None, force: bool) -> Action:
+    """Write the rows as JSON lines to FILE, or to stdout."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.export(file, since, force=force)
+
+
+@audit.command("reseal")
+@shared_options()
+@click.argument("reason")
+def audit_reseal(reason: str) -> Action:
+    """Accept a database that you restored yourself, for REASON."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.reseal(reason)
 
 
 @cli.command()

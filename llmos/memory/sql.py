@@ -33,6 +33,15 @@ _TELLING_WORDS = """
 CREATE TABLE telling_words (word VARCHAR PRIMARY KEY, templates BIGINT NOT NULL, entries VARCHAR NOT NULL);
 """
 
+# And the audit log. Each row holds the hash of the one before (`llmos.memory.audit_entries`); times
+# are kept as they are hashed.
+_AUDIT = """
+CREATE TABLE audit_log (
+    number BIGINT NOT NULL, happened_at VARCHAR NOT NULL, kind VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
+    principal VARCHAR NOT NULL, body VARCHAR NOT NULL, previous VARCHAR NOT NULL, hash VARCHAR NOT NULL
+);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -91,7 +100,8 @@ CREATE TABLE facts (
 );
 {_RUNS_AND_SHAPES}
 {_OUTCOMES}
-{_TELLING_WORDS}"""
+{_TELLING_WORDS}
+{_AUDIT}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -102,6 +112,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 """,
     2: f"""
 {_TELLING_WORDS}
+{_AUDIT}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
@@ -153,7 +164,7 @@ SELECT id FROM runs WHERE status = 'done' AND answer IS NOT NULL ORDER BY end_no
 # One process holds the file, so a run still marked running when it is opened has lost its process.
 ADD_RUN_COST = "UPDATE runs SET cost_usd = cost_usd + ? WHERE id = ?"
 
-INTERRUPT_RUNNING = "UPDATE runs SET status = 'interrupted', reason = ? WHERE status = 'running'"
+INTERRUPT_RUNNING = "UPDATE runs SET status = 'interrupted', reason = ? WHERE status = 'running' RETURNING id, mode"
 
 RUN_GOALS = "SELECT id, goal FROM runs"
 SET_RUN_GOAL_HASH = "UPDATE runs SET goal_hash = ? WHERE id = ?"
@@ -269,7 +280,7 @@ INSERT_FORGOTTEN = "INSERT INTO forgotten VALUES (?, ?, ?)"
 DELETE_FORGOTTEN = "DELETE FROM forgotten WHERE trace_id = ?"
 
 INSERT_NEGATIVE = "INSERT INTO hard_negatives VALUES (?, ?, ?, ?) ON CONFLICT (trace_id, goal_hash) DO NOTHING"
-DELETE_NEGATIVE = "DELETE FROM hard_negatives WHERE trace_id = ? AND goal_hash = ?"
+DELETE_NEGATIVE = "DELETE FROM hard_negatives WHERE trace_id = ? AND goal_hash = ? RETURNING trace_id"
 GET_NEGATIVES = "SELECT goal FROM hard_negatives WHERE trace_id = ?"
 NEGATIVE_FOR = "SELECT trace_id FROM hard_negatives WHERE goal_hash = ?"
 
@@ -456,4 +467,30 @@ SELECT f.key, f.value, list_inner_product(e.vector, ?::FLOAT[]) AS score
 FROM facts f JOIN embeddings e ON e.kind = 'fact' AND e.owner = f.name AND e.text = f.text
 WHERE e.model = ? AND len(e.vector) = ?
 ORDER BY score DESC, f.name LIMIT ?
+"""
+
+# --- audit log -------------------------------------------------------------------------------------
+
+AUDIT_COLUMNS = "number, happened_at, kind, run_id, principal, body, previous, hash"
+
+INSERT_AUDIT = f"INSERT INTO audit_log ({AUDIT_COLUMNS}) VALUES "
+AUDIT_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?)"
+# No ORDER BY … LIMIT: where rows were deleted, DuckDB 2.0 may take another one for the last (it prunes by statistics
+# that still count the deleted), and somebody may have deleted rows.
+AUDIT_HEAD = "SELECT number, hash FROM audit_log WHERE number = (SELECT max(number) FROM audit_log)"
+AUDIT_HASH_AT = "SELECT hash FROM audit_log WHERE number = ?"
+AUDIT_LAST_OF_KIND = """
+SELECT body FROM audit_log WHERE number = (SELECT max(number) FROM audit_log WHERE kind = ?)
+"""
+AUDIT_LEDGER_BEFORE = "SELECT coalesce(max(id), 0) FROM ledger"
+AUDIT_ROWS = f"SELECT {AUDIT_COLUMNS} FROM audit_log ORDER BY number, rowid"
+AUDIT_SPAN = "SELECT min(number) FILTER (WHERE happened_at >= ?), max(number) FROM audit_log"
+AUDIT_NEXT = "SELECT min(number) FROM audit_log WHERE number > ?"
+_AUDIT_FILTER = "(?::VARCHAR IS NULL OR kind = ?) AND (?::VARCHAR IS NULL OR starts_with(run_id, ?))"
+AUDIT_NUMBERS = f"SELECT number FROM audit_log WHERE {_AUDIT_FILTER} ORDER BY number DESC"
+AUDIT_BETWEEN = f"""
+SELECT {AUDIT_COLUMNS} FROM audit_log WHERE {_AUDIT_FILTER} AND number BETWEEN ? AND ? ORDER BY number, rowid
+"""
+AUDIT_LEDGER = """
+SELECT id, kind, amount_microusd, balance_microusd, saved_microusd, run_id FROM ledger WHERE id > ? ORDER BY id
 """

@@ -21,6 +21,7 @@ CODES = {
     "NoLearnerError": 5,
     "NothingToFollowError": 6,
     "StorageError": 7,
+    "TamperedError": 7,
     "DatabaseLockedError": 7,
     "ToolError": 1,
     "ToolNotFoundError": 1,
