@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # --- schema ----------------------------------------------------------------------------------------
 # Rows that other rows are found by have a primary key or an index. The embeddings have none: they are read by
@@ -24,6 +24,26 @@ CREATE TABLE outcomes (
     trace_id VARCHAR, run_id VARCHAR, no BIGINT NOT NULL, kind VARCHAR NOT NULL, ok BOOLEAN NOT NULL,
     judged_at TIMESTAMP NOT NULL, PRIMARY KEY (trace_id, run_id)
 );
+"""
+
+# What version 3 added: the journal of effects. Rows are only ever added; the last outcome of an intent counts, and has
+# its files anew.
+_JOURNAL = """
+CREATE SEQUENCE journal_no;
+CREATE SEQUENCE journal_outcome_no;
+CREATE TABLE journal (
+    no BIGINT PRIMARY KEY, run_id VARCHAR NOT NULL, step INTEGER NOT NULL, tool VARCHAR NOT NULL,
+    tool_version VARCHAR NOT NULL, effect VARCHAR NOT NULL, key VARCHAR NOT NULL, arguments VARCHAR NOT NULL,
+    workspace VARCHAR NOT NULL, reach VARCHAR NOT NULL, files VARCHAR NOT NULL, manifest VARCHAR NOT NULL,
+    note VARCHAR NOT NULL, began_at TIMESTAMP NOT NULL
+);
+CREATE INDEX journal_by_run ON journal (run_id);
+CREATE INDEX journal_by_key ON journal (key);
+CREATE TABLE journal_outcomes (
+    no BIGINT PRIMARY KEY, intent_no BIGINT NOT NULL, outcome VARCHAR NOT NULL, reach VARCHAR NOT NULL,
+    files VARCHAR NOT NULL, note VARCHAR NOT NULL, ended_at TIMESTAMP NOT NULL
+);
+CREATE INDEX journal_outcomes_by_intent ON journal_outcomes (intent_no);
 """
 
 SCHEMA = f"""
@@ -83,7 +103,8 @@ CREATE TABLE facts (
     updated_at TIMESTAMP NOT NULL
 );
 {_RUNS_AND_SHAPES}
-{_OUTCOMES}"""
+{_OUTCOMES}
+{_JOURNAL}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -92,6 +113,7 @@ MIGRATIONS = {
 {_OUTCOMES}
 INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHERE run_id IS NOT NULL;
 """,
+    2: _JOURNAL,
 }
 
 GET_META = "SELECT value FROM meta WHERE key = ?"
@@ -411,4 +433,31 @@ SELECT f.key, f.value, list_inner_product(e.vector, ?::FLOAT[]) AS score
 FROM facts f JOIN embeddings e ON e.kind = 'fact' AND e.owner = f.name AND e.text = f.text
 WHERE e.model = ? AND len(e.vector) = ?
 ORDER BY score DESC, f.name LIMIT ?
+"""
+
+# --- journal ---------------------------------------------------------------------------------------
+
+INSERT_INTENT = """
+INSERT INTO journal VALUES (nextval('journal_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING no
+"""
+INSERT_JOURNAL_OUTCOME = "INSERT INTO journal_outcomes VALUES (nextval('journal_outcome_no'), ?, ?, ?, ?, ?, ?)"
+
+_JOURNAL_ENTRY = """
+SELECT j.no, j.run_id, j.step, j.tool, j.tool_version, j.effect, j.key, j.arguments, j.workspace, j.manifest,
+    j.began_at, coalesce(o.reach, j.reach), coalesce(o.files, j.files), coalesce(o.note, j.note), o.outcome, o.ended_at
+FROM journal j LEFT JOIN journal_outcomes o ON o.intent_no = j.no
+    AND o.no = (SELECT max(l.no) FROM journal_outcomes l WHERE l.intent_no = j.no)
+"""
+JOURNAL_UNSETTLED = f"{_JOURNAL_ENTRY} WHERE j.key = ? AND o.outcome = 'unknown' ORDER BY j.no LIMIT 1"
+JOURNAL_OPEN = f"{_JOURNAL_ENTRY} WHERE o.no IS NULL ORDER BY j.no"
+JOURNAL_OF_RUN = f"{_JOURNAL_ENTRY} WHERE j.run_id = ? ORDER BY j.no"
+JOURNAL_BY_TOOL = f"{_JOURNAL_ENTRY} WHERE j.tool = ? ORDER BY j.no"
+JOURNAL_NEWEST = f"{_JOURNAL_ENTRY} WHERE ?::VARCHAR IS NULL OR o.outcome = ? ORDER BY j.no DESC LIMIT ?"
+JOURNAL_NEEDING = f"""
+{_JOURNAL_ENTRY} WHERE j.began_at >= ? OR o.no IS NULL OR o.outcome = 'unknown' ORDER BY j.no
+"""
+JOURNAL_RUNS = f"""
+SELECT run_id FROM ({_JOURNAL_ENTRY}) AS e (no, run_id, step, tool, tool_version, effect, key, arguments, workspace,
+    manifest, began_at, reach, files, note, outcome, ended_at)
+WHERE workspace = ? AND coalesce(outcome, 'open') <> 'not-done' GROUP BY run_id ORDER BY max(no) DESC
 """
