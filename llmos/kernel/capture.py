@@ -21,7 +21,7 @@ _FOLDER = FileState(kind=FileKind.FOLDER)
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """What stood there before a call: the `files` it names, else a `survey`; `why` that knows no contents, or nothing."""
+    """What stood there before a call: the `files` it names, else a `survey`; `why` says what that does not know."""
 
     reach: Reach
     files: tuple[FileChange, ...] = ()

@@ -24,7 +24,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Images:
     """The kept contents below `folder`, within the limits of the settings.
 
-    What `keep` and `put` took is there, and durable, once `flush` returned. The methods block; one thread at a time.
+    What `keep` and `put` took is there, and durable, once `flush` returned; `was_full` says that something did not fit.
+    The methods block; one thread at a time.
     """
 
     def __init__(self, folder: Path, limits: JournalSettings) -> None:
@@ -32,6 +33,7 @@ class Images:
         self._limits = limits
         self._fresh: dict[str, Path] = {}
         self._used_bytes: int | None = None
+        self.was_full = False
 
     def has(self, sha256: str) -> bool:
         """Whether a content is kept."""
@@ -169,6 +171,7 @@ class Images:
     def _check_room(self, size: int) -> None:
         most = self._limits.max_bytes
         if self.used_bytes + size > most:
+            self.was_full = True
             raise NotPermittedError(
                 f"the contents kept for undo have reached {most:,} bytes (journal.max_bytes in llmos.yaml), so nothing "
                 "is changed: raise that, or lower journal.keep_days and run `llmos journal prune`."

@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _SHOWN_CHARS = 2_000
-_NEARLY_FULL = 0.9
 _PRUNE_EVERY = timedelta(days=1)
 
 
@@ -148,9 +147,7 @@ class Journal:
         if self._loose:
             await self.settle_loose()
         async with self._alone:
-            if self.images.used_bytes > _NEARLY_FULL * self.limits.max_bytes:
-                await self._prune()
-            captured = await asyncio.to_thread(self._capturing.capture, call)
+            captured = await self._captured(call)
             entry = entry_of(call, captured)
             stored = await self.store.intend(replace(entry, began_at=self._clock()))
         if stored.outcome is Outcome.UNKNOWN:
@@ -158,6 +155,19 @@ class Journal:
         pending = Pending(entry=stored, survey=captured.survey)
         self._meet(pending)
         return pending
+
+    async def _captured(self, call: ToolCall) -> Capture:
+        """What the call may change, kept; if there is no room for it, room is made where that is possible."""
+        self.images.was_full = False
+        try:
+            captured = await asyncio.to_thread(self._capturing.capture, call)
+            if not self.images.was_full:
+                return captured
+        except NotPermittedError:
+            if not self.images.was_full or not await self._prune():
+                raise
+            return await asyncio.to_thread(self._capturing.capture, call)
+        return await asyncio.to_thread(self._capturing.capture, call) if await self._prune() else captured
 
     def _meet(self, pending: Pending) -> None:
         """Note who works in the workspace at the same time, so that nobody is credited with the changes of others."""
@@ -214,11 +224,14 @@ class Journal:
             raise
 
     async def _carry_out(self, pending: Pending, work: Callable[[], T]) -> T:
+        self._meet(pending)
         try:
             result = await asyncio.to_thread(work)
         except BaseException:
             await self._settle(pending)
             raise
+        finally:
+            self._live.remove(pending)
         entry = await asyncio.to_thread(self._seen, pending)
         await self.store.conclude(replace(entry, outcome=Outcome.DONE))
         return result

@@ -32,10 +32,11 @@ class JournalStore:
         row = _intent_row(entry, self._clock())
 
         def work(connection: DuckDBPyConnection) -> JournalEntry:
-            found = connection.execute(sql.JOURNAL_UNSETTLED, [entry.key]).fetchone()
-            if found is not None:
-                return _entry(found)
+            (unknown,) = connection.execute(sql.UNKNOWN_OF_KEY, [entry.key]).fetchone() or (None,)
+            if unknown is not None:
+                return _get(connection, unknown)
             (number,) = connection.execute(sql.INSERT_INTENT, row).fetchone() or (0,)
+            connection.execute(sql.INSERT_UNSETTLED, [number, entry.key, True])
             return replace(entry, no=int(number))
 
         return await self._db.run(work)
@@ -45,11 +46,23 @@ class JournalStore:
         files = _files(entry)
         at = to_utc(entry.ended_at or self._clock())
         row = [entry.no, str(entry.outcome), str(entry.reach), files, clean(entry.note), at]
-        await self._db.run(lambda connection: connection.execute(sql.INSERT_JOURNAL_OUTCOME, row) and None)
+
+        def work(connection: DuckDBPyConnection) -> None:
+            connection.execute(sql.INSERT_JOURNAL_OUTCOME, row)
+            connection.execute(sql.DELETE_UNSETTLED, [entry.no])
+            if entry.outcome is Outcome.UNKNOWN:
+                connection.execute(sql.INSERT_UNSETTLED, [entry.no, entry.key, False])
+
+        await self._db.run(work)
 
     async def open(self) -> list[JournalEntry]:
         """The entries without an outcome, oldest first."""
-        return await self._select(sql.JOURNAL_OPEN, [])
+
+        def work(connection: DuckDBPyConnection) -> list[JournalEntry]:
+            numbers = connection.execute(sql.OPEN_INTENTS).fetchall()
+            return [_get(connection, number) for (number,) in numbers]
+
+        return await self._db.run(work)
 
     async def of_run(self, run_id: str) -> list[JournalEntry]:
         """The entries of a run, in order."""
@@ -61,7 +74,7 @@ class JournalStore:
 
     async def runs(self, workspace: str) -> list[str]:
         """The runs with entries in a workspace that may have changed something, newest first."""
-        rows = await self._db.run(lambda c: c.execute(sql.JOURNAL_RUNS, [workspace]).fetchall())
+        rows = await self._db.run(lambda c: c.execute(sql.JOURNAL_RUNS, [json.dumps(workspace)]).fetchall())
         return [row[0] for row in rows]
 
     async def by_tool(self, tool: str) -> list[JournalEntry]:
@@ -86,6 +99,13 @@ class JournalStore:
     async def _select(self, query: str, parameters: list[Any]) -> list[JournalEntry]:
         rows = await self._db.run(lambda connection: connection.execute(query, parameters).fetchall())
         return [_entry(row) for row in rows]
+
+
+def _get(connection: DuckDBPyConnection, number: int) -> JournalEntry:
+    row = connection.execute(sql.GET_JOURNAL_ENTRY, [number]).fetchone()
+    if row is None:
+        raise StorageError(f"journal entry {number} is gone: restore the memory from a backup.")
+    return _entry(row)
 
 
 def _intent_row(entry: JournalEntry, now: datetime) -> list[Any]:

@@ -27,7 +27,7 @@ CREATE TABLE outcomes (
 """
 
 # What version 3 added: the journal of effects. Rows are only ever added; the last outcome of an intent counts, and has
-# its files anew.
+# its files anew. What is open or unknown stands in a table of its own, which is small: each effect asks it.
 _JOURNAL = """
 CREATE SEQUENCE journal_no;
 CREATE SEQUENCE journal_outcome_no;
@@ -38,12 +38,12 @@ CREATE TABLE journal (
     note VARCHAR NOT NULL, began_at TIMESTAMP NOT NULL
 );
 CREATE INDEX journal_by_run ON journal (run_id);
-CREATE INDEX journal_by_key ON journal (key);
 CREATE TABLE journal_outcomes (
     no BIGINT PRIMARY KEY, intent_no BIGINT NOT NULL, outcome VARCHAR NOT NULL, reach VARCHAR NOT NULL,
     files VARCHAR NOT NULL, note VARCHAR NOT NULL, ended_at TIMESTAMP NOT NULL
 );
 CREATE INDEX journal_outcomes_by_intent ON journal_outcomes (intent_no);
+CREATE TABLE journal_unsettled (intent_no BIGINT NOT NULL, key VARCHAR NOT NULL, is_open BOOLEAN NOT NULL);
 """
 
 SCHEMA = f"""
@@ -448,8 +448,11 @@ SELECT j.no, j.run_id, j.step, j.tool, j.tool_version, j.effect, j.key, j.argume
 FROM journal j LEFT JOIN journal_outcomes o ON o.intent_no = j.no
     AND o.no = (SELECT max(l.no) FROM journal_outcomes l WHERE l.intent_no = j.no)
 """
-JOURNAL_UNSETTLED = f"{_JOURNAL_ENTRY} WHERE j.key = ? AND o.outcome = 'unknown' ORDER BY j.no LIMIT 1"
-JOURNAL_OPEN = f"{_JOURNAL_ENTRY} WHERE o.no IS NULL ORDER BY j.no"
+INSERT_UNSETTLED = "INSERT INTO journal_unsettled VALUES (?, ?, ?)"
+DELETE_UNSETTLED = "DELETE FROM journal_unsettled WHERE intent_no = ?"
+UNKNOWN_OF_KEY = "SELECT min(intent_no) FROM journal_unsettled WHERE key = ? AND NOT is_open"
+OPEN_INTENTS = "SELECT intent_no FROM journal_unsettled WHERE is_open ORDER BY intent_no"
+GET_JOURNAL_ENTRY = f"{_JOURNAL_ENTRY} WHERE j.no = ?"
 JOURNAL_OF_RUN = f"{_JOURNAL_ENTRY} WHERE j.run_id = ? ORDER BY j.no"
 JOURNAL_BY_TOOL = f"{_JOURNAL_ENTRY} WHERE j.tool = ? ORDER BY j.no"
 JOURNAL_NEWEST = f"{_JOURNAL_ENTRY} WHERE ?::VARCHAR IS NULL OR o.outcome = ? ORDER BY j.no DESC LIMIT ?"
