@@ -219,12 +219,12 @@ def runs(ctx: click.Context) -> Action | None:
 @shared_options()
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
 @click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs that ended so.")
-@click.option("--solved-by", "mode", type=click.Choice(RUN_MODES), help="Only runs of this mode.")
-def runs_list(limit: int = 20, status: str | None = None, mode: str | None = None) -> Action:
+@click.option("--solved-by", type=click.Choice(RUN_MODES), help="Only runs of this mode.")
+def runs_list(limit: int = 20, status: str | None = None, solved_by: str | None = None) -> Action:
     """List the newest runs."""
     from llmos.interfaces import actions
 
-    return actions.list_runs(limit, status, mode)
+    return actions.list_runs(limit, status, solved_by)
 
 
 @runs.command("show")

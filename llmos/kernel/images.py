@@ -137,7 +137,7 @@ class Images:
     def _entries(self) -> list[os.DirEntry[str]]:
         try:
             return [entry for entry in os.scandir(self.folder) if entry.is_file(follow_symlinks=False)]
-        except FileNotFoundError:
+        except OSError:  # none yet, or none that we may see: `keep` says which
             return []
 
     @contextmanager
