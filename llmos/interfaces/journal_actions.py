@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from llmos.errors import NotFoundError
 from llmos.interfaces.naming import find_run
 from llmos.interfaces.session import Action, Session
 
@@ -36,8 +38,9 @@ def undo(name: str | None, *, dry_run: bool, keep_changed: bool) -> Action:
         done = await system.undoing.undo(plan, keep_changed=keep_changed)
         session.screen.show("\n".join(render_journal.plan_lines(plan, would=False)))
         for folder in done.left:
-            session.screen.show(f"left alone {folder}: it is not empty")
-        session.screen.note(f"undone run {plan.run_id}; `undo {done.run_id}` takes that back", dim=True)
+            session.screen.show(f"left alone {render_journal.named(folder)}: it is not empty")
+        goal = await _goal(system, plan.run_id)
+        session.screen.note(f"undone run {plan.run_id}{goal}; `undo {done.run_id}` takes that back", dim=True)
         session.screen.data({"undo_run": done.run_id, "left": list(done.left)})
 
     return action
@@ -45,6 +48,15 @@ def undo(name: str | None, *, dry_run: bool, keep_changed: bool) -> Action:
 
 async def _run_id(system: LLMOS, name: str | None) -> str:
     return await system.undoing.last() if name is None else (await find_run(system, name)).id
+
+
+async def _goal(system: LLMOS, run_id: str) -> str:
+    """A run's goal in brackets; nothing for a run that was never stored."""
+    from llmos.interfaces import render
+
+    with suppress(NotFoundError):
+        return f' ("{render.one_line((await system.runs.get(run_id)).goal, 60)}")'
+    return ""
 
 
 def _show_plan(session: Session, plan: UndoPlan) -> None:
@@ -60,7 +72,7 @@ def _show_nothing(session: Session, plan: UndoPlan) -> None:
 
     lines = render_journal.kept_lines(plan)
     session.screen.show("\n".join(lines) or f"all that run {plan.run_id} changed is as it was before it")
-    session.screen.note("nothing was restored", dim=True)
+    session.screen.note(f"nothing was restored of run {plan.run_id}; `undo RUN` takes another one back", dim=True)
     session.screen.data({"undo_run": None})
 
 

@@ -31,9 +31,14 @@ def _of_interest(entry: JournalEntry) -> tuple[FileChange, ...]:
     return entry.changed if is_sure else entry.changed or entry.files
 
 
+def named(path: str) -> str:
+    """A path on one line, whatever is in it."""
+    return path if path.isprintable() else repr(path)
+
+
 def effect_row(entry: JournalEntry) -> list[Any]:
     """A row under EFFECT_COLUMNS."""
-    files = [change.path for change in _of_interest(entry)]
+    files = [named(change.path) for change in _of_interest(entry)]
     more = f" and {len(files) - 3} more" * (len(files) > 3)
     return [
         entry.run_id,
@@ -55,7 +60,7 @@ def of_run(entries: Sequence[JournalEntry]) -> str:
     for entry in entries:
         lines.append(f"  {entry.step + 1} {entry.tool} ({entry.effect}): {entry.outcome}")
         files = _of_interest(entry)
-        lines += [f"      {one.path}: {_became(one)}" for one in files[:_MANY]]
+        lines += [f"      {named(one.path)}: {_became(one)}" for one in files[:_MANY]]
         lines += [f"      … {len(files) - _MANY} more files"] if len(files) > _MANY else []
         if entry.outcome is Outcome.UNKNOWN:
             lines += _to_look_at(entry)
@@ -89,7 +94,7 @@ def plan_lines(plan: UndoPlan, *, would: bool) -> list[str]:
     lines = []
     for one in plan.restore:
         verb = one.verb if would else past.get(one.verb, "permissions set")
-        lines.append(f"{done}{verb} {render.plain(one.path)}{_linked(one.present.links, one.before.links)}")
+        lines.append(f"{done}{verb} {named(one.path)}{_linked(one.present.links, one.before.links)}")
     return [*lines, *kept_lines(plan)]
 
 
@@ -100,8 +105,8 @@ def _linked(now: int, before: int) -> str:
 
 def kept_lines(plan: UndoPlan) -> list[str]:
     """What can't be brought back, what was changed since, and what else the run did."""
-    lines = [f"can't bring back {render.plain(path)}: {why}" for path, why in plan.lost]
-    lines += [f"left alone {render.plain(one.path)}: {one.why}" for one in plan.conflicts]
+    lines = [f"can't bring back {named(path)}: {why}" for path, why in plan.lost]
+    lines += [f"left alone {named(one.path)}: {one.why}" for one in plan.conflicts]
     return [*lines, *plan.beyond]
 
 
@@ -109,7 +114,7 @@ def conflict_lines(plan: UndoPlan) -> list[str]:
     """The files that are not as the run left them, each with its difference."""
     lines = []
     for one in plan.conflicts:
-        lines.append(f"{render.plain(one.path)}: {one.why}")
+        lines.append(f"{named(one.path)}: {one.why}")
         lines += [_coloured(line) for line in render.plain(one.diff).split("\n") if one.diff]
     return lines
 

@@ -52,8 +52,11 @@ class Undoing:
             NotFoundError: there is none.
         """
         undone, undos = await self._undone()
+        await self.journal.settle_loose()
         for run_id in await self.store.runs(str(self.workspace.resolve())):
-            if run_id not in undone and run_id not in undos:
+            if run_id in undone or run_id in undos:
+                continue
+            if any(map(_has_effect, await self.store.of_run(run_id))):
                 return run_id
         raise NotFoundError(f"no run has changed anything in {self.workspace} that is not undone already.")
 
@@ -63,11 +66,13 @@ class Undoing:
         Raises:
             NotFoundError: it has changed nothing.
             NotPermittedError: it worked in another workspace.
+            UndoError: it is still at work.
         """
         await self.journal.settle_loose()
-        entries = [
-            entry for entry in await self.store.of_run(run_id) if entry.outcome is not Outcome.NOT_DONE or entry.changed
-        ]
+        found = await self.store.of_run(run_id)
+        if any(entry.outcome is Outcome.OPEN for entry in found):
+            raise UndoError(f"run {run_id} is still at work; undo it when it has ended.")
+        entries = [entry for entry in found if entry.outcome is not Outcome.NOT_DONE or entry.changed]
         if not entries:
             raise NotFoundError(f"run {run_id} changed nothing that the journal knows of, so there is nothing to undo.")
         root = self.workspace.resolve()
@@ -188,6 +193,15 @@ class Undoing:
             hint = f"unknown is step {others}" if others else "nothing of that run is unknown"
             raise NotFoundError(f"the outcome of step {step} of run {run_id} is not unknown; {hint}.")
         return [await self.journal.settled(entry, is_done=is_done) for entry in meant]
+
+
+def _has_effect(entry: JournalEntry) -> bool:
+    """Whether a call changed something, or may have: a write that changed no file it named did not."""
+    if entry.changed or entry.outcome is Outcome.UNKNOWN:
+        return True
+    if entry.outcome is Outcome.NOT_DONE:
+        return False
+    return entry.effect is not Effect.WRITE or entry.reach is Reach.UNSEEN or not entry.files
 
 
 def _step(plan: UndoPlan, left: Sequence[str]) -> StepRecord:

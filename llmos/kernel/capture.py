@@ -57,7 +57,10 @@ class Capturing:
         writes = named_writes(call)
         if writes is not None:
             return Capture(reach=Reach.EXACT, files=tuple(self._files(call, writes)))
-        survey = self.surveyor.before(call.ctx.workspace.resolve())
+        try:
+            survey = self.surveyor.before(call.ctx.workspace.resolve())
+        except OSError as error:
+            return Capture(reach=Reach.UNSEEN, why=f"the workspace could not be read ({error.strerror or error})")
         if not survey.complete:
             return Capture(reach=Reach.UNSEEN, why=survey.why)
         manifest = self.images.put(survey.manifest())

@@ -60,7 +60,9 @@ class Images:
             )
         if size <= _SMALL_BYTES:
             content = read_regular(source, self._limits.max_file_bytes)
-            return self._put(content, name), len(content)
+            if len(content) <= self._limits.max_file_bytes:
+                return self._put(content, name), len(content)
+            raise StorageError(f"{name} grew while it was read to be kept, so it is not changed: try again.")
         known = sha256_of(source)
         if self.has(known):
             return known, size

@@ -188,6 +188,9 @@ class Journal:
     async def _concluded(self, pending: Pending, result: ToolResult) -> None:
         try:
             entry = await asyncio.to_thread(self._seen, pending)
+        except OSError as error:
+            why = f"its files could not be looked at ({error.strerror or error})"
+            entry = replace(pending.entry, reach=Reach.UNSEEN, note=why)
         finally:
             self._live.remove(pending)
         outcome = Outcome.FAILED if result.is_error else Outcome.DONE

@@ -131,24 +131,20 @@ def decide(entry: JournalEntry, files: tuple[FileChange, ...]) -> JournalEntry:
 
     Only a write whose files were named beforehand can be judged: as they were, it was not done; as intended, it was.
     """
-    named = [change for change in files if change.before.kind is not FileKind.FOLDER and not _is_made_folder(change)]
-    unchanged = bool(files) and all(change.after and change.before.same_content(change.after) for change in named)
-    if entry.effect is not Effect.WRITE or entry.reach is Reach.UNSEEN or not _is_about_files(entry):
-        return replace(entry, files=files, outcome=Outcome.UNKNOWN, note="what it did can't be seen in files")
-    if unchanged or (entry.reach is Reach.SEEN and not files):
+    named = [change for change in files if not _is_made_folder(change)]
+    unchanged = all(change.after and change.before.same_content(change.after) for change in named)
+    if entry.effect is not Effect.WRITE or entry.reach is not Reach.EXACT or not named:
+        return replace(entry, files=files, outcome=Outcome.UNKNOWN, note="its files alone don't tell what it did")
+    if unchanged:
         return replace(entry, files=files, outcome=Outcome.NOT_DONE, note="its files are as they were")
-    if entry.reach is Reach.EXACT and named and all(_is_as_intended(change) for change in named):
+    if all(_is_as_intended(change) for change in named):
         return replace(entry, files=files, outcome=Outcome.DONE, note="its files are as intended")
     return replace(entry, files=files, outcome=Outcome.UNKNOWN, note="its files are neither as before nor as intended")
 
 
-def _is_about_files(entry: JournalEntry) -> bool:
-    return entry.reach is Reach.SEEN or bool(entry.files)
-
-
 def _is_made_folder(change: FileChange) -> bool:
-    """A folder that is made on the way to a file; it says nothing of the file."""
-    return change.intended is not None and change.intended.kind is FileKind.FOLDER
+    """Whether it is a folder on the way to a file; it says nothing of the file."""
+    return change.intended is not None and change.intended.kind is FileKind.FOLDER and not change.intended.mode
 
 
 def _is_as_intended(change: FileChange) -> bool:

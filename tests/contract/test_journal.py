@@ -265,6 +265,28 @@ async def test_the_last_run_is_the_last_one_that_is_not_undone(tmp_path: Path) -
         assert lab.read("a.txt") == "2"
 
 
+async def test_the_last_run_is_none_that_changed_nothing_but_one_that_may_have(tmp_path: Path) -> None:
+    async with journal_lab(tmp_path) as lab:
+        lab.add(send)
+        lab.write("a.txt", "one")
+        await lab.call("first", "write", file_path="a.txt", content="two")
+        await lab.call("same", "write", file_path="a.txt", content="two")
+        assert await lab.undoing.last() == "first"
+        await lab.call("mail", "send", to="ada")
+        assert await lab.undoing.last() == "mail"  # and undo says that it can't
+
+
+async def test_a_run_still_at_work_is_not_undone(tmp_path: Path) -> None:
+    async with journal_lab(tmp_path) as lab:
+        slow = asyncio.ensure_future(lab.call("r", "bash", command="sleep 0.5; echo x > made.txt"))
+        while not await lab.store.open():  # noqa: ASYNC110 - the journal tells nobody
+            await asyncio.sleep(0.005)
+        with pytest.raises(UndoError, match="still at work"):
+            await lab.undo("r")
+        await slow
+        await lab.undo("r")
+
+
 async def test_a_run_of_another_workspace_is_not_undone_here(tmp_path: Path) -> None:
     async with journal_lab(tmp_path) as lab:
         await lab.call("r", "write", file_path="a.txt", content="1")
