@@ -456,21 +456,17 @@ async def test_in_a_workspace_of_too_many_files_nothing_is_claimed(tmp_path: Pat
 async def begun(lab: JournalLab, tool: str, **arguments: Any) -> None:
     """A call whose intent is stored and which never comes back, for its task is cancelled from within."""
 
-    @llm_tool("hang", "Wait.", {}, effect=Effect.READ)
-    async def hang() -> str:
-        return ""
-
     found = lab.registry.get(tool)
-    ctx = lab.context("lost")
+    ctx, is_made = lab.context("lost"), asyncio.Event()
 
     async def never(ctx: ToolContext, /, **given: Any) -> Any:
+        is_made.set()
         await asyncio.Event().wait()
 
     lab.registry.unregister(tool)
     lab.registry.register(replace(found, function=never))
     task = asyncio.ensure_future(lab.registry.call(tool, arguments, replace(ctx, step=0)))
-    while not await lab.store.open():  # noqa: ASYNC110 - the journal tells nobody
-        await asyncio.sleep(0.005)
+    await is_made.wait()
     task.cancel()
     await asyncio.wait({task})
     lab.registry.unregister(tool)
