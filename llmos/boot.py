@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from llmos.interfaces.learning import Learning
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.surroundings import Surroundings
+    from llmos.interfaces.undoing import Undoing
     from llmos.interfaces.witnessing import Witnessing
+    from llmos.kernel.journal import Journal
     from llmos.kernel.proof import Prover
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
     from llmos.memory.audit_log import AuditLog
     from llmos.memory.database import Database
     from llmos.memory.embeddings import Embedder
+    from llmos.memory.journal import JournalStore
     from llmos.memory.outcomes import Outcomes
     from llmos.memory.runs import RunStore
     from llmos.memory.store import SemanticMemory
@@ -79,6 +82,9 @@ class LLMOS:
     dispatcher: Dispatcher
     explaining: Explaining
     reviving: Reviving
+    effects: JournalStore
+    journal: Journal
+    undoing: Undoing
 
     def __init__(
         self,
@@ -122,6 +128,7 @@ class LLMOS:
             return
         async with AsyncExitStack() as stack:
             await self._open_memory(stack)
+            await self._open_journal(stack)
             await self._load_tools(stack)
             await self.traces.put_demonstrations(self._demonstrations())
             await self._wire(stack)
@@ -171,6 +178,7 @@ class LLMOS:
         from llmos.memory.embeddings import SentenceTransformerEmbedder
         from llmos.memory.frozen import FrozenTraces
         from llmos.memory.index import VectorIndex
+        from llmos.memory.journal import JournalStore
         from llmos.memory.ledger import Ledger
         from llmos.memory.outcomes import Outcomes
         from llmos.memory.recall import Recall
@@ -187,6 +195,7 @@ class LLMOS:
         half_life = timedelta(days=self.settings.reliability.half_life_days)
         self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
         self.runs = RunStore(database, clock=self._clock)
+        self.effects = JournalStore(database, clock=self._clock)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
         stack.push_async_callback(self._recall.close)
@@ -221,6 +230,26 @@ class LLMOS:
         self.witnessing.listen(self.bus)
         return database
 
+    async def _open_journal(self, stack: AsyncExitStack) -> None:
+        """The journal, after what a crash left open was judged and what nobody needs was removed."""
+        from llmos.interfaces.undoing import Undoing
+        from llmos.kernel.journal import Journal
+
+        memory = self.settings.memory
+        images, limits = memory / "images", self.settings.journal
+        self.journal = Journal(self.effects, images, limits, closed=(memory,), clock=self._clock)
+        stack.push_async_callback(self.journal.aclose)
+        self.undoing = Undoing(
+            journal=self.journal,
+            store=self.effects,
+            runs=self.runs,
+            workspace=self.settings.workspace,
+            closed=frozenset({str(memory.resolve())}),
+            clock=self._clock,
+        )
+        await self.journal.settle_open()
+        await self.journal.prune_if_due()
+
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.loader import PluginLoader
         from llmos.plugins.mcp import McpTools
@@ -247,7 +276,7 @@ class LLMOS:
             economy=self.economy,
             learner=learner,
             now=self._clock,
-            middleware=(self.witnessing,),
+            middleware=(self.witnessing, self.journal),
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)

@@ -17,6 +17,7 @@ LLMOSError                      exit code
 ├── ToolError                   1   a tool call failed
 │   ├── ToolNotFoundError
 │   └── InputError                  what the goal names is missing or unreadable: no model can mend that
+├── UndoError                   1   a run could not be undone
 ├── PluginError                 -   one plugin could not be loaded (reported, the others load)
 │   └── DuplicateToolError
 ├── DivergenceError             1   a replay met another world than the recorded one
@@ -52,6 +53,7 @@ __all__ = [
     "ToolError",
     "ToolNotFoundError",
     "TraceFormatError",
+    "UndoError",
     "UnknownValueError",
     "UsageError",
     "WatchdogError",
@@ -154,6 +156,10 @@ class ToolNotFoundError(ToolError):
 
 class InputError(ToolError):
     """What the goal itself names is missing or unreadable; asking a model would not mend it."""
+
+
+class UndoError(LLMOSError):
+    """A run could not be undone: what it changed was changed again, or can't be brought back."""
 
 
 class PluginError(LLMOSError):

@@ -147,7 +147,7 @@ class Dispatcher:
         if error.effects_done:
             raise DivergenceError(
                 f"{error}; {error.effects_done} step{'s' * (error.effects_done > 1)} before it had changed things "
-                "already, so nothing more was done: `runs show` lists them",
+                "already, so nothing more was done: `runs show` lists them, and `undo` takes their files back",
                 step_id=error.step_id,
                 expected=error.expected,
                 actual=error.actual,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import LearnerError
@@ -145,7 +145,7 @@ class Recorder:
         index, self._started = self.first_step + self._started, self._started + 1
         known = self.registry.get(tool) if tool in self.registry else None
         self.bus.publish(ToolCalled(run_id=self.run_id, tool=tool, args=args))
-        result = await self.registry.call(tool, args, self.ctx)
+        result = await self.registry.call(tool, args, replace(self.ctx, step=index))
         step = StepRecord(
             index=index,
             tool=tool,

@@ -35,7 +35,7 @@ _RECENT_RUNS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Everything a run takes from outside its goal; `now` is the injected clock."""
+    """Everything a run takes from outside its goal; `now` is the injected clock, `middleware` stands around calls."""
 
     settings: Settings
     facts: SemanticMemory

@@ -232,7 +232,7 @@ def _copied(root: Path, found: os.DirEntry[str], place: Path, info: os.stat_resu
         return _copied_link(root, Path(found.path), place)
     if not stat.S_ISREG(info.st_mode):
         return None
-    _copy_file(found.path, place)
+    copy_file(found.path, place)
     os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))
     place.chmod(stat.S_IMODE(info.st_mode) & 0o777)
     return Entry(kind=Kind.FILE, source=place, size=info.st_size, mtime_ns=info.st_mtime_ns)
@@ -247,7 +247,7 @@ def _copied_link(root: Path, link: Path, place: Path) -> Entry | None:
     return Entry(kind=Kind.LINK, source=place, target=target)
 
 
-def _copy_file(source: str, target: Path) -> None:
+def copy_file(source: str, target: Path) -> None:
     """Copy a regular file's content, sharing its blocks where the file system can."""
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(reading, "rb") as old, open(target, "xb") as new:  # noqa: PTH123 - a descriptor

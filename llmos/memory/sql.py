@@ -42,6 +42,26 @@ CREATE TABLE audit_log (
 );
 """
 
+# And the journal of effects. Rows are only ever added; the last outcome of an intent counts, and has
+# its files anew. What is open or unknown stands in a table of its own, which is small: each effect asks it.
+_JOURNAL = """
+CREATE SEQUENCE journal_no;
+CREATE SEQUENCE journal_outcome_no;
+CREATE TABLE journal (
+    no BIGINT PRIMARY KEY, run_id VARCHAR NOT NULL, step INTEGER NOT NULL, tool VARCHAR NOT NULL,
+    tool_version VARCHAR NOT NULL, effect VARCHAR NOT NULL, key VARCHAR NOT NULL, arguments VARCHAR NOT NULL,
+    workspace VARCHAR NOT NULL, reach VARCHAR NOT NULL, files VARCHAR NOT NULL, manifest VARCHAR NOT NULL,
+    note VARCHAR NOT NULL, began_at TIMESTAMP NOT NULL
+);
+CREATE INDEX journal_by_run ON journal (run_id);
+CREATE TABLE journal_outcomes (
+    no BIGINT PRIMARY KEY, intent_no BIGINT NOT NULL, outcome VARCHAR NOT NULL, reach VARCHAR NOT NULL,
+    files VARCHAR NOT NULL, note VARCHAR NOT NULL, ended_at TIMESTAMP NOT NULL
+);
+CREATE INDEX journal_outcomes_by_intent ON journal_outcomes (intent_no);
+CREATE TABLE journal_unsettled (intent_no BIGINT NOT NULL, key VARCHAR NOT NULL, is_open BOOLEAN NOT NULL);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -101,7 +121,8 @@ CREATE TABLE facts (
 {_RUNS_AND_SHAPES}
 {_OUTCOMES}
 {_TELLING_WORDS}
-{_AUDIT}"""
+{_AUDIT}
+{_JOURNAL}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -113,6 +134,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
     2: f"""
 {_TELLING_WORDS}
 {_AUDIT}
+{_JOURNAL}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
@@ -493,4 +515,34 @@ SELECT {AUDIT_COLUMNS} FROM audit_log WHERE {_AUDIT_FILTER} AND number BETWEEN ?
 """
 AUDIT_LEDGER = """
 SELECT id, kind, amount_microusd, balance_microusd, saved_microusd, run_id FROM ledger WHERE id > ? ORDER BY id
+"""
+
+# --- journal ---------------------------------------------------------------------------------------
+
+INSERT_INTENT = """
+INSERT INTO journal VALUES (nextval('journal_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING no
+"""
+INSERT_JOURNAL_OUTCOME = "INSERT INTO journal_outcomes VALUES (nextval('journal_outcome_no'), ?, ?, ?, ?, ?, ?)"
+
+_JOURNAL_ENTRY = """
+SELECT j.no, j.run_id, j.step, j.tool, j.tool_version, j.effect, j.key, j.arguments, j.workspace, j.manifest,
+    j.began_at, coalesce(o.reach, j.reach), coalesce(o.files, j.files), coalesce(o.note, j.note), o.outcome, o.ended_at
+FROM journal j LEFT JOIN journal_outcomes o ON o.intent_no = j.no
+    AND o.no = (SELECT max(l.no) FROM journal_outcomes l WHERE l.intent_no = j.no)
+"""
+INSERT_UNSETTLED = "INSERT INTO journal_unsettled VALUES (?, ?, ?)"
+DELETE_UNSETTLED = "DELETE FROM journal_unsettled WHERE intent_no = ?"
+UNKNOWN_OF_KEY = "SELECT min(intent_no) FROM journal_unsettled WHERE key = ? AND NOT is_open"
+OPEN_INTENTS = "SELECT intent_no FROM journal_unsettled WHERE is_open ORDER BY intent_no"
+GET_JOURNAL_ENTRY = f"{_JOURNAL_ENTRY} WHERE j.no = ?"
+JOURNAL_OF_RUN = f"{_JOURNAL_ENTRY} WHERE j.run_id = ? ORDER BY j.no"
+JOURNAL_BY_TOOL = f"{_JOURNAL_ENTRY} WHERE j.tool = ? ORDER BY j.no"
+JOURNAL_NEWEST = f"{_JOURNAL_ENTRY} WHERE ?::VARCHAR IS NULL OR o.outcome = ? ORDER BY j.no DESC LIMIT ?"
+JOURNAL_NEEDING = f"""
+{_JOURNAL_ENTRY} WHERE j.began_at >= ? OR o.no IS NULL OR o.outcome = 'unknown' ORDER BY j.no
+"""
+JOURNAL_RUNS = f"""
+SELECT run_id FROM ({_JOURNAL_ENTRY}) AS e (no, run_id, step, tool, tool_version, effect, key, arguments, workspace,
+    manifest, began_at, reach, files, note, outcome, ended_at)
+WHERE workspace = ? AND coalesce(outcome, 'open') <> 'not-done' GROUP BY run_id ORDER BY max(no) DESC
 """

@@ -11,12 +11,13 @@ from llmos.trace.program import Effect
 
 
 class Mode(StrEnum):
-    """Who solved the goal; JUDGED is a replay that a small model agreed to, NONE that nobody began."""
+    """Who solved the goal; JUDGED is a replay that a small model agreed to, UNDO took a run back, NONE: no one."""
 
     LEARNER = "learner"
     GUIDED = "guided"
     FOLLOWER = "follower"
     JUDGED = "judged"
+    UNDO = "undo"
     NONE = "none"
 
     @property

@@ -26,6 +26,7 @@ CODES = {
     "ToolError": 1,
     "ToolNotFoundError": 1,
     "InputError": 1,
+    "UndoError": 1,
     "PluginError": 1,
     "DuplicateToolError": 1,
     "DivergenceError": 1,
