@@ -1,4 +1,4 @@
-"""Recall by hash and skeleton without a model, by embedding through FAISS, always true to DuckDB; by words elsewhere."""
+"""Recall by hash and skeleton without a model, by embedding through FAISS, always true to DuckDB."""
 
 from __future__ import annotations
 
