@@ -28,9 +28,12 @@ CREATE TABLE outcomes (
 
 # What version 3 added: what templates are found by, by words. `templates` says how many need a word; `entries` has a
 # line of JSON for each that is filed under it: the trace's id, the number of telling words, the words needed.
+# Compressed (zstd, for long texts), reading a few of a million rows took 23 ms instead of 1.
 # The words of an older file are made when goals are next looked up, as if the lexer had changed.
 _TELLING_WORDS = """
-CREATE TABLE telling_words (word VARCHAR PRIMARY KEY, templates BIGINT NOT NULL, entries VARCHAR NOT NULL);
+CREATE TABLE telling_words (
+    word VARCHAR PRIMARY KEY, templates BIGINT NOT NULL, entries VARCHAR NOT NULL USING COMPRESSION 'uncompressed'
+);
 """
 
 # And the audit log. Each row holds the hash of the one before (`llmos.memory.audit_entries`); times
