@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.surroundings import Surroundings
     from llmos.kernel.proof import Prover
+    from llmos.kernel.sandbox.sandbox import Sandbox
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
     from llmos.memory.embeddings import Embedder
@@ -61,6 +62,7 @@ class LLMOS:
     settings: Settings
     registry: ToolRegistry
     plugins: PluginLoader
+    sandbox: Sandbox
     mcp: McpTools
     economy: TokenEconomy
     runs: RunStore
@@ -204,8 +206,13 @@ class LLMOS:
         self.registry = ToolRegistry()
         self.plugins = PluginLoader(self.registry, self.bus, self.settings.plugin_dirs)
         self.plugins.load()
-        cache = self.settings.memory / "mcp_tools.json"
-        self.mcp = McpTools(self.settings.mcp_servers, cache=cache, cwd=self.settings.workspace)
+        self.sandbox = self._make_sandbox()
+        self.mcp = McpTools(
+            self.settings.mcp_servers,
+            cache=self.settings.memory / "mcp_tools.json",
+            cwd=self.settings.workspace,
+            sandbox=self.sandbox,
+        )
         stack.push_async_callback(self.mcp.aclose)
         await self.mcp.register(self.registry, start=False)
 
@@ -222,6 +229,7 @@ class LLMOS:
             economy=self.economy,
             learner=learner,
             now=self._clock,
+            sandbox=self.sandbox,
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
@@ -338,6 +346,20 @@ class LLMOS:
             context=surroundings.context,
             env=surroundings.env,
             secret=surroundings.secret,
+        )
+
+    def _make_sandbox(self) -> Sandbox:
+        """The walls around child processes, which keep settings, memory and plugins out of their reach."""
+        from llmos.kernel.sandbox.sandbox import Sandbox
+
+        settings = self.settings
+        usual = [folder / "plugins" for folder in (settings.checkout, settings.home) if folder is not None]
+        return Sandbox(
+            settings.sandbox,
+            memory=settings.memory,
+            bus=self.bus,
+            hidden=settings.config_files,
+            sealed=tuple(dict.fromkeys([*settings.plugin_dirs, *usual])),
         )
 
     def _make_learner(self) -> Learner:

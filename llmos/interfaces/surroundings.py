@@ -16,6 +16,7 @@ from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
+from llmos.plugins.confined import Sandbox
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext
 from llmos.settings import PROVIDER, Settings, plain_environment
@@ -44,6 +45,7 @@ class Surroundings:
     economy: TokenEconomy
     learner: Learner
     now: Callable[[], datetime]
+    sandbox: Sandbox | None = None
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
     def world(self, registry: ToolRegistry) -> World:
@@ -75,6 +77,7 @@ class Surroundings:
             denied=(self.settings.memory.resolve(),),
             sealed=tuple(path.resolve() for path in (*self.settings.config_files, *self.settings.plugin_dirs)),
             env=plain_environment(),
+            sandbox=self.sandbox,
         )
 
     def spent(self, run_id: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmos.events import (
     Audited,
+    ChildConfined,
     Decided,
     Diverged,
     Event,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audited",
+    "ChildConfined",
     "Decided",
     "Diverged",
     "Event",

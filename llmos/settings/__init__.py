@@ -16,6 +16,8 @@ from llmos.settings.records import (
     McpServerSettings,
     ModelPrice,
     ProofSettings,
+    SandboxLimits,
+    SandboxSettings,
     Settings,
 )
 
@@ -28,6 +30,8 @@ __all__ = [
     "McpServerSettings",
     "ModelPrice",
     "ProofSettings",
+    "SandboxLimits",
+    "SandboxSettings",
     "Settings",
     "hidden_variables",
     "load_settings",

@@ -1,0 +1,57 @@
+"""How much a confined child may use; the names are those of `sandbox_limits` in llmos.yaml."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+
+_RLIMITS = {
+    "cpu_s": resource.RLIMIT_CPU,
+    "memory_bytes": resource.RLIMIT_DATA,
+    "max_processes": resource.RLIMIT_NPROC,
+    "file_bytes": resource.RLIMIT_FSIZE,
+    "max_open_files": resource.RLIMIT_NOFILE,
+}
+"""RLIMIT_DATA, not RLIMIT_AS: what is only reserved does not count, and Node and Java reserve many gigabytes."""
+
+
+def apply(limits: Mapping[str, float]) -> None:
+    """Bound this process, and each it starts."""
+    for name, kind in _RLIMITS.items():
+        if name in limits:
+            wanted = int(limits[name])
+            _, hard = resource.getrlimit(kind)
+            value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            # a second after the soft limit of processor time, which a program may survive, comes the hard one
+            resource.setrlimit(kind, (value, value + 1 if kind == resource.RLIMIT_CPU and value < hard else value))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def exceeded(pids: list[int], limits: Mapping[str, float]) -> str:
+    """Which limit all processes together are beyond, as a sentence; '': none."""
+    most = int(limits.get("max_processes", 0))
+    if most and len(pids) > most:
+        return f"it started more than {most} processes (sandbox_limits.max_processes)"
+    most = int(limits.get("memory_bytes", 0))
+    if most and sum(_memory_bytes(pid) for pid in pids) > most:
+        return f"it took more than {most:,} bytes of memory (sandbox_limits.memory_bytes)"
+    return ""
+
+
+def _memory_bytes(pid: int) -> int:
+    """What a process holds of memory, its share of what it has in common with others."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as stream:  # noqa: PTH123 - no pathlib in here
+            resident, shared = stream.read().split()[1:3]
+        if int(shared) < _MUCH_SHARED_PAGES:
+            return (int(resident) - int(shared)) * _PAGE_BYTES
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as stream:  # noqa: PTH123
+            lines = dict(line.split(b":")[:2] for line in stream.read().splitlines()[1:] if b":" in line)
+        return sum(int(lines[key].split()[0]) for key in (b"Pss_Anon", b"Pss_Shmem")) * 1024
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_MUCH_SHARED_PAGES = 64_000_000 // _PAGE_BYTES
