@@ -25,10 +25,10 @@ def arguments(
     argv = [program, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     argv += [] if network else ["--unshare-net"]
     argv += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--hostname", "sandbox"]
-    for name, target in plan.links.items():
-        argv += ["--symlink", target, name]
     for place in plan.places:
         argv += _mount(place, size)
+    for name, target in plan.links.items():
+        argv += ["--symlink", target, name]
     for place in plan.places:  # only now: a copy of the workspace may stand in the hidden memory
         argv += ["--remount-ro", place.path] if place.access is Access.HIDDEN and place.is_folder else []
     argv += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]

@@ -1,22 +1,24 @@
 """The first process of a sandbox: it puts up the walls that bubblewrap doesn't, starts the command and watches it.
 
-Run as `python -I -S -B -c STARTER ROOT SPEC COMMAND...`; the standard library only. As process 1 of its namespace it
-can't be signalled from inside, and when it ends the kernel ends all others there. Where there is no such namespace it
-stays outside of the command's Landlock domain, which keeps signals in, and ends what it has started itself.
+Run as `python -I -S -B -c STARTER ROOT SPEC COMMAND...`; the standard library only, and little of it: every command
+waits for this to start. As process 1 of its namespace it can't be signalled from inside, and when it ends the kernel
+ends all others there. Where there is no such namespace it stays outside of the command's Landlock domain, which keeps
+signals in, and ends what it has started itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from typing import Any
 
 from llmos.kernel.sandbox import landlock, limits, seccomp, syscalls
+
+TYPE_CHECKING = False  # importing typing would take as long as all the rest
+if TYPE_CHECKING:
+    from typing import Any
 
 FAILED = 125
 """Exit status of a sandbox that could not be put up, as of `docker run` and `env`."""
@@ -29,11 +31,9 @@ _NO_SUCH_PROGRAM, _NO_PROGRAM = 127, 126
 
 def main() -> None:
     """Put up the walls, run the command, end as it does."""
-    spec, command = json.loads(sys.argv[1]), sys.argv[2:]
+    spec, command = marshal.loads(bytes.fromhex(sys.argv[1])), sys.argv[2:]
     try:
-        own_tmp = _enter(spec)
-        if own_tmp:
-            command = ["/usr/bin/env", f"TMPDIR={own_tmp}", f"HOME={own_tmp}", *command]
+        _enter(spec)
         command_pid = _start(spec, command)
     except OSError as error:
         _say(f"it can't be put up: {error.strerror or error}")
@@ -41,28 +41,23 @@ def main() -> None:
     _close_descriptors()
     status = _watch(spec, command_pid)
     _end_all()
-    if own_tmp:
-        shutil.rmtree(own_tmp, ignore_errors=True)
     os._exit(status)
 
 
-def _enter(spec: dict[str, Any]) -> str:
-    """The walls around all processes, this one included; gives a folder of temporary files to be removed."""
+def _enter(spec: dict[str, Any]) -> None:
+    """The walls around all processes, this one included."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     os.closerange(3, _most_descriptors())
-    own_tmp = ""
+    if spec["kind"] != "bubblewrap":
+        _die_with(os.getppid())
     if spec["kind"] == "namespaces":
         from llmos.kernel.sandbox import namespaces
 
         namespaces.enter(spec["view"], network=spec["network"])
         os.chdir(spec["cwd"])
     elif spec["kind"] == "landlock":
-        _die_with(os.getppid())
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        own_tmp = tempfile.mkdtemp(prefix="llmos-sandbox-")
-        spec["landlock"]["write"].append(own_tmp)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    return own_tmp
 
 
 def _die_with(parent: int) -> None:
@@ -153,14 +148,14 @@ def _reaped(command_pid: int) -> int | None:
 def _pids() -> list[int]:
     """Every process of the sandbox but this one."""
     own = os.getpid()
-    every = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]  # noqa: PTH208
+    every = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
     return every if own == 1 else _descendants(own, every)
 
 
 def _descendants(root: int, every: list[int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid in every:
-        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/stat", "rb") as stream:  # noqa: PTH123
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/stat", "rb") as stream:
             children.setdefault(int(stream.read().rpartition(b") ")[2].split()[1]), []).append(pid)
     found, waiting = [], [root]
     while waiting:

@@ -23,8 +23,9 @@ def apply(limits: Mapping[str, float]) -> None:
             wanted = int(limits[name])
             _, hard = resource.getrlimit(kind)
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            # a second after the soft limit of processor time, which a program may survive, comes the hard one
-            resource.setrlimit(kind, (value, value + 1 if kind == resource.RLIMIT_CPU and value < hard else value))
+            # the soft limit of processor time says by its signal what was exceeded; a second later comes the hard one
+            later = kind == resource.RLIMIT_CPU and (hard == resource.RLIM_INFINITY or value < hard)
+            resource.setrlimit(kind, (value, value + 1 if later else value))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -42,11 +43,11 @@ def exceeded(pids: list[int], limits: Mapping[str, float]) -> str:
 def _memory_bytes(pid: int) -> int:
     """What a process holds of memory, its share of what it has in common with others."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as stream:  # noqa: PTH123 - no pathlib in here
+        with open(f"/proc/{pid}/statm", "rb") as stream:
             resident, shared = stream.read().split()[1:3]
         if int(shared) < _MUCH_SHARED_PAGES:
             return (int(resident) - int(shared)) * _PAGE_BYTES
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as stream:  # noqa: PTH123
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as stream:
             lines = dict(line.split(b":")[:2] for line in stream.read().splitlines()[1:] if b":" in line)
         return sum(int(lines[key].split()[0]) for key in (b"Pss_Anon", b"Pss_Shmem")) * 1024
     except (OSError, ValueError, KeyError):

@@ -12,9 +12,12 @@ import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from llmos.kernel.sandbox import syscalls
+
+TYPE_CHECKING = False  # importing typing would take as long as all the rest
+if TYPE_CHECKING:
+    from typing import Any
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -38,15 +41,12 @@ def enter(view: Mapping[str, Any], *, network: bool) -> None:
     flags = _NEWUSER | _NEWNS | _NEWPID | _NEWIPC | _NEWUTS | _NEWCGROUP | (0 if network else _NEWNET)
     syscalls.call("unshare", flags)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as stream:  # noqa: PTH123 - no pathlib in here
+        with open(f"/proc/self/{name}", "w") as stream:
             stream.write(text)
-    parent = os.getpid()
     child = os.fork()
     if child:
         _be_outside(child)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() not in (0, parent):  # the parent is not of this namespace
-        os._exit(1)
     os.setsid()
     socket.sethostname("sandbox")
     if not network:
@@ -57,9 +57,8 @@ def enter(view: Mapping[str, Any], *, network: bool) -> None:
 def _be_outside(child: int) -> None:
     """Wait for the end of process 1 and end alike."""
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
-    while True:
-        _, status = os.waitpid(child, 0)
-        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+    _, status = os.waitpid(child, 0)
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
 def _bring_up_loopback() -> None:
@@ -80,10 +79,11 @@ def _mount_view(view: Mapping[str, Any]) -> None:
     syscalls.call("pivot_root", _text(base), _text(base + _OLD))
     os.chdir("/")
     syscalls.mount("tmpfs", _NEW, "tmpfs", _NOSUID | _NODEV, "mode=0755,size=1m")
-    for name, target in view["links"].items():
-        os.symlink(target, _NEW + name)
     for path, access, is_folder in view["places"]:
         _place(path, access, is_folder, int(view["tmp_bytes"]))
+    for name, target in view["links"].items():
+        _make(_NEW + os.path.dirname(name), True)
+        os.symlink(target, _NEW + name)
     for path, access, is_folder in view["places"]:  # only now: a copy of the workspace may stand in the hidden memory
         if access == "hidden" and is_folder:
             _remount(_NEW + path, _RDONLY | _NOSUID | _NODEV)
@@ -132,9 +132,9 @@ def _mount_system(tmp_bytes: int) -> None:
 
 def _make(target: str, is_folder: bool) -> None:
     """What a mount needs to stand on."""
-    if os.path.exists(target):  # noqa: PTH110 - no pathlib in here
+    if os.path.exists(target):
         return
-    os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+    os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)
     if not is_folder:
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
@@ -150,7 +150,7 @@ def _make_read_only(target: str) -> None:
 
 
 def _mounts_below(target: str) -> Sequence[str]:
-    with open("/old/proc/self/mountinfo", "rb") as stream:  # noqa: PTH123
+    with open("/old/proc/self/mountinfo", "rb") as stream:
         points = [os.fsdecode(_unescaped(line.split(b" ")[4])) for line in stream]
     return [point for point in points if point == target or point.startswith(target.rstrip("/") + "/")]
 

@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The whole view: `places` from the top down, `links` of the root folder, `missing` what must not come to be.
+    """The whole view: `places` from the top down, `links` by their paths, `missing` what must not come to be.
 
     Missing paths are in `places` as hidden ones; they stand there only for as long as the child runs.
     """
@@ -63,14 +63,16 @@ class Plan:
 class View:
     """What is wanted: folders to write and to read, and what of LLM OS itself must stay out of reach.
 
-    `hidden` and `sealed` paths count only where they lie inside something readable or writable; those that do not
-    exist yet must not come to be either.
+    `names` are paths by which a command may call what it sees: links on the way are there too. `hidden` and `sealed`
+    paths count only where they lie inside something readable or writable; those that do not exist yet must not come to
+    be either.
     """
 
     write: tuple[Path, ...] = ()
     read: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     sealed: tuple[Path, ...] = ()
+    names: tuple[Path, ...] = ()
     home: Path | None = None
     network: bool = False
 
@@ -87,6 +89,8 @@ class View:
         _put(found, self.write, Access.WRITE)
         _put(found, own_code(), Access.READ)
         missing = self._shut(found)
+        for name in (*self.names, Path(sys.prefix), Path(sys.executable)):
+            links |= {link: target for link, target in _links_on(name) if _can_stand(link, found)}
         places = sorted(found.values(), key=lambda place: (place.path.count("/"), place.path))
         return Plan(places=tuple(places), links=links, missing=tuple(missing))
 
@@ -171,6 +175,24 @@ def _not_for_all(folder: Path) -> Iterator[Path]:
             yield Path(entry.path)
         elif stat.S_ISDIR(mode):
             yield from _not_for_all(Path(entry.path))
+
+
+def _links_on(path: Path) -> Iterator[tuple[str, str]]:
+    """Every link among the folders of an absolute path, and itself if it is one, with where it leads."""
+    here, waiting = Path("/"), list(reversed(path.parts[1:]))
+    while waiting:
+        here = here / waiting.pop()
+        if here.is_symlink():
+            target = here.readlink()
+            yield str(here), str(target)
+            waiting += reversed((here.parent / target).resolve().parts[1:])
+            here = Path("/")
+
+
+def _can_stand(link: str, found: Mapping[str, Place]) -> bool:
+    """Whether a link has to be made: its folder is not one of the host's, which has it already."""
+    nearest = next((found[one] for one in _above(Path(link)) if one in found), None)
+    return link not in found and (nearest is None or nearest.access is Access.TEMPORARY)
 
 
 def _put(found: dict[str, Place], paths: Iterable[str | Path], access: Access) -> None:

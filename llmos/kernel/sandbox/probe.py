@@ -48,8 +48,7 @@ async def probe(confine: Confine, *, is_bare: bool = False) -> Seen:
 
     `is_bare`: these walls refuse workspaces with anything hidden in them, so that nothing is hidden there.
     """
-    with tempfile.TemporaryDirectory(prefix="llmos-probe-") as folder:
-        root = Path(folder).resolve()
+    with _folder() as root:
         async with contextlib.AsyncExitStack() as stack:
             field = await stack.enter_async_context(_planted(root, is_bare=is_bare))
             child = field.child
@@ -61,6 +60,12 @@ async def probe(confine: Confine, *, is_bare: bool = False) -> Seen:
             )
             changed = list(field.changed())
     return Seen(escapes=tuple(dict.fromkeys([*(one for some in said for one in some), *changed])))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="llmos-probe-") as folder:
+        yield Path(folder).resolve()
 
 
 @dataclass(frozen=True, kw_only=True)

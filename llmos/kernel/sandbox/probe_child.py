@@ -86,12 +86,12 @@ def _escapes(targets: dict[str, Any]) -> Iterator[str]:
 
 
 def _write(path: str) -> None:
-    with open(path, "a") as stream:  # noqa: PTH123
+    with open(path, "a") as stream:
         stream.write("x")
 
 
 def _read(path: str) -> None:
-    with open(path, "rb") as stream:  # noqa: PTH123
+    with open(path, "rb") as stream:
         if not stream.read(1):
             raise OSError("empty")
 
@@ -119,7 +119,7 @@ def _sees_secret(token: str) -> Iterator[str]:
     """The planted variable, in the own environment or in that of any process."""
     environments = [f"/proc/{name}/environ" for name in _listed("/proc") if name.isdigit()]
     for path in environments:
-        with contextlib.suppress(OSError), open(path, "rb") as stream:  # noqa: PTH123
+        with contextlib.suppress(OSError), open(path, "rb") as stream:
             if token.encode() in stream.read():
                 yield "read the environment of another process"
                 return
@@ -127,14 +127,14 @@ def _sees_secret(token: str) -> Iterator[str]:
 
 def _listed(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208
+        return os.listdir(folder)
     except OSError:
         return []
 
 
 def _privileges() -> Iterator[str]:
     try:
-        with open("/proc/self/status") as stream:  # noqa: PTH123
+        with open("/proc/self/status") as stream:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)
     except OSError:
         return  # where nothing of /proc can be seen
@@ -147,7 +147,7 @@ def _privileges() -> Iterator[str]:
 def _work(workspace: str) -> Iterator[str]:
     """What must work, or the sandbox is of no use."""
     try:
-        _write(os.path.join(workspace, "made"))  # noqa: PTH118
+        _write(os.path.join(workspace, "made"))
         if os.spawnv(os.P_WAIT, "/bin/sh", ["sh", "-c", "true"]) != 0:
             yield "could run no program"
     except OSError as error:

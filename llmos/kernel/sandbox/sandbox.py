@@ -12,6 +12,7 @@ import platform
 import secrets
 import shutil
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +23,7 @@ from typing import Any
 from llmos import __version__
 from llmos.errors import NotPermittedError
 from llmos.events import ChildConfined, Publisher
+from llmos.kernel.sandbox import cgroups
 from llmos.kernel.sandbox.explain import Explanation
 from llmos.kernel.sandbox.plan import Place, View
 from llmos.kernel.sandbox.walls import CHOICES, Kind, Walls, find
@@ -104,7 +106,7 @@ class Sandbox:
                 f"`sandbox: none` in {CONFIG_NAME} to run it with all your rights."
             )
         network = child.tool in self._settings.network if child.network is None else child.network
-        with self._behind(standing.walls, child, self._settings.limits, network) as confined:
+        async with self._behind(standing.walls, child, self._settings.limits, network) as confined:
             self._bus.publish(
                 ChildConfined(run_id=child.run_id, tool=child.tool, walls=str(standing.walls), network=network)
             )
@@ -112,22 +114,27 @@ class Sandbox:
 
     # --- putting a child behind walls ----------------------------------------------------------------------
 
-    @contextmanager
-    def _behind(self, walls: Walls, child: Child, limits: SandboxLimits, network: bool) -> Iterator[Confined]:
+    @asynccontextmanager
+    async def _behind(
+        self, walls: Walls, child: Child, limits: SandboxLimits, network: bool
+    ) -> AsyncIterator[Confined]:
         home = child.env.get("HOME")
         plan = View(
             write=(*_resolved(child.write), *_resolved(self._settings.writable)),
             read=(*_resolved(child.read), *_resolved(self._settings.readable)),
             hidden=_resolved((*self._hidden, *child.hidden)),
             sealed=_resolved((*self._sealed, *child.sealed)),
-            home=Path(home).resolve() if home else None,
+            home=_resolved((Path(home),))[0] if home else None,
+            names=(child.cwd, *child.write, *child.read, *self._settings.writable, *self._settings.readable),
             network=network,
         ).plan()
-        argv = walls.command(child, plan, limits, network=network)
         explanation = Explanation(child=child, network=network, limits=limits)
-        with self._holding(plan.missing if walls.kind is not Kind.LANDLOCK else ()):
-            wall_s = None if child.lasting else limits.wall_s
-            yield Confined(argv=tuple(argv), wall_s=wall_s, explain=explanation.of)
+        has_view = walls.kind is not Kind.LANDLOCK
+        with self._holding(plan.missing if has_view else ()), _own_folder(is_needed=not has_view) as tmp:
+            argv = walls.command(child, plan, limits, network=network, tmp=tmp)
+            async with cgroups.joining(limits.max_processes) as prefix:
+                wall_s = None if child.lasting else limits.wall_s
+                yield Confined(argv=(*prefix, *argv), wall_s=wall_s, explain=explanation.of)
 
     @contextmanager
     def _holding(self, missing: tuple[Place, ...]) -> Iterator[None]:
@@ -169,7 +176,7 @@ class Sandbox:
         async def confine(child: Child) -> AsyncIterator[Confined]:
             bare = Sandbox(SandboxSettings(), memory=Path(os.devnull), bus=self._bus)
             bare._held = self._held
-            with bare._behind(walls, child, LIMITS, network=False) as confined:
+            async with bare._behind(walls, child, LIMITS, network=False) as confined:
                 yield confined
 
         try:
@@ -211,6 +218,16 @@ class Sandbox:
         facts += [_said_by(path) for path in _KNOBS]
         facts += [(str(path), status.st_mtime_ns, status.st_size) for path in files for status in (path.stat(),)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@contextmanager
+def _own_folder(*, is_needed: bool) -> Iterator[str]:
+    """A folder of temporary files, for walls that can't make /tmp a new one."""
+    if not is_needed:
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="llmos-sandbox-", ignore_cleanup_errors=True) as folder:
+        yield folder
 
 
 def _resolved(paths: tuple[Path, ...]) -> tuple[Path, ...]:

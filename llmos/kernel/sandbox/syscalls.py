@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _X86_64: dict[str, int] = {
     "ptrace": 101, "clone": 56, "ioctl": 16, "socket": 41, "mount": 165, "umount2": 166,
@@ -59,7 +58,7 @@ def architecture() -> tuple[int, dict[str, int]]:
     Raises:
         UnsupportedError: neither x86_64 nor aarch64.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _ARCHITECTURES:
         raise UnsupportedError(f"the processor {machine} is not supported")
     audit, own = _ARCHITECTURES[machine]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import marshal
 import os
 import re
 import shutil
@@ -30,7 +30,7 @@ _ROOT = str(Path(llmos.__file__).resolve().parents[1])
 _DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "shm"))
 _VERSION_TIMEOUT_S = 5.0
 _SCOPE_ABI = 6
-_OF_THE_NETWORK = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+_OF_THE_NETWORK = (int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_NETLINK))
 _LASTING = ("cpu_s", "wall_s")
 
 
@@ -66,8 +66,8 @@ class Walls:
             return f"{self.kind} {'.'.join(map(str, self.version))}"
         return str(self.kind)
 
-    def command(self, child: Child, plan: Plan, limits: SandboxLimits, *, network: bool) -> list[str]:
-        """The command line that runs a child behind these walls.
+    def command(self, child: Child, plan: Plan, limits: SandboxLimits, *, network: bool, tmp: str = "") -> list[str]:
+        """The command line that runs a child behind these walls; `tmp` is a folder of temporary files if it needs one.
 
         Raises:
             NotPermittedError: they can't give it the view it needs.
@@ -79,14 +79,25 @@ class Walls:
             "cwd": str(child.cwd),
             "families": self._families(network),
             "scope": self.landlock >= _SCOPE_ABI,
-            "landlock": self._landlock(plan),
+            "landlock": self._landlock(plan, tmp),
         }
         if self.kind is Kind.NAMESPACES:
             places = [(place.path, str(place.access), place.is_folder) for place in plan.places]
             spec["view"] = {"places": places, "links": dict(plan.links), "tmp_bytes": limits.tmp_bytes}
+        own_tmp = ["/usr/bin/env", f"TMPDIR={tmp}", f"HOME={tmp}"] if tmp else []
         program, *arguments = child.argv
         program = interpreter() if program == sys.executable else program
-        command = [interpreter(), *FLAGS, "-c", STARTER, _ROOT, json.dumps(spec), program, *arguments]
+        command = [
+            interpreter(),
+            *FLAGS,
+            "-c",
+            STARTER,
+            _ROOT,
+            marshal.dumps(spec).hex(),
+            *own_tmp,
+            program,
+            *arguments,
+        ]
         if self.kind is not Kind.BUBBLEWRAP:
             return command
         return bubblewrap.arguments(
@@ -104,9 +115,9 @@ class Walls:
         if self.kind is Kind.LANDLOCK:
             return [*_OF_THE_NETWORK] if network else []
         keeps_unix = not network or self.landlock >= _SCOPE_ABI
-        return [*_OF_THE_NETWORK, *([socket.AF_UNIX] if keeps_unix else [])]
+        return [*_OF_THE_NETWORK, *([int(socket.AF_UNIX)] if keeps_unix else [])]
 
-    def _landlock(self, plan: Plan) -> dict[str, list[str]] | None:
+    def _landlock(self, plan: Plan, tmp: str) -> dict[str, list[str]] | None:
         writable = plan.of(Access.WRITE)
         if self.kind is Kind.NAMESPACES and self.landlock:
             return {"read": ["/"], "write": [*writable, *plan.of(Access.TEMPORARY), "/dev/shm"], "devices": [*_DEVICES]}
@@ -119,7 +130,7 @@ class Walls:
             )
         hidden = plan.of(Access.HIDDEN)
         read = [one for path in (*plan.links, *plan.of(Access.READ)) for one in _but(path, hidden)]
-        return {"read": read, "write": writable, "devices": [*_DEVICES[:-1]]}
+        return {"read": read, "write": [*writable, tmp], "devices": [*_DEVICES[:-1]]}
 
 
 def _but(path: str, hidden: Sequence[str]) -> Iterator[str]:
