@@ -146,12 +146,13 @@ class SandboxLimits:
     """What a confined child may use, with all processes it starts.
 
     `cpu_s`, `file_bytes` and `max_open_files` hold for each of them; `tmp_bytes` for each folder of temporary files.
+    Threads count as processes.
     """
 
     cpu_s: int = 600
     wall_s: float = 600.0
     memory_bytes: int = 4_000_000_000
-    max_processes: int = 256
+    max_processes: int = 512
     max_open_files: int = 1024
     file_bytes: int = 4_000_000_000
     tmp_bytes: int = 1_000_000_000

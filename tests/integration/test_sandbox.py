@@ -428,8 +428,7 @@ asyncio.run(main())
 
 async def test_the_death_of_llm_os_is_the_childs_own(prison: Prison) -> None:
     await prison.sandbox.standing()
-    root = str(Path(__file__).resolve().parents[2])
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": root}
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     work = prison.box.workspace
     host = await asyncio.create_subprocess_exec(sys.executable, "-c", HELD, str(work), str(prison.kind), env=env)
     async with asyncio.timeout(20):
@@ -470,9 +469,10 @@ IS_BOUNDED = os.geteuid() != 0 or cgroups.place() is not None
 @pytest.mark.parametrize("bomb", [":(){ :|:& };:; sleep 5", "while true; do (setsid sleep 9 &) ; done"])
 async def test_a_fork_bomb_is_bounded(prison: Prison, bomb: str) -> None:
     started = time.monotonic()
-    said = await prison.refused(bomb, timeout=10_000)
+    result = await prison.box.result("bash", command=bomb, timeout=10_000)
+    said = result.output if result.is_error else result.output["stderr"]
     assert time.monotonic() - started < 15
-    assert "max_processes" in said or "stopped after 10 s" in said
+    assert any(sign in said for sign in ("max_processes", "stopped after 10 s", "Resource temporarily unavailable"))
     assert (await prison.bash("echo fine")) == "fine\n"
 
 

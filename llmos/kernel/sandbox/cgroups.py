@@ -22,6 +22,9 @@ _OWN_PROCESSES = 6
 
 _PREFIX = "llmos-"
 _JOIN = 'echo $$ > "$0" && exec "$@"'
+_TRY_TO_JOIN = '{ echo $$ > "$0"; } 2>/dev/null; exec "$@"'
+"""Others than root have RLIMIT_NPROC, too."""
+
 _REMOVE_TRIES, _REMOVE_PAUSE_S = 100, 0.02
 
 
@@ -55,7 +58,7 @@ async def joining(max_processes: int) -> AsyncIterator[tuple[str, ...]]:
         yield ()
         return
     try:
-        yield ("/bin/sh", "-c", _JOIN, str(folder / "cgroup.procs"))
+        yield ("/bin/sh", "-c", _JOIN if os.geteuid() == 0 else _TRY_TO_JOIN, str(folder / "cgroup.procs"))
     finally:
         await asyncio.shield(_removed(folder))
 

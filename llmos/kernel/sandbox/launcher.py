@@ -57,6 +57,7 @@ def _enter(spec: dict[str, Any]) -> None:
         os.chdir(spec["cwd"])
     elif spec["kind"] == "landlock":
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    spec["others"] = limits.others(is_apart=spec["kind"] != "landlock")
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
@@ -94,7 +95,7 @@ def _become(spec: dict[str, Any], command: list[str], failed: int) -> None:
         if spec["kind"] == "landlock":
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-        limits.apply(spec["limits"])
+        limits.apply(spec["limits"], others=spec["others"])
         if spec["landlock"] is not None:
             landlock.restrict(**spec["landlock"], network=spec["network"])
         elif spec["scope"]:

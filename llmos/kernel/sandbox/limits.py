@@ -16,17 +16,39 @@ _RLIMITS = {
 """RLIMIT_DATA, not RLIMIT_AS: what is only reserved does not count, and Node and Java reserve many gigabytes."""
 
 
-def apply(limits: Mapping[str, float]) -> None:
-    """Bound this process, and each it starts."""
+_COUNTED_APART_SINCE = (5, 14)
+"""Since this Linux the processes of a user namespace are counted apart from the user's others."""
+
+
+def apply(limits: Mapping[str, float], *, others: int) -> None:
+    """Bound this process, and each it starts; `others` are the user's own, which count with its processes."""
     for name, kind in _RLIMITS.items():
         if name in limits:
-            wanted = int(limits[name])
+            wanted = int(limits[name]) + (others if kind == resource.RLIMIT_NPROC else 0)
             _, hard = resource.getrlimit(kind)
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             # the soft limit of processor time says by its signal what was exceeded; a second later comes the hard one
             later = kind == resource.RLIMIT_CPU and (hard == resource.RLIM_INFINITY or value < hard)
             resource.setrlimit(kind, (value, value + 1 if later else value))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def others(*, is_apart: bool) -> int:
+    """How many tasks of this user count with those of the sandbox: none where it has a user namespace (`is_apart`).
+
+    Without one they are all counted by the kernel, threads too; under an old kernel nobody can tell from inside.
+    """
+    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2] if part.isdigit())
+    if is_apart:
+        return 0 if release >= _COUNTED_APART_SINCE else _CANT_TELL
+    found = 0
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.getuid():
+                found += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:
+            continue
+    return found
 
 
 def exceeded(pids: list[int], limits: Mapping[str, float]) -> str:
@@ -54,5 +76,6 @@ def _memory_bytes(pid: int) -> int:
         return 0
 
 
+_CANT_TELL = 1_000_000
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MUCH_SHARED_PAGES = 64_000_000 // _PAGE_BYTES
