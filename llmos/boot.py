@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -62,7 +63,6 @@ class LLMOS:
     settings: Settings
     registry: ToolRegistry
     plugins: PluginLoader
-    sandbox: Sandbox
     mcp: McpTools
     economy: TokenEconomy
     runs: RunStore
@@ -199,6 +199,7 @@ class LLMOS:
             await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
+        from llmos.plugins.confined import DeferredSandbox
         from llmos.plugins.loader import PluginLoader
         from llmos.plugins.mcp import McpTools
         from llmos.plugins.registry import ToolRegistry
@@ -206,12 +207,11 @@ class LLMOS:
         self.registry = ToolRegistry()
         self.plugins = PluginLoader(self.registry, self.bus, self.settings.plugin_dirs)
         self.plugins.load()
-        self.sandbox = self._make_sandbox()
         self.mcp = McpTools(
             self.settings.mcp_servers,
             cache=self.settings.memory / "mcp_tools.json",
             cwd=self.settings.workspace,
-            sandbox=self.sandbox,
+            sandbox=DeferredSandbox(lambda: self.sandbox),
         )
         stack.push_async_callback(self.mcp.aclose)
         await self.mcp.register(self.registry, start=False)
@@ -219,6 +219,7 @@ class LLMOS:
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.surroundings import Surroundings
         from llmos.kernel.scheduler import Scheduler
+        from llmos.plugins.confined import DeferredSandbox
 
         learner = self._learner or self._make_learner()
         surroundings = Surroundings(
@@ -229,7 +230,7 @@ class LLMOS:
             economy=self.economy,
             learner=learner,
             now=self._clock,
-            sandbox=self.sandbox,
+            sandbox=DeferredSandbox(lambda: self.sandbox),
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
@@ -348,7 +349,8 @@ class LLMOS:
             secret=surroundings.secret,
         )
 
-    def _make_sandbox(self) -> Sandbox:
+    @cached_property
+    def sandbox(self) -> Sandbox:
         """The walls around child processes, which keep settings, memory and plugins out of their reach."""
         from llmos.kernel.sandbox.sandbox import Sandbox
 

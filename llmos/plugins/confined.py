@@ -54,3 +54,13 @@ class Sandbox(Protocol):
             NotPermittedError: it can't be confined here, and the settings don't say `sandbox: none`.
         """
         ...
+
+
+class DeferredSandbox:
+    """A sandbox that is made when the first child needs it, so that who starts none does not even import it."""
+
+    def __init__(self, make: Callable[[], Sandbox]) -> None:
+        self._make = make
+
+    def confined(self, child: Child) -> AbstractAsyncContextManager[Confined]:
+        return self._make().confined(child)

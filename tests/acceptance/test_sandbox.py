@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llmos.testing import Request, ScriptedServer, Turn, call, say
-from tests.door import Door
+from tests.door import BOOT, Door
 
 THEFT = (
     "cat ../home/memory/llmos.duckdb ../home/llmos.yaml ~/.ssh/id; cat /proc/*/environ | tr '\\0' '\\n' | grep KEY; "
@@ -70,6 +72,10 @@ def test_doctor_says_which_walls_hold_and_what_the_attack_saw(door: Door) -> Non
 
 def test_a_followed_goal_without_a_process_finds_nothing_out(door: Door) -> None:
     assert door("Calculate 2 + 3").stdout == "5\n"
+    watched = [sys.executable, "-X", "importtime", str(BOOT), "Calculate 3 + 3"]
+    done = subprocess.run(watched, cwd=door.workspace, env=door.env, capture_output=True, text=True, check=True)
+    assert "llmos.kernel.replay" in done.stderr
+    assert "llmos.kernel.sandbox" not in done.stderr
     assert not (door.home / "memory" / "sandbox.json").exists()
 
 
