@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.witnessing import Witnessing
     from llmos.kernel.journal import Journal
     from llmos.kernel.proof import Prover
+    from llmos.kernel.sandbox.sandbox import Sandbox
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
     from llmos.memory.audit_log import AuditLog
@@ -251,6 +253,7 @@ class LLMOS:
         await self.journal.prune_if_due()
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
+        from llmos.plugins.confined import DeferredSandbox
         from llmos.plugins.loader import PluginLoader
         from llmos.plugins.mcp import McpTools
         from llmos.plugins.registry import ToolRegistry
@@ -258,14 +261,19 @@ class LLMOS:
         self.registry = ToolRegistry()
         self.plugins = PluginLoader(self.registry, self.bus, self.settings.plugin_dirs)
         self.plugins.load()
-        cache = self.settings.memory / "mcp_tools.json"
-        self.mcp = McpTools(self.settings.mcp_servers, cache=cache, cwd=self.settings.workspace)
+        self.mcp = McpTools(
+            self.settings.mcp_servers,
+            cache=self.settings.memory / "mcp_tools.json",
+            cwd=self.settings.workspace,
+            sandbox=DeferredSandbox(lambda: self.sandbox),
+        )
         stack.push_async_callback(self.mcp.aclose)
         await self.mcp.register(self.registry, start=False)
 
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.surroundings import Surroundings
         from llmos.kernel.scheduler import Scheduler
+        from llmos.plugins.confined import DeferredSandbox
 
         learner = self._learner or self._make_learner()
         surroundings = Surroundings(
@@ -277,6 +285,7 @@ class LLMOS:
             learner=learner,
             now=self._clock,
             middleware=(self.witnessing, self.journal),
+            sandbox=DeferredSandbox(lambda: self.sandbox),
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
@@ -393,6 +402,21 @@ class LLMOS:
             context=surroundings.context,
             env=surroundings.env,
             secret=surroundings.secret,
+        )
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """The walls around child processes, which keep settings, memory and plugins out of their reach."""
+        from llmos.kernel.sandbox.sandbox import Sandbox
+
+        settings = self.settings
+        usual = [folder / "plugins" for folder in (settings.checkout, settings.home) if folder is not None]
+        return Sandbox(
+            settings.sandbox,
+            memory=settings.memory,
+            bus=self.bus,
+            hidden=settings.config_files,
+            sealed=tuple(dict.fromkeys([*settings.plugin_dirs, *usual])),
         )
 
     def _make_learner(self) -> Learner:

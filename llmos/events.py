@@ -75,6 +75,15 @@ class ToolReturned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChildConfined(Event):
+    """A tool starts a child process behind `walls` (`none`: with the user's own rights), with the network or not."""
+
+    tool: str
+    walls: str
+    network: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diverged(Event):
     step_id: str
     message: str

@@ -64,7 +64,7 @@ async def doctor(session: Session) -> None:
         findings.append(Finding(name="settings", state=State.BROKEN, detail=str(error)))
     else:
         findings += [*_places(settings), *await _learner(settings), await asyncio.to_thread(_embedding, settings)]
-        findings += [*await _engine(session), _sandbox()]
+        findings += await _engine(session)
     broken = [finding.name for finding in findings if finding.state is State.BROKEN]
     session.screen.data({"ok": not broken, "findings": [data(finding) for finding in findings]})
     session.screen.show("\n".join(_lines(findings)))
@@ -125,13 +125,6 @@ def _folder(name: str, path: Path, option: str) -> Finding:
         state = State.BROKEN if name == "home" else State.MISSING
         return Finding(name=name, state=state, detail=f"{path} can't be written", fix=f"name another with {option}")
     return Finding(name=name, detail=f"{path}{'' if path.exists() else ' (made at the first goal)'}")
-
-
-def _sandbox() -> Finding:
-    if found := shutil.which("bwrap"):
-        return Finding(name="sandbox", detail=f"bubblewrap at {found}")
-    fix = "sudo apt install bubblewrap (or your system's package of that name)"
-    return Finding(name="sandbox", state=State.MISSING, detail="bubblewrap is not installed", fix=fix)
 
 
 # ------------------------------------------------------------------------------------------------------- models
@@ -254,7 +247,7 @@ async def _engine(session: Session) -> list[Finding]:
             Finding(name="memory", state=State.BROKEN, detail=str(error), fix="see docs/cli.md, or use another --home")
         ]
     await system.mcp.discover()
-    return [await _memory(system), _battery(system), *_plugins(system), *_mcp_servers(system)]
+    return [await _memory(system), _battery(system), *_plugins(system), *_mcp_servers(system), await _sandbox(system)]
 
 
 async def _memory(system: LLMOS) -> Finding:
@@ -267,6 +260,25 @@ async def _memory(system: LLMOS) -> Finding:
     return Finding(
         name="memory", detail=f"{database}, {size:.1f} MB: {len(traces)} traces ({trusted} trusted), {runs} runs"
     )
+
+
+async def _sandbox(system: LLMOS) -> Finding:
+    """The walls around commands, and what the attack on them saw."""
+    from llmos.kernel.sandbox.walls import Kind
+
+    kind = system.settings.sandbox.kind
+    if kind == "none":
+        fix = "remove `sandbox: none` from llmos.yaml"
+        return Finding(name="sandbox", state=State.MISSING, detail="none: commands run with all your rights", fix=fix)
+    standing = await system.sandbox.standing()
+    fix = "sudo apt install bubblewrap (or your system's package of that name)"
+    if standing.walls is None:
+        detail = f"no walls hold here, so that no command is run ({standing.said()})"
+        return Finding(name="sandbox", state=State.MISSING, detail=detail, fix=fix)
+    held = "; it was attacked, and nothing got out, no secret was read, processes and memory stayed within bounds"
+    passed = f"; not used: {standing.said()}" if standing.failures else ""
+    is_best = standing.walls.kind is Kind.BUBBLEWRAP or kind == "landlock"
+    return Finding(name="sandbox", detail=f"{standing.walls}{held}{passed}", fix="" if is_best else fix)
 
 
 def _battery(system: LLMOS) -> Finding:

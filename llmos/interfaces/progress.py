@@ -14,6 +14,7 @@ import click
 from llmos.interfaces.render import arguments, duration, money, one_line, plain
 from llmos.kernel.bus import (
     Audited,
+    ChildConfined,
     Decided,
     Diverged,
     EventBus,
@@ -79,6 +80,7 @@ class Progress:
             ModelSpoke: self._spoke,
             ToolCalled: self._tool_called,
             ToolReturned: self._tool_returned,
+            ChildConfined: self._confined,
             Diverged: lambda event: self._line(f"diverged at {event.step_id}: {event.message}"),
             TraceStored: lambda event: self._line(f"stored {event.trace} ({event.status})"),
             TraceRefused: lambda event: self._line(f"no trace: {event.reason}"),
@@ -149,6 +151,10 @@ class Progress:
         self._line(f"{event.tool} {args}".rstrip() + f" · {duration(event.duration_s)}{outcome}")
         if self._work is not None:
             self._work.doing = "" if self._work.cost_usd is None else "thinking"
+
+    def _confined(self, event: ChildConfined) -> None:
+        network = "with" if event.network else "without"
+        self._line(f"{event.tool}: sandbox {event.walls}, {network} network")
 
     def _line(self, text: str) -> None:
         if not self._verbose:

@@ -16,6 +16,7 @@ from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
+from llmos.plugins.confined import Sandbox
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Middleware, ToolContext
 from llmos.settings import PROVIDER, Settings, plain_environment
@@ -45,6 +46,7 @@ class Surroundings:
     learner: Learner
     now: Callable[[], datetime]
     middleware: tuple[Middleware, ...] = ()
+    sandbox: Sandbox | None = None
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
     def world(self, registry: ToolRegistry) -> World:
@@ -77,6 +79,7 @@ class Surroundings:
             sealed=tuple(path.resolve() for path in (*self.settings.config_files, *self.settings.plugin_dirs)),
             env=plain_environment(),
             middleware=self.middleware,
+            sandbox=self.sandbox,
         )
 
     def spent(self, run_id: str) -> float:

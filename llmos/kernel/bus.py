@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llmos.events import (
     Agreed,
     Audited,
+    ChildConfined,
     Decided,
     Diverged,
     Event,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agreed",
     "Audited",
+    "ChildConfined",
     "Decided",
     "Diverged",
     "Event",

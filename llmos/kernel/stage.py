@@ -129,6 +129,7 @@ class Stage(ToolRegistry):
             denied=denied,
             sealed=sealed,
             env=ctx.env,
+            sandbox=ctx.sandbox,
             place=self.place,
         )
 

@@ -22,6 +22,7 @@ from llmos.trace.program import Effect
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
+    from llmos.plugins.confined import Sandbox
     from llmos.plugins.registry import ToolRegistry
     from llmos.settings import McpServerSettings
 
@@ -38,7 +39,7 @@ class McpTools:
     """The tools of every server in the settings.
 
     `cache` is a JSON file that keeps each server's list of tools, so that knowing them starts nothing.
-    `cwd` is the folder stdio servers run in.
+    `cwd` is the folder stdio servers run in, `sandbox` what confines them.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class McpTools:
         *,
         cache: Path | None = None,
         cwd: Path | None = None,
+        sandbox: Sandbox | None = None,
         timeout_s: float = 60.0,
     ) -> None:
         self._settings = dict(servers)
@@ -55,7 +57,7 @@ class McpTools:
         self._registered: dict[str, list[Tool]] = {}
         self._failures: dict[str, PluginFailure] = {}
         self._servers = {
-            name: McpServer(name, settings, cwd=cwd, timeout_s=timeout_s, listed=self._listed)
+            name: McpServer(name, settings, cwd=cwd, sandbox=sandbox, timeout_s=timeout_s, listed=self._listed)
             for name, settings in servers.items()
         }
 

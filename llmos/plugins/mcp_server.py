@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from llmos.errors import ToolError
+from llmos.plugins.confined import Child
 
 if TYPE_CHECKING:
     from mcp import Client, MCPError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, TransportStreams
     from mcp_types import CallToolResult
 
+    from llmos.plugins.confined import Sandbox
     from llmos.settings import McpServerSettings
 
 log = logging.getLogger(__name__)
@@ -39,13 +41,22 @@ class McpServer:
     """
 
     def __init__(
-        self, name: str, settings: McpServerSettings, *, cwd: Path | None, timeout_s: float, listed: OnListed
+        self,
+        name: str,
+        settings: McpServerSettings,
+        *,
+        cwd: Path | None,
+        timeout_s: float,
+        listed: OnListed,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
         self._cwd = cwd
         self._timeout_s = timeout_s
         self._on_listed = listed
+        self._sandbox = sandbox
+        self._explain: Callable[[int, str], str] | None = None
         self._versions: dict[str, str] = {}
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -134,7 +145,9 @@ class McpServer:
                     await ended.wait()
             except BaseException as error:
                 if not ready.done():
-                    ready.set_exception(ToolError(f"{self._label} can't be used: {_leaf(error)}{_said(errors)}"))
+                    ready.set_exception(
+                        ToolError(f"{self._label} can't be used: {_leaf(error)}{_said(errors)}{self._denied(errors)}")
+                    )
                 else:
                     log.info("an MCP server ended", exc_info=True, extra={"action": "mcp_ended", "server": self._name})
                 if isinstance(error, asyncio.CancelledError):
@@ -163,9 +176,8 @@ class McpServer:
             from mcp import StdioServerParameters
             from mcp.client.stdio import stdio_client
 
-            parameters = StdioServerParameters(
-                command=settings.command, args=list(settings.args), env=dict(settings.env), cwd=self._cwd
-            )
+            command, *args = await self._command(settings, stack)
+            parameters = StdioServerParameters(command=command, args=args, env=dict(settings.env), cwd=self._cwd)
             return stdio_client(parameters, errlog=cast(TextIO, errors))
         if settings.url:
             import httpx2
@@ -175,6 +187,42 @@ class McpServer:
             http = await stack.enter_async_context(httpx2.AsyncClient(headers=dict(settings.headers), timeout=limits))
             return streamable_http_client(settings.url, http_client=http)
         raise ToolError(f"{self._label} has neither a command nor a url in the settings.")
+
+    async def _command(self, settings: McpServerSettings, stack: contextlib.AsyncExitStack) -> list[str]:
+        """The command line to start, confined unless the settings say otherwise."""
+        assert settings.command is not None
+        if self._sandbox is None or not settings.sandboxed:
+            return [settings.command, *settings.args]
+        from llmos.plugins.programs import program, seen_by
+        from llmos.settings import plain_environment
+
+        cwd = (self._cwd or Path.cwd()).resolve()
+        env = {**plain_environment(), **settings.env}
+        argv = [program(settings.command, env), *settings.args]
+        child = Child(
+            tool=self._name,
+            argv=argv,
+            cwd=cwd,
+            env=env,
+            write=(cwd, *settings.writable),
+            read=(*seen_by(argv, cwd), *settings.readable),
+            network=settings.network,
+            lasting=True,
+        )
+        confined = await stack.enter_async_context(self._sandbox.confined(child))
+        self._explain = confined.explain
+        return list(confined.argv)
+
+    def _denied(self, errors: IO[str]) -> str:
+        """Which wall of the sandbox a server met that could not start."""
+        if self._explain is None:
+            return ""
+        errors.seek(0)
+        said = self._explain(0, errors.read())
+        opened = (
+            f"it is confined to the workspace; readable, writable and network under mcp_servers.{self._name} open more"
+        )
+        return f"; {said or opened}"
 
 
 class _Watched:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, Union, get_args, get_origin
 
 from llmos.errors import InputError, LLMOSError, NotPermittedError, PluginError
+from llmos.plugins.confined import Sandbox
 from llmos.plugins.source import fingerprint
 from llmos.trace.program import Effect
 
@@ -88,6 +89,7 @@ class ToolContext:
     `denied` are places inside the workspace that stay closed (the home's own memory), `sealed` those that may be
     read but not written (settings and plugins: what runs goals is not changed by them). `middleware` stands
     around every call, the first outermost; `step` is the number of the call in its run, from 0, where that is known.
+    `sandbox` confines child processes; None: the caller takes them as they are.
     """
 
     workspace: Path
@@ -99,6 +101,7 @@ class ToolContext:
     env: Mapping[str, str] = field(default_factory=dict)
     middleware: tuple[Middleware, ...] = ()
     step: int | None = None
+    sandbox: Sandbox | None = None
 
     def resolve(self, path: str, *, write: bool = False) -> Path:
         """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.

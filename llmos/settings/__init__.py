@@ -18,6 +18,8 @@ from llmos.settings.records import (
     McpServerSettings,
     ModelPrice,
     ProofSettings,
+    SandboxLimits,
+    SandboxSettings,
     Settings,
 )
 
@@ -31,6 +33,8 @@ __all__ = [
     "McpServerSettings",
     "ModelPrice",
     "ProofSettings",
+    "SandboxLimits",
+    "SandboxSettings",
     "Settings",
     "effective_values",
     "hidden_variables",

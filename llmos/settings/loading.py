@@ -26,6 +26,8 @@ from llmos.settings.records import (
     ProofSettings,
     ProviderSettings,
     ReliabilitySettings,
+    SandboxLimits,
+    SandboxSettings,
     SchedulerSettings,
     Settings,
 )
@@ -80,6 +82,7 @@ def load_settings(
         prices=MappingProxyType({name: ModelPrice(**entry) for name, entry in config.get("prices", {}).items()}),
         proof=ProofSettings(**config.get("proof", {})),
         journal=JournalSettings(**config.get("journal", {})),
+        sandbox=_sandbox(config),
         secrets=secrets,
         **_trust(config, env, audit_rate, frozen),
         environment=MappingProxyType(claude_environment(env)),
@@ -122,6 +125,16 @@ def _trust(
         "audit_rate": _audit_rate(audit_rate, config, env),
         "frozen": _frozen(frozen, config, env),
     }
+
+
+def _sandbox(config: Mapping[str, Any]) -> SandboxSettings:
+    return SandboxSettings(
+        kind=config.get("sandbox", SandboxSettings.kind),
+        limits=SandboxLimits(**config.get("sandbox_limits", {})),
+        network=config.get("sandbox_network", ()),
+        readable=config.get("sandbox_readable", ()),
+        writable=config.get("sandbox_writable", ()),
+    )
 
 
 def _matching(config: Mapping[str, Any]) -> MatchingSettings:

@@ -16,6 +16,12 @@ CONFIG_NAME = "llmos.yaml"
 MAX_WRONG: Mapping[str, float] = MappingProxyType({"pure": 0.01, "read": 0.01, "write": 0.001})
 """How likely a replay may be wrong, by effect; `external` and `unknown` are never followed without a proof."""
 
+SANDBOXES = ("auto", "bubblewrap", "landlock", "none")
+"""What `sandbox` may say; `none` runs commands with the user's own rights."""
+
+MAY_HAVE_NETWORK = ("bash",)
+"""The tools that `sandbox_network` may name; `python` computes and needs none."""
+
 PROVIDER = "provider"
 """Name of the learner over pydantic-ai."""
 
@@ -74,7 +80,8 @@ class McpServerSettings:
     """One MCP server: a `command` to start, or the `url` of a running one.
 
     `read_only` names tools known to change nothing; `effects` maps tool names to effect classes and wins over what the
-    server says of itself.
+    server says of itself. A command is confined unless `sandboxed` is false; `network`, `readable` and `writable` open
+    the sandbox.
     """
 
     name: str
@@ -85,6 +92,10 @@ class McpServerSettings:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     read_only: tuple[str, ...] = ()
     effects: Mapping[str, str] = field(default_factory=dict)
+    sandboxed: bool = True
+    network: bool = False
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +158,37 @@ class JournalSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SandboxLimits:
+    """What a confined child may use, with all processes it starts.
+
+    `cpu_s`, `file_bytes` and `max_open_files` hold for each of them; `tmp_bytes` for each folder of temporary files.
+    Threads count as processes.
+    """
+
+    cpu_s: int = 600
+    wall_s: float = 600.0
+    memory_bytes: int = 4_000_000_000
+    max_processes: int = 512
+    max_open_files: int = 1024
+    file_bytes: int = 4_000_000_000
+    tmp_bytes: int = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSettings:
+    """The walls around the children of tools: `kind` is one of SANDBOXES.
+
+    `network` names tools that may use it; `readable` and `writable` are paths beside the workspace that all may.
+    """
+
+    kind: str = "auto"
+    limits: SandboxLimits = SandboxLimits()
+    network: tuple[str, ...] = ()
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything set, checked and resolved; paths are absolute.
 
@@ -174,6 +216,7 @@ class Settings:
     reliability: ReliabilitySettings = ReliabilitySettings()
     proof: ProofSettings = ProofSettings()
     journal: JournalSettings = JournalSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     audit_rate: float = 0.0
     frozen: bool = False
     secrets: tuple[str, ...] = ()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from llmos.checked_yaml import Many, Named, Section
 from llmos.errors import SettingsError
-from llmos.settings.records import GUIDED_OFF, MAX_WRONG
+from llmos.settings.records import GUIDED_OFF, MAX_WRONG, MAY_HAVE_NETWORK, SANDBOXES
 
 T = TypeVar("T")
 EFFECTS = ("pure", "read", "write", "external", "unknown")
@@ -103,6 +104,25 @@ def effect(value: Any) -> str:
     return str(value)
 
 
+def sandbox(value: Any) -> str:
+    if value not in SANDBOXES:
+        raise ValueError(f"one of {', '.join(SANDBOXES)}")
+    return str(value)
+
+
+def network_tool(value: Any) -> str:
+    if value not in MAY_HAVE_NETWORK:
+        raise ValueError(f"one of {', '.join(MAY_HAVE_NETWORK)} (an MCP server has `network: true` in its own entry)")
+    return str(value)
+
+
+def place(value: Any) -> Path:
+    path = Path(value).expanduser() if isinstance(value, str) and value.strip() else Path()
+    if not path.is_absolute():
+        raise ValueError("an absolute path, or one that begins with ~/")
+    return path
+
+
 def server_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", value):
         raise ValueError("a name of 1 to 32 letters, digits, _ or -")
@@ -141,6 +161,10 @@ SCHEMA = Section(
                     "headers": Named(of=string),
                     "read_only": Many(of=text),
                     "effects": Named(of=effect),
+                    "sandboxed": boolean,
+                    "network": boolean,
+                    "readable": Many(of=place),
+                    "writable": Many(of=place),
                 }
             ),
         ),
@@ -168,6 +192,21 @@ SCHEMA = Section(
                 "keep_days": days,
             }
         ),
+        "sandbox": sandbox,
+        "sandbox_limits": Section(
+            keys={
+                "cpu_s": count,
+                "wall_s": seconds,
+                "memory_bytes": count,
+                "max_processes": count,
+                "max_open_files": count,
+                "file_bytes": count,
+                "tmp_bytes": count,
+            }
+        ),
+        "sandbox_network": Many(of=network_tool),
+        "sandbox_readable": Many(of=place),
+        "sandbox_writable": Many(of=place),
         "frozen": boolean,
         "secrets": Many(of=variable),
     }

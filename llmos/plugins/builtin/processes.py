@@ -8,11 +8,12 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmos.errors import ToolError
+from llmos.plugins.confined import Child, Confined
 from llmos.plugins.tool import ToolContext
 from llmos.settings import plain_environment
 
@@ -60,6 +61,21 @@ def clean_environment(ctx: ToolContext) -> dict[str, str]:
     """The variables a child may see: what the settings pass on, else the plain ones of this process; no secrets."""
     given: Mapping[str, str] = ctx.env or plain_environment()
     return {name: value for name, value in given.items() if not _SECRET.fullmatch(name)}
+
+
+@contextlib.asynccontextmanager
+async def confined(ctx: ToolContext, child: Child) -> AsyncIterator[Confined]:
+    """What to run for a child of a tool: the child itself where the context has no sandbox.
+
+    Raises:
+        NotPermittedError: it can't be confined.
+    """
+    if ctx.sandbox is None:
+        yield Confined(argv=tuple(child.argv))
+        return
+    asked = replace(child, run_id=ctx.run_id, hidden=(*child.hidden, *ctx.denied), sealed=(*child.sealed, *ctx.sealed))
+    async with ctx.sandbox.confined(asked) as walls:
+        yield walls
 
 
 async def run(

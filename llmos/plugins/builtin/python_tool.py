@@ -8,8 +8,9 @@ from typing import Any
 
 from llmos.errors import ToolError
 from llmos.plugins.builtin import python_child
-from llmos.plugins.builtin.processes import Completed, clean_environment, run
+from llmos.plugins.builtin.processes import Completed, clean_environment, confined, run
 from llmos.plugins.builtin.shell import tail
+from llmos.plugins.confined import Child
 from llmos.plugins.tool import ToolContext, llm_tool
 from llmos.trace.program import Effect
 
@@ -35,10 +36,11 @@ FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
     version=f"1 on Python {sys.version_info.major}.{sys.version_info.minor}, {sys.platform}",
 )
 async def python(ctx: ToolContext, code: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Run code in a child process that can't change the world by accident.
+    """Run code in a child process that changes nothing.
 
-    The guard is an audit hook with limits on processor time, memory, file size and processes, in a clean
-    environment with the workspace as the current folder. It is not a sandbox against hostile code.
+    The guard in the child is an audit hook with limits on processor time, memory, file size and processes, in a clean
+    environment with the workspace as the current folder: it says clearly what is not allowed. What keeps hostile code
+    in is the sandbox around it, in which the workspace can only be read.
     """
     workspace = ctx.workspace.resolve()
     request = {
@@ -49,14 +51,18 @@ async def python(ctx: ToolContext, code: str, inputs: dict[str, Any]) -> dict[st
         "cpu_s": int(TIMEOUT_S),
     }
     env = {name: value for name, value in clean_environment(ctx).items() if name in ("TZ", "PATH")}
-    done = await run(
-        [sys.executable, *FLAGS, python_child.__file__],
-        cwd=workspace,
-        env={**env, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
-        stdin=json.dumps(request).encode(),
-        timeout_s=TIMEOUT_S,
-        max_bytes=MAX_OUTPUT_BYTES,
-    )
+    env |= {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    argv = [sys.executable, *FLAGS, python_child.__file__]
+    child = Child(tool="python", argv=argv, cwd=workspace, env=env, read=(workspace,), network=False)
+    async with confined(ctx, child) as walls:
+        done = await run(
+            walls.argv,
+            cwd=workspace,
+            env=env,
+            stdin=json.dumps(request).encode(),
+            timeout_s=TIMEOUT_S,
+            max_bytes=MAX_OUTPUT_BYTES,
+        )
     return _outcome(done)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from typing import Any
 
 from llmos.errors import ToolError
-from llmos.plugins.builtin.processes import Completed, clean_environment, run
+from llmos.plugins.builtin.processes import Completed, clean_environment, confined, run
+from llmos.plugins.confined import Child
 from llmos.plugins.tool import ToolContext, llm_tool
 from llmos.trace.program import Effect
 
@@ -30,18 +32,18 @@ async def bash(ctx: ToolContext, command: str, timeout: int) -> dict[str, Any]: 
     if not command.strip():
         raise ToolError("the command is empty.")
     shell = shutil.which("bash") or "/bin/sh"
-    done = await run(
-        [shell, "-c", command],
-        cwd=ctx.resolve("."),
-        env=clean_environment(ctx),
-        timeout_s=timeout / 1000,
-        max_bytes=MAX_OUTPUT_BYTES,
-    )
+    env = clean_environment(ctx)
+    root = ctx.workspace.resolve()
+    child = Child(tool="bash", argv=[shell, "-c", command], cwd=ctx.resolve("."), env=env, write=(root,))
+    async with confined(ctx, child) as walls:
+        timeout_s = min(timeout / 1000, walls.wall_s or math.inf)
+        done = await run(walls.argv, cwd=child.cwd, env=env, timeout_s=timeout_s, max_bytes=MAX_OUTPUT_BYTES)
     if done.timed_out:
-        raise ToolError(f"the command was stopped after {timeout / 1000:g} s{_tails(done)}")
+        raise ToolError(f"the command was stopped after {timeout_s:g} s{_tails(done)}")
     if done.status != 0:
         how = f"ended with exit status {done.status}" if done.status > 0 else f"was ended by signal {-done.status}"
-        raise ToolError(f"the command {how}{_tails(done)}")
+        denied = walls.explain(done.status, done.stderr)
+        raise ToolError(f"the command {how}{_tails(done)}" + (f"\nSandbox: {denied}" if denied else ""))
     return {
         "stdout": done.stdout,
         "stderr": done.stderr,
