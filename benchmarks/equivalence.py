@@ -138,7 +138,13 @@ async def _offered(name: str, goal: Goal | None, product: Product, decision: Dec
     if proven is not None:
         if not proven.open:
             return []
-        kind, features, read = ("rival" if proven.doubt == RIVAL else "open"), opened(proven), proven
+        kind, features, read = (
+            ("rival" if proven.doubt == RIVAL else "open"),
+            opened(proven, product.llmos.deciding.world),
+            proven,
+        )
+    elif any(isinstance(one.outcome, Match) for one in decision.considered):
+        return []  # several claim the goal: no other reading is looked for
     else:
         may_be = readable(decision.considered)
         cosines = {one.trace.id: one.cosine for one in decision.considered if one.cosine is not None}

@@ -62,7 +62,10 @@ class Surroundings:
         def values(tool: str, parameter: str) -> frozenset[str] | None:
             return registry.get(tool).values_of(parameter) if tool in registry else None
 
-        return World(exists=exists, values=values)
+        def phrases(tool: str) -> frozenset[str]:
+            return registry.get(tool).phrases if tool in registry else frozenset()
+
+        return World(exists=exists, values=values, phrases=phrases)
 
     def context(self, run_id: str) -> ToolContext:
         """What a tool may touch in this run."""

@@ -173,6 +173,17 @@ class Tool:
             log.warning("classifying a call of %s failed", self.name, exc_info=True, extra={"action": "classify"})
             return Effect.UNKNOWN
 
+    @property
+    def phrases(self) -> frozenset[str]:
+        """The parameters that take any text: neither a path, an address or a date, nor one of listed values."""
+        properties = self.schema.get("properties", {})
+        return frozenset(
+            name
+            for name, schema in properties.items()
+            if schema.get("type") == "string" and not {"format", "pattern", "const"} & schema.keys()
+            if self.values_of(name) is None
+        )
+
     def values_of(self, parameter: str) -> frozenset[str] | None:
         """What a parameter may take: its schema's enumeration or what the tool lists now; None: anything.
 

@@ -29,11 +29,12 @@ class World:
     """What the gate may ask about the surroundings.
 
     `exists`: does a path exist in the workspace; `values`: what a parameter of a tool may take, in its tool's own
-    words (None: the tool does not say).
+    words (None: the tool does not say); `phrases`: which parameters of a tool take any text.
     """
 
     exists: Callable[[str], bool] = lambda path: False
     values: Callable[[str, str], frozenset[str] | None] = lambda tool, parameter: None
+    phrases: Callable[[str], frozenset[str]] = lambda tool: frozenset()
 
 
 class TooManyWaysError(Exception):

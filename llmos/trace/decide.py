@@ -112,7 +112,7 @@ def decide(
         reason = f"{rival.label} has the same words and another program, so the goal may mean either"
         asked = replace(best, doubt=RIVAL)
         return Decision(choice=Choice.CONFIRM, reason=reason, match=asked, considered=ordered)
-    found = replace(best, doubt=open_doubt(opened(best)) if best.open else 0.0)
+    found = replace(best, doubt=open_doubt(opened(best, world or World())) if best.open else 0.0)
     if found.doubt > bounds.get(best.trace.effect, 0.0):
         reason = f"{best.trace.label} takes {_quoted(best)} for a value, and too few were seen to be sure"
         return Decision(choice=Choice.CONFIRM, reason=reason, match=found, considered=ordered)

@@ -67,7 +67,7 @@ PREPOSITIONS = frozenset("at for in of".split())
 """Words that may come and go, too, where a trace has no two slots that they could tell apart."""
 ASKING = frozenset(
     """
-    am are did do does had has have how is shall was were what when where which who whom whose why will
+    am are did do does had has have how is shall should was were what when where which who whom whose why will
     """.split()
 )
 """Words that a question begins with."""

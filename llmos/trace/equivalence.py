@@ -19,12 +19,14 @@ __all__ = ["INPUTS", "RIVAL", "SIGNS", "ReadingKind", "doubt", "kind_of", "open_
 
 INPUTS = (
     *("1", "licensed", "come", "kin", "1/(1+held)", "ln(wordings)", "slots", "opens", "length/(1+held)"),
-    *("cosine", "lead", "gap/5", "guesses"),
+    *("cosine", "lead", "gap/5", "others", "guesses"),
 )
 """What the weights are of, in this order; `guesses` counts what nothing speaks for."""
-SIGNS = (0, 1, 1, 1, 1, -1, 0, 1, 1, -1, -1, -1, 1)
+SIGNS = (0, 1, 1, 1, 1, -1, 0, 1, 1, -1, -1, -1, 1, 1)
 """Whether more of an input may only make a reading more doubtful (1), only less (-1), or either (0)."""
 _MOST_LENGTH = 20
+LEAST_HELD = 2
+"""One telling word says too little of what is wanted to be read in other words around it."""
 
 
 class ReadingKind(StrEnum):
@@ -33,7 +35,7 @@ class ReadingKind(StrEnum):
     OPEN: proven but for a phrase that only its shape speaks for. REWORDED: other wordings show its words, and every
     value is known. STRETCHED: its words are known, and a value is unlike all others. ODD: the same, but what is unlike
     is seldom so in one value and another (a longer list, a `not`, another kind of file). GUESSED: words that nothing
-    speaks for, or fewer than the known wording has.
+    speaks for, fewer than the known wording has, or hardly one that it shares.
     """
 
     OPEN = "open"
@@ -55,6 +57,8 @@ _MILD = (Oddity.CRITICAL, Oddity.SMALL, Oddity.NUMBER, Oddity.CASE)
 def kind_of(features: Features) -> ReadingKind:
     """Which kind of reading, other than an open one, has these features."""
     if features.guessed or features.gone or features.turned or features.foreign:
+        return ReadingKind.GUESSED
+    if not features.opens and features.held < LEAST_HELD:
         return ReadingKind.GUESSED
     if _odd(features):
         return ReadingKind.ODD
@@ -86,6 +90,7 @@ def vector_of(features: Features) -> tuple[float, ...]:
         features.cosine,
         features.lead,
         features.gap / 5,
+        float(bool(features.opens and features.others)),
         float(_guesses(features)),
     )
 

@@ -33,9 +33,10 @@ class Features:
     `licensed`, `come`, `gone`, `guessed`, `turned` and `kin` say how its wording differs (`rewrites.Way`), `held` how
     many telling words stand unchanged, `wordings` how many wordings the trace has, `slots` how many values were bound,
     `opens` how many of these nothing closes off and nobody saw, `length` how many tokens those have, `seen` how many
-    values were seen before in their place, `odd` what is unlike others in them, `foreign` how many values known to
-    other traces are left over. `cosine` is how near the masked goal and wording are, `lead` by how much nearer than
-    those of the next program, `gap` by how much this reading is nearer than the next one that would do something else.
+    values were seen before in their place, `odd` what is unlike others in them, `others` how many more texts the tools
+    would take, `foreign` how many values known to other traces are left over. `cosine` is how near the masked goal and
+    wording are, `lead` by how much nearer than those of the next program, `gap` by how much this reading is nearer than
+    the next one that would do something else.
     """
 
     licensed: float = 0.0
@@ -51,15 +52,11 @@ class Features:
     length: int = 0
     seen: int = 0
     odd: tuple[str, ...] = ()
+    others: int = 0
     foreign: int = 0
     cosine: float = 0.0
     lead: float = 0.0
     gap: float = _FAR
-
-    @property
-    def is_reworded(self) -> bool:
-        """Whether the wording itself is read otherwise than as one of the known ones."""
-        return bool(self.licensed or self.come or self.gone or self.guessed or self.kin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,7 @@ def likely(
     return replace(best, features=replace(best.features, gap=round(gap, 3))) if gap > 0 else None
 
 
-def opened(found: Match) -> Features:
+def opened(found: Match, world: World) -> Features:
     """What speaks for a proven reading with phrases that only their shape speaks for."""
     values = [found.bindings[name] for name in found.open]
     return Features(
@@ -111,7 +108,13 @@ def opened(found: Match) -> Features:
         opens=len(values),
         length=sum(len(tokenize(str(value))) for value in values),
         seen=min((len(found.trace.slot(name).examples) for name in found.open), default=0),
+        others=_others(found.trace, world),
     )
+
+
+def _others(trace: Trace, world: World) -> int:
+    """How many more texts the tools of a trace would take: what else a free phrase of a goal might be."""
+    return sum(len(world.phrases(step.tool) - step.args.keys()) for step in trace.calls)
 
 
 def _with_cosine(reading: Likely, library: Library, cosines: Mapping[str, float]) -> Features:
@@ -151,9 +154,8 @@ def _read(goal: str, aligner: Aligner, spans: Spans, library: Library, world: Wo
     folded = {word.casefold() for word in cased}
     if any(isinstance(part, Token) and part.key in folded and part.text not in cased for part in parts):
         return None
-    types = [slot.type for slot in trace.slots if slot.default is None]
-    book = library.book(trace, prepositions=len(set(types)) < len(types))
-    words = telling_words(plain_words(parts), prepositions=book.prepositions)
+    book = library.book(trace)
+    words = telling_words(plain_words(parts), book.free)
     near = book.nearest(words, _MAX_PRICE)
     if near is None:
         return None
@@ -177,7 +179,7 @@ def _read(goal: str, aligner: Aligner, spans: Spans, library: Library, world: Wo
     defaults = {slot.name: slot.default for slot in trace.slots if slot.default is not None}
     found = Match(
         trace=trace,
-        template=_template_of(wording, trace, book.prepositions),
+        template=_template_of(wording, trace, book.free),
         bindings=defaults | {name: value for name, (_, _, value) in spans.items()},
         anchors=held,
         wording=worded(goal, tokens, spans),
@@ -186,8 +188,8 @@ def _read(goal: str, aligner: Aligner, spans: Spans, library: Library, world: Wo
     return Likely(found=found, features=features)
 
 
-def _template_of(words: Words, trace: Trace, prepositions: bool) -> str:
-    for template, known in zip(trace.goals, wordings(trace.goals, prepositions), strict=True):
+def _template_of(words: Words, trace: Trace, free: frozenset[str]) -> str:
+    for template, known in zip(trace.goals, wordings(trace.goals, free), strict=True):
         if known == words:
             return template
     return trace.goals[0]
@@ -264,6 +266,7 @@ def _stretch(aligner: _Lenient, template: str, bindings: Bindings) -> Likely:
         opens=sum(length > 0 for length, _ in values),
         length=sum(length for length, _ in values),
         odd=tuple(sorted({one for _, odd in values for one in odd})),
+        others=_others(trace, aligner.world),
     )
     defaults = {slot.name: slot.default for slot in trace.slots if slot.default is not None}
     found = Match(

@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
+from llmos.trace.align import constant_texts
 from llmos.trace.english import ASKING, COMING_AND_GOING, CRITICAL, DIRECTION, NEGATION, PREPOSITIONS
 from llmos.trace.lex import Kind, Place, Token, template_tokens
 from llmos.trace.program import Trace
@@ -31,10 +32,9 @@ _MAX_WORDINGS = 60
 _MAX_TRIED = 12
 
 
-def telling_words(words: Sequence[str], *, prepositions: bool) -> Words:
-    """A wording without the words that may come and go; `prepositions` says whether those tell slots apart."""
+def telling_words(words: Sequence[str], free: frozenset[str]) -> Words:
+    """A wording without the words that are `free` to come and go."""
     first = words[0].partition("'")[0].partition("’")[0] if words else ""
-    free = COMING_AND_GOING if prepositions else COMING_AND_GOING | PREPOSITIONS
     return (*(("?",) if first in ASKING else ()), *(word for word in words if word not in free))
 
 
@@ -50,9 +50,9 @@ def plain_words(parts: Sequence[Token | Place]) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def wordings(goals: tuple[str, ...], prepositions: bool) -> tuple[Words, ...]:
+def wordings(goals: tuple[str, ...], free: frozenset[str]) -> tuple[Words, ...]:
     """The telling words of each of a trace's templates."""
-    return tuple(telling_words(plain_words(template_tokens(goal)), prepositions=prepositions) for goal in goals)
+    return tuple(telling_words(plain_words(template_tokens(goal)), free) for goal in goals)
 
 
 def difference(one: Words, other: Words) -> tuple[Words, Words]:
@@ -67,10 +67,10 @@ def difference(one: Words, other: Words) -> tuple[Words, Words]:
 
 
 @lru_cache(maxsize=4096)
-def licences(goals: tuple[str, ...], prepositions: bool) -> Mapping[tuple[Words, Words], int]:
+def licences(goals: tuple[str, ...], free: frozenset[str]) -> Mapping[tuple[Words, Words], int]:
     """The rewrites that the wordings of one trace license, each with how many pairs show it."""
     found: dict[tuple[Words, Words], int] = {}
-    known = sorted(set(wordings(goals, prepositions)))[:_MAX_WORDINGS]
+    known = sorted(set(wordings(goals, free)))[:_MAX_WORDINGS]
     for position, one in enumerate(known):
         for other in known[position + 1 :]:
             here, there = difference(one, other)
@@ -121,59 +121,77 @@ class Library:
 
     traces: Sequence[Trace]
     _programs: dict[str, int] = field(default_factory=dict)
+    _shown_by: dict[frozenset[str], dict[str, Counter[tuple[Words, Words]]]] = field(default_factory=dict)
+    _owned_by: dict[frozenset[str], dict[Words, set[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, trace in enumerate(self.traces):
             same = (self._programs[other.id] for other in self.traces[:number] if other.steps == trace.steps)
             self._programs[trace.id] = next(same, number)
 
-    def book(self, trace: Trace, *, prepositions: bool) -> Book:
+    def book(self, trace: Trace) -> Book:
         """The rewrites that may be used on one of the traces."""
-        return Book(trace=trace, library=self, prepositions=prepositions)
+        return Book(trace=trace, library=self, free=self.free(trace))
 
     def program(self, trace: Trace) -> int:
         """A number for what a trace does."""
         return self._programs[trace.id]
 
-    @cached_property
-    def _shown(self) -> dict[tuple[str, bool], Counter[tuple[Words, Words]]]:
-        """In how many traces of the same tools each rewrite without slots is shown."""
-        counted: dict[tuple[str, bool], Counter[tuple[Words, Words]]] = defaultdict(Counter)
-        for trace in self.traces:
-            for prepositions in (False, True):
-                counted[tools_of(trace), prepositions].update(slotless(trace.goals, prepositions))
-        return counted
+    def free(self, trace: Trace) -> frozenset[str]:
+        """The words that may come and go in goals of a trace: none that a program of its tools passes on."""
+        types = [slot.type for slot in trace.slots if slot.default is None]
+        tells_apart = len(set(types)) < len(types)
+        free = COMING_AND_GOING if tells_apart else COMING_AND_GOING | PREPOSITIONS
+        return free - self._passed_on[tools_of(trace)]
 
-    def shown_elsewhere(self, trace: Trace, *, prepositions: bool) -> Iterator[tuple[Words, Words]]:
+    @cached_property
+    def _passed_on(self) -> dict[str, frozenset[str]]:
+        """The words that alone are an argument of some trace, by the tools it calls."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for trace in self.traces:
+            texts = (text for step in trace.calls for expr in step.args.values() for text in constant_texts(expr))
+            found[tools_of(trace)] |= {text.casefold() for text in texts}
+        return {tools: frozenset(words) for tools, words in found.items()}
+
+    def _shown(self, free: frozenset[str]) -> dict[str, Counter[tuple[Words, Words]]]:
+        """In how many traces of the same tools each rewrite without slots is shown."""
+        if free not in self._shown_by:
+            counted: dict[str, Counter[tuple[Words, Words]]] = defaultdict(Counter)
+            for trace in self.traces:
+                counted[tools_of(trace)].update(slotless(trace.goals, free))
+            self._shown_by[free] = counted
+        return self._shown_by[free]
+
+    def shown_elsewhere(self, trace: Trace, free: frozenset[str]) -> Iterator[tuple[Words, Words]]:
         """The rewrites that at least two other traces of the same tools show."""
-        own = slotless(trace.goals, prepositions)
-        for pair, count in self._shown[tools_of(trace), prepositions].items():
+        own = slotless(trace.goals, free)
+        for pair, count in self._shown(free)[tools_of(trace)].items():
             if count - (pair in own) > 1:
                 yield pair
 
-    @cached_property
-    def _owners(self) -> dict[bool, dict[Words, set[int]]]:
-        owners: dict[bool, dict[Words, set[int]]] = {False: defaultdict(set), True: defaultdict(set)}
-        for flag, known in owners.items():
+    def _owners(self, free: frozenset[str]) -> dict[Words, set[int]]:
+        if free not in self._owned_by:
+            known: dict[Words, set[int]] = defaultdict(set)
             for trace in self.traces:
-                for words in wordings(trace.goals, flag):
+                for words in wordings(trace.goals, free):
                     known[words].add(self._programs[trace.id])
-        return owners
+            self._owned_by[free] = known
+        return self._owned_by[free]
 
-    def is_of_another(self, trace: Trace, words: Words, *, prepositions: bool) -> bool:
+    def is_of_another(self, trace: Trace, words: Words, free: frozenset[str]) -> bool:
         """Whether another program has this wording."""
-        owners = self._owners[prepositions].get(words)
+        owners = self._owners(free).get(words)
         return owners is not None and owners != {self._programs[trace.id]}
 
-    def kin(self, trace: Trace, *, prepositions: bool) -> dict[Words, int]:
+    def kin(self, trace: Trace, free: frozenset[str]) -> dict[Words, int]:
         """Wordings of other programs with the slots of this one, each with how many wordings the two share."""
         found: dict[Words, int] = {}
-        own = frozenset(wordings(trace.goals, prepositions))
+        own = frozenset(wordings(trace.goals, free))
         for other in self.traces:
             if self._programs[other.id] == self._programs[trace.id] or not _may_be_kin(trace, other):
                 continue
-            for words, shared in renamed_wordings(trace.goals, other.goals, prepositions):
-                if words not in own and not self.is_of_another(trace, words, prepositions=prepositions):
+            for words, shared in renamed_wordings(trace.goals, other.goals, free):
+                if words not in own and not self.is_of_another(trace, words, free):
                     found[words] = max(found.get(words, 0), shared)
         return found
 
@@ -190,22 +208,22 @@ def tools_of(trace: Trace) -> str:
 
 
 @lru_cache(maxsize=8192)
-def slotless(goals: tuple[str, ...], prepositions: bool) -> frozenset[tuple[Words, Words]]:
+def slotless(goals: tuple[str, ...], free: frozenset[str]) -> frozenset[tuple[Words, Words]]:
     """The rewrites without slots that the wordings of one trace show."""
-    shown = licences(goals, prepositions)
+    shown = licences(goals, free)
     return frozenset(pair for pair in shown if not any(is_slot(word) for piece in pair for word in piece))
 
 
 @lru_cache(maxsize=65_536)
 def renamed_wordings(
-    goals: tuple[str, ...], others: tuple[str, ...], prepositions: bool
+    goals: tuple[str, ...], others: tuple[str, ...], free: frozenset[str]
 ) -> tuple[tuple[Words, int], ...]:
     """The wordings of another trace with its slots named as in this one, if the two share wordings but for the names.
 
     With each, how many they share by that naming.
     """
-    mine = {_anonymous(words): _slots_of(words) for words in wordings(goals, prepositions)}
-    theirs = wordings(others, prepositions)
+    mine = {_anonymous(words): _slots_of(words) for words in wordings(goals, free)}
+    theirs = wordings(others, free)
     namings: Counter[tuple[tuple[str, str], ...]] = Counter()
     for words in theirs:
         slots = mine.get(_anonymous(words))
@@ -243,16 +261,16 @@ class Book:
 
     trace: Trace
     library: Library
-    prepositions: bool
+    free: frozenset[str]
 
     @cached_property
     def own(self) -> tuple[Words, ...]:
-        return wordings(self.trace.goals, self.prepositions)
+        return wordings(self.trace.goals, self.free)
 
     @cached_property
     def _starts(self) -> dict[Words, int]:
         """The wordings to begin at, with 0 for own ones and 1 for those of kin."""
-        kin = self.library.kin(self.trace, prepositions=self.prepositions)
+        kin = self.library.kin(self.trace, self.free)
         return dict.fromkeys(kin, 1) | dict.fromkeys(self.own, 0)
 
     @cached_property
@@ -264,7 +282,7 @@ class Book:
     def _pieces(self) -> dict[Words, set[Words]]:
         """What may be put for a piece, by the trace's wordings or those of at least two others."""
         found: dict[Words, set[Words]] = defaultdict(set)
-        for here, there in licences(self.trace.goals, self.prepositions):
+        for here, there in licences(self.trace.goals, self.free):
             found[here].add(there)
         for here, there in self._foreign:
             found[here].add(there)
@@ -272,7 +290,7 @@ class Book:
 
     @cached_property
     def _foreign(self) -> frozenset[tuple[Words, Words]]:
-        return frozenset(self.library.shown_elsewhere(self.trace, prepositions=self.prepositions))
+        return frozenset(self.library.shown_elsewhere(self.trace, self.free))
 
     def cost(self, here: Words, there: Words) -> float | None:
         """What putting `there` for `here` costs by whose evidence it is; None: not licensed.
@@ -280,7 +298,7 @@ class Book:
         One pair of wordings is not enough where a word on which the meaning turns comes or goes, or where the goal
         would say less than the wording; and other traces may only show what stands for what, not what may come or go.
         """
-        own = licences(self.trace.goals, self.prepositions).get((here, there), 0)
+        own = licences(self.trace.goals, self.free).get((here, there), 0)
         foreign = (here, there) in self._foreign and bool(here)
         delicate = turns(here, there) or not there
         licensed = own >= _MANY if delicate else own > 0 or foreign
@@ -295,7 +313,7 @@ class Book:
                 if words[start : start + len(here)] != here:
                     continue
                 put = (*words[:start], *there, *words[start + len(here) :])
-                if self.library.is_of_another(self.trace, put, prepositions=self.prepositions):
+                if self.library.is_of_another(self.trace, put, self.free):
                     return True
         return False
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from llmos.trace.english import COMING_AND_GOING, PREPOSITIONS
 from llmos.trace.lex import Place, template_tokens
 from llmos.trace.program import Slot, SlotType, Step, Trace
 from llmos.trace.rewrites import Book, Library, Way, difference, licences, plain_words, telling_words, wordings
@@ -8,8 +9,11 @@ LIGHTS_ON = ("turn on the lights in the {area}", "switch on the lights in the {a
 LIGHTS_OFF = ("turn off the lights in the {area}",)
 
 
-def words(goal: str, *, prepositions: bool = False) -> tuple[str, ...]:
-    return telling_words(plain_words(template_tokens(goal)), prepositions=prepositions)
+FREE = COMING_AND_GOING | PREPOSITIONS
+
+
+def words(goal: str, free: frozenset[str] = FREE) -> tuple[str, ...]:
+    return telling_words(plain_words(template_tokens(goal)), free)
 
 
 def trace(name: str, goals: tuple[str, ...], tool: str = "light") -> Trace:
@@ -20,7 +24,7 @@ def trace(name: str, goals: tuple[str, ...], tool: str = "light") -> Trace:
 
 def book(goals: tuple[str, ...], *others: tuple[str, ...]) -> Book:
     traces = [trace(f"t{number}", one) for number, one in enumerate((goals, *others))]
-    return Library(traces=traces).book(traces[0], prepositions=False)
+    return Library(traces=traces).book(traces[0])
 
 
 def way(known: Book, goal: str, most: float = 6.0) -> Way | None:
@@ -37,7 +41,8 @@ def test_a_question_stays_a_question() -> None:
 
 
 def test_prepositions_tell_two_slots_of_a_kind_apart() -> None:
-    assert words("search for {a} in {b}", prepositions=True) != words("search in {a} for {b}", prepositions=True)
+    free = COMING_AND_GOING
+    assert words("search for {a} in {b}", free) != words("search in {a} for {b}", free)
 
 
 def test_two_wordings_differ_in_one_place() -> None:
@@ -105,8 +110,8 @@ def test_programs_of_other_tools_are_no_kin_and_license_nothing() -> None:
     """`Summarize x.csv` adds up and `Summarize x.md` reads; what else means reading does not mean adding up."""
     adds = trace("adds", ("Summarize {table}",), "query")
     reads = [trace(f"r{number}", ("Summarize {note}", "Show what {note} says"), f"read{number}") for number in range(3)]
-    found = Library(traces=[adds, *reads]).book(adds, prepositions=False)
-    assert not found.library.kin(adds, prepositions=False)
+    found = Library(traces=[adds, *reads]).book(adds)
+    assert not found.library.kin(adds, found.free)
     assert found.cost(("summarize",), ("show", "what", "says")) is None
     assert way(found, "Show what {table} says", 2.5) is None
 
