@@ -18,7 +18,7 @@ from llmos.interfaces.session import Action
 MAX_STDIN_BYTES = 2_000_000
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
-RUN_MODES = ("learner", "guided", "follower", "judged", "none")
+RUN_MODES = ("learner", "guided", "follower", "judged", "follower+learner", "none")
 
 EPILOG = """\b
 Exit codes:

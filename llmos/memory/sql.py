@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # --- schema ----------------------------------------------------------------------------------------
 # Rows that other rows are found by have a primary key or an index. The embeddings have none: they are read by
@@ -23,6 +23,15 @@ CREATE SEQUENCE outcome_no;
 CREATE TABLE outcomes (
     trace_id VARCHAR, run_id VARCHAR, no BIGINT NOT NULL, kind VARCHAR NOT NULL, ok BOOLEAN NOT NULL,
     judged_at TIMESTAMP NOT NULL, PRIMARY KEY (trace_id, run_id)
+);
+"""
+
+# What version 3 added: who made each step of a run that was handed over, and where its replay had diverged.
+_HANDOVERS = """
+ALTER TABLE steps ADD COLUMN origin VARCHAR;
+CREATE TABLE handovers (
+    run_id VARCHAR PRIMARY KEY, trace VARCHAR NOT NULL, step_id VARCHAR NOT NULL, expected VARCHAR NOT NULL,
+    actual VARCHAR NOT NULL, rejoined VARCHAR
 );
 """
 
@@ -83,7 +92,8 @@ CREATE TABLE facts (
     updated_at TIMESTAMP NOT NULL
 );
 {_RUNS_AND_SHAPES}
-{_OUTCOMES}"""
+{_OUTCOMES}
+{_HANDOVERS}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -92,6 +102,7 @@ MIGRATIONS = {
 {_OUTCOMES}
 INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHERE run_id IS NOT NULL;
 """,
+    2: _HANDOVERS,
 }
 
 GET_META = "SELECT value FROM meta WHERE key = ?"
@@ -118,12 +129,18 @@ WHERE id = ?
 """
 
 # A step is stored once: `finish` hands in all of them again, for whoever did not store them one by one.
-INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, idx) DO NOTHING"
+INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, idx) DO NOTHING"
+
+HAND_OVER = "UPDATE runs SET mode = ?, trace_id = ?, trace_version = ?, model = ?, reason = ? WHERE id = ?"
+PUT_HANDOVER = """
+INSERT INTO handovers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET rejoined = excluded.rejoined
+"""
+GET_HANDOVER = "SELECT trace, step_id, expected, actual, rejoined FROM handovers WHERE run_id = ?"
 
 GET_RUN = f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?"
 
 GET_STEPS = """
-SELECT idx, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s
+SELECT idx, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s, origin
 FROM steps WHERE run_id = ? ORDER BY idx
 """
 

@@ -175,13 +175,14 @@ class ToolResult:
     """What a call came to: a JSON-able output, or the error's sentence with `is_error`.
 
     `error` is the exception behind an error, for callers that must tell kinds apart; `effect` is what the call might do
-    to the world.
+    to the world. With `is_recorded` nothing was done: the same call had been made before, and this is what it gave.
     """
 
     output: Any
     is_error: bool = False
     error: LLMOSError | None = None
     effect: Effect = Effect.UNKNOWN
+    is_recorded: bool = False
     duration_s: float = 0.0
 
     @property

@@ -180,14 +180,14 @@ def test_nothing_is_left_after_removal_even_of_folders_that_can_not_be_written(w
 
 def test_a_removal_ends_a_copy_under_way(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copying, go_on = threading.Event(), threading.Event()
-    real = scratch._copy_file
+    real = scratch.copy_file
 
     def slow(source: str, target: Path) -> None:
         copying.set()
         go_on.wait(10)
         real(source, target)
 
-    monkeypatch.setattr(scratch, "_copy_file", slow)
+    monkeypatch.setattr(scratch, "copy_file", slow)
     snapshot = Snapshot(workspace, workspace.parent / "home" / "memory", LIMITS)
     thread = threading.Thread(target=snapshot.take)
     thread.start()

@@ -1,0 +1,295 @@
+"""Handing over: where a replay diverges the learner goes on from there, and what was done is not done again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmos.accounts import Reservation
+from llmos.errors import DivergenceError, LearnerError, LowBatteryError, NoLearnerError, StaleTraceError, WatchdogError
+from llmos.interfaces.learner import LearnTask
+from llmos.interfaces.learning import Learning
+from llmos.interfaces.rejoining import HandedOver
+from llmos.interfaces.running import Running
+from llmos.kernel.bus import HandedOver as HandedOverEvent
+from llmos.kernel.bus import LearnerStarted
+from llmos.kernel.earlier import Earlier
+from llmos.kernel.once import Once, due_calls
+from llmos.kernel.proof import cannot_run
+from llmos.kernel.replay import Follower
+from llmos.kernel.resuming import Resuming
+from llmos.memory.runs import RunStore
+from llmos.plugins.registry import ToolRegistry
+from llmos.settings import GUIDED_OFF, LearnerSettings
+from llmos.trace.induce import step_ids
+from llmos.trace.plans import cut, shown
+from llmos.trace.program import Effect, Trace
+from llmos.trace.run import Handover, Mode, Origin, RunStatus, StepRecord
+from llmos.trace.takeover import Takeover, told
+from llmos.trace.values import SecretRef, UnboundError, references
+
+_SHOWN = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandingOver:
+    """Lets the learner go on where a replay stopped, once in a run."""
+
+    learning: Learning
+    limits: LearnerSettings
+    registry: ToolRegistry
+    runs: RunStore
+
+    @property
+    def model(self) -> str:
+        return self.limits.model if self.limits.guided_model in (None, "", GUIDED_OFF) else self.limits.guided_model
+
+    @staticmethod
+    def has_begun(run: Running, error: DivergenceError) -> bool:
+        """Whether a replay got as far as its first call, with the tools it was made for."""
+        return run.follower is not None and bool(run.follower.records) and not isinstance(error, StaleTraceError)
+
+    def earlier(self, trace: Trace) -> Earlier | None:
+        """What keeps the workspace as it is before a replay that writes; None where that would prove nothing later."""
+        admission = self.learning.admission
+        if trace.effect is not Effect.WRITE or admission.prover is None or admission.traces.frozen:
+            return None
+        try:
+            self.learning.learner.check()
+        except NoLearnerError:
+            return None
+        if any(step.tool not in self.registry for step in trace.calls) or cannot_run(trace, self.registry):
+            return None
+        ctx = self.learning.surroundings.context("")
+        return Earlier(workspace=ctx.workspace, memory=admission.prover.memory, closed=ctx.denied)
+
+    async def take_over(self, run: Running, error: DivergenceError, reason: str) -> dict[str, Any]:
+        """Have the learner go on; gives the outputs by step id, answer and trace go into the run.
+
+        Raises:
+            LowBatteryError, NoLearnerError: nobody can be asked, and nothing was changed.
+            DivergenceError: nobody can be asked, and the replay had changed something.
+            LearnerError, WatchdogError: the learner was asked and did not finish.
+        """
+        assert run.follower is not None
+        follower = run.follower
+        estimate_usd = await self.learning.estimate(run.run.goal)
+        least_usd, most_usd = min(estimate_usd, self._most_usd), self._most_usd
+        with _told_of(error):
+            await self.learning.discover()
+            self.learning.learner.check()
+            self.learning.economy.check_budget(least_usd)
+        async with self.learning.admission.before() as before:
+            if before is not None:
+                await asyncio.to_thread(lambda: before.rewind(*self._changed(run, follower)))
+            with _told_of(error):
+                reservation = await asyncio.to_thread(
+                    self.learning.reserve, run.run.id, least_usd, f"taking over: {self.model}", most_usd
+                )
+            await self._carried_on(run, follower, error, reason, reservation)
+            await self._book(run, follower.trace, estimate_usd)
+            await self.learning.keep(run, before, run.run.recording)
+        made = [step for step in run.run.recording.steps if not step.is_error]
+        return {name: step.output for name, step in zip(step_ids(made), made, strict=True)}
+
+    @property
+    def _most_usd(self) -> float:
+        full = self.limits.max_usd_per_run
+        return full if self.limits.guided_model == GUIDED_OFF else min(self.limits.guided_max_usd, full)
+
+    @property
+    def _most_turns(self) -> int:
+        full = self.limits.max_turns
+        return full if self.limits.guided_model == GUIDED_OFF else min(self.limits.guided_max_turns, full)
+
+    @staticmethod
+    def _changed(run: Running, follower: Follower) -> tuple[Mapping[str, Path | None], str]:
+        """What the replay has changed of the workspace, or why that is not known."""
+        if run.earlier is not None:
+            before, unknown = run.earlier.before(), run.earlier.unknown
+            return before, f"the workspace before the replay is not known ({unknown})" if unknown else ""
+        changed = any(step.effect.changes_world for step in follower.records)
+        return {}, "the workspace before the replay is not known" if changed else ""
+
+    # --- the learner's part --------------------------------------------------------------------------
+
+    async def _carried_on(
+        self, run: Running, follower: Follower, error: DivergenceError, reason: str, reservation: Reservation
+    ) -> None:
+        """The learner's part of the run; whatever becomes of it is charged and recorded."""
+        done = tuple(replace(step, origin=step.origin or Origin.REPLAYED) for step in follower.records)
+        resuming = Resuming(follower=follower)
+        session = self._session(run, resuming, done)
+        takeover = self._takeover(session, error, done)
+        text, hidden = told(takeover), _secrets(follower)
+        run.update(
+            mode=Mode.HANDED_OVER,
+            model=self.model,
+            reason=reason,
+            trace_id=None,
+            trace_version=None,
+            steps=done,
+            handover=Handover(
+                trace=follower.trace.label,
+                step_id=error.step_id,
+                expected=_masked(cut(shown(error.expected), _SHOWN), hidden),
+                actual=_masked(cut(shown(error.actual), _SHOWN), hidden),
+            ),
+        )
+        try:
+            await self.runs.hand_over(run.run)
+            self.learning.bus.publish(
+                HandedOverEvent(run_id=run.run.id, trace=follower.trace.label, step_id=error.step_id, done=len(done))
+            )
+            answer = await self._answered(run, session, reservation, _masked(text, hidden))
+        finally:
+            await asyncio.shield(self._settled(run, session, done, reservation))
+        run.update(answer=answer, finish=session.finished, status=RunStatus.DONE)
+
+    def _session(self, run: Running, resuming: Resuming, done: tuple[StepRecord, ...]) -> HandedOver:
+        run_id, ctx = run.run.id, self.learning.surroundings.context(run.run.id)
+        once = Once(ctx=ctx, due=due_calls(resuming.calls_left(), self.registry, ctx))
+        for step in done[: resuming.follower.settled]:
+            if step.effect.changes_world:
+                once.add(self.registry.get(step.tool), step)
+
+        async def keep(step: StepRecord) -> None:
+            await self.runs.add_step(run_id, step)
+
+        return HandedOver(
+            run_id=run_id,
+            registry=self.registry,
+            ctx=replace(ctx, middleware=(once, *ctx.middleware)),
+            bus=self.learning.bus,
+            keep=keep,
+            first_step=len(done),
+            resuming=resuming,
+            once=once,
+            around=ctx.middleware,
+        )
+
+    def _takeover(self, session: HandedOver, error: DivergenceError, done: tuple[StepRecord, ...]) -> Takeover:
+        resuming = session.resuming
+        follower = resuming.follower
+        settled = follower.settled
+        return Takeover(
+            trace=follower.trace,
+            bindings=follower.spelled or follower.bindings,
+            step_id=error.step_id,
+            expected=error.expected,
+            actual=error.actual,
+            done=tuple(zip(follower.labels[:settled], done[:settled], strict=True)),
+            doubtful=next((step for step in done[settled:] if self._may_have_acted(step)), None),
+            left=tuple(resuming.left()),
+            places=tuple(session.places),
+        )
+
+    def _may_have_acted(self, step: StepRecord) -> bool:
+        """Whether a call that failed, or came out otherwise, may have changed something; our own writes are whole."""
+        whole = step.effect is Effect.WRITE and self.registry.get(step.tool).source == "builtin"
+        return step.effect.changes_world and not (whole and step.is_error)
+
+    async def _answered(self, run: Running, session: HandedOver, reservation: Reservation, text: str) -> str:
+        """The learner's answer; that of the replay where the learner gave the rest back and did no more."""
+        bus = self.learning.bus
+        task = LearnTask(
+            run_id=run.run.id,
+            goal=run.run.goal,
+            model=self.model,
+            max_budget_usd=reservation.amount_usd,
+            max_turns=self._most_turns,
+            plan=text,
+            taken_over=True,
+        )
+        bus.publish(LearnerStarted(run_id=run.run.id, model=self.model, reserved_usd=reservation.amount_usd))
+        try:
+            learned = await self.learning.ask(task, session)
+            run.update(model=learned.model)
+            is_replayed = session.replayed is not None and not session.acted_since
+            return session.replayed.answer if is_replayed and session.replayed else learned.answered()
+        except (LearnerError, WatchdogError) as error:
+            if session.replayed is not None and not session.acted_since:
+                return session.replayed.answer
+            error.args = (f"{error}{_account((*run.run.steps, *session.steps))}",)
+            raise
+
+    async def _settled(
+        self, run: Running, session: HandedOver, done: tuple[StepRecord, ...], reservation: Reservation
+    ) -> None:
+        """Charge what is known of the bill, whatever became of the run, and keep the steps that were taken."""
+        operation = f"taken over: {run.run.model}"
+        await asyncio.to_thread(self.learning.economy.settle, reservation, session.cost_usd, operation)
+        extra_usd = self.learning.surroundings.spent(run.run.id)
+        handover = run.run.handover and replace(run.run.handover, rejoined=session.rejoined)
+        cost_usd = run.run.cost_usd + session.cost_usd + extra_usd
+        run.update(steps=(*done, *session.steps), cost_usd=cost_usd, handover=handover)
+
+    async def _book(self, run: Running, trace: Trace, estimate_usd: float) -> None:
+        """Book as saved what the whole would have cost beyond what the learner's part did, if anything was replayed."""
+        replayed = any(
+            step.origin in (Origin.REPLAYED, Origin.REJOINED) and not step.is_error for step in run.run.steps
+        )
+        saved_usd = max(0.0, min(trace.cost_usd, estimate_usd) - run.run.cost_usd)
+        if replayed and saved_usd > 0:
+            operation = f"{trace.label} was replayed in part: learning it cost ${trace.cost_usd:.4f}"
+            await asyncio.to_thread(self.learning.economy.book_saving, run.run.id, saved_usd, operation)
+            run.update(saved_usd=saved_usd)
+
+
+@contextmanager
+def _told_of(error: DivergenceError) -> Iterator[None]:
+    """Where nobody can be asked after something was changed, what was done is told first."""
+    try:
+        yield
+    except (LowBatteryError, NoLearnerError) as missing:
+        if not error.effects_done:
+            raise
+        raise unable(error, f"the learner could not take over ({str(missing).rstrip('.')})") from error
+
+
+def unable(error: DivergenceError, why: str = "") -> DivergenceError:
+    """The same divergence with an account of what was done, where nobody goes on."""
+    before = f"{error.effects_done} step{'s' * (error.effects_done > 1)} before it had changed things already"
+    so = "so nothing more was done" if not why else f"and {why}, so nothing more was done"
+    return DivergenceError(
+        f"{error}; {before}, {so}: `runs show` lists them",
+        step_id=error.step_id,
+        expected=error.expected,
+        actual=error.actual,
+        effects_done=error.effects_done,
+    )
+
+
+def _account(steps: tuple[StepRecord, ...]) -> str:
+    acted = [
+        one for one in steps if one.effect.changes_world and not one.is_error and one.origin is not Origin.RECORDED
+    ]
+    if not acted:
+        return ""
+    return (
+        f"; {len(acted)} step{'s' * (len(acted) > 1)} before that had changed things already, so nothing more was "
+        "done: `runs show` lists them"
+    )
+
+
+def _secrets(follower: Follower) -> dict[str, str]:
+    """The secrets a trace names, by their values: no model is told them."""
+    exprs = [expr for node in follower.trace.nodes for expr in node.exprs]
+    names = {ref.name for expr in exprs for ref in references(expr) if isinstance(ref, SecretRef)}
+    found: dict[str, str] = {}
+    for name in names if follower.secret is not None else ():
+        try:
+            found[follower.secret(name)] = name  # type: ignore[misc]
+        except UnboundError:
+            continue
+    return {value: name for value, name in found.items() if value}
+
+
+def _masked(text: str, hidden: Mapping[str, str]) -> str:
+    for value, name in hidden.items():
+        text = text.replace(value, f"${{{{ secret.{name} }}}}")
+    return text
