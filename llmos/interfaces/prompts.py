@@ -62,7 +62,7 @@ REJOIN_SCHEMA: dict[str, Any] = {
             "type": "object",
             "additionalProperties": {"type": "integer", "minimum": 1},
             "description": "For each step that is left out and whose output the rest needs: the number of your own "
-            "call that gave it instead. Your first call is 1; calls that failed count.",
+            "call of the same tool that gave it instead. Your first call is 1; failed calls count, rejoin doesn't.",
         },
     },
     "required": ["step"],

@@ -106,23 +106,29 @@ class HandedOver(Recorder):
             raise ToolError("the rest was replayed once already, which is all: go on with the other tools")
         if self.unfinished or self._is_replaying:
             raise ToolError("other calls are still under way: wait for their results, then call rejoin again")
-        place = self.places.get(str(args["step"]).strip("[] "))
+        place = self.places.get(_label(args["step"]))
         if place is None:
             raise ToolError(f"the replay can't go on at {args['step']!r}, only at {', '.join(self.places)}")
         try:
-            self.resuming.prepare(place, self._given(args.get("outputs") or {}))
+            self.resuming.prepare(place, self._given(place, args.get("outputs") or {}))
         except ToolError as error:
             raise ToolError(f"{error}. Your own calls that went well: {self._listed()}") from None
         self.rejoined = place.label
         self.bus.publish(Rejoined(run_id=self.run_id, step_id=place.label))
         return await self._replay(place)
 
-    def _given(self, outputs: Mapping[str, int]) -> dict[str, Any]:
-        """What the learner's own calls gave, by the labels of the steps they stand in for."""
-        unknown = [str(number) for number in outputs.values() if number not in self._own]
-        if unknown:
-            raise ToolError(f"no call of yours with the number {', '.join(unknown)} went well")
-        return {label.strip("[] "): self._own[number].output for label, number in outputs.items()}
+    def _given(self, place: Place, outputs: Mapping[str, int]) -> dict[str, Any]:
+        """What the learner's own calls gave, by the labels of the steps of the same tools that they stand in for."""
+        left_out, given = self.resuming.left_out(place), {}
+        for label, number in ((_label(one), number) for one, number in outputs.items()):
+            step, own = left_out.get(label), self._own.get(number)
+            if step is None:
+                raise ToolError(f"[{label}] is no step that is left out before [{place.label}]")
+            if own is None or own.tool != step.tool:
+                made = "is none that went well" if own is None else f"was one of {own.tool}"
+                raise ToolError(f"[{label}] is a call of {step.tool}, and your call {number} {made}")
+            given[label] = own.output
+        return given
 
     def _listed(self) -> str:
         told = [f"{number} {one.tool} {cut(shown(one.args), _SHOWN)}" for number, one in sorted(self._own.items())]
@@ -143,7 +149,8 @@ class HandedOver(Recorder):
             for step in follower.records[len(follower.records) - self._missing() :]:  # cut off in the middle
                 self._steps[self.number()] = replace(step, origin=Origin.REJOINED)
         return (
-            f"The rest was replayed ({len(follower.records)} calls) and the goal was checked. The answer is:\n"
+            f"The rest was replayed, {len(follower.records)} call{'s' * (len(follower.records) > 1)}, and the goal was "
+            "checked. The answer is:\n"
             f"{self.replayed.answer}\nEnd your turn now with this answer and nothing else."
         )
 
@@ -179,6 +186,12 @@ class HandedOver(Recorder):
         return (
             f"it stopped again: {error}\nDone by then:{said}{doubt}\nGo on yourself from there; don't repeat any of it."
         )
+
+
+def _label(said: str) -> str:
+    """A step as it was named, `note[2]` or `[note[2]]`."""
+    text = said.strip()
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
 
 
 def _refused(said: str) -> ToolResult:

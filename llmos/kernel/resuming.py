@@ -53,6 +53,12 @@ class Resuming:
             ]
         return {place.label: place for place in found}
 
+    def left_out(self, place: Place) -> dict[str, Step]:
+        """The steps that are not carried out where it goes on from a place, and might have given something."""
+        frame = self.frames[place.frame]
+        nodes = frame.nodes[frame.at : place.at]
+        return {label_of(node, frame.scope): node for node in nodes if isinstance(node, Step)}
+
     def needed(self, place: Place) -> list[str]:
         """The labels of the steps left out whose outputs the rest needs.
 
@@ -84,12 +90,11 @@ class Resuming:
             raise ToolError(f"the rest needs what {', '.join(f'[{one}]' for one in missing)} would have given")
         before = dict(frame.outputs), dict(follower.spelled), dict(follower.entries), follower.iterations
         try:
-            for node in frame.nodes[frame.at : place.at]:
-                label = label_of(node, frame.scope)
-                if isinstance(node, Step) and label in given:
-                    frame.outputs[node.id] = given[label]
-                    follower.check(node, given[label], frame.scope)
-                    follower.look_up(node, frame.scope)
+            for label, step in self.left_out(place).items():
+                if label in given:
+                    frame.outputs[step.id] = given[label]
+                    follower.check(step, given[label], frame.scope)
+                    follower.look_up(step, frame.scope)
             follower.foresee(*self._first(place))
         except (DivergenceError, ToolError) as error:
             for known, old in zip((frame.outputs, follower.spelled, follower.entries), before[:3], strict=True):
