@@ -13,10 +13,9 @@ from llmos.accounts import Reservation
 from llmos.errors import DivergenceError, LearnerError, LowBatteryError, NoLearnerError, StaleTraceError, WatchdogError
 from llmos.interfaces.learner import LearnTask
 from llmos.interfaces.learning import Learning
-from llmos.interfaces.rejoining import HandedOver
+from llmos.interfaces.rejoining import Takeover as Session
 from llmos.interfaces.running import Running
-from llmos.kernel.bus import HandedOver as HandedOverEvent
-from llmos.kernel.bus import LearnerStarted
+from llmos.kernel.bus import HandedOver, LearnerStarted
 from llmos.kernel.earlier import Earlier
 from llmos.kernel.once import Once, due_calls
 from llmos.kernel.proof import cannot_run
@@ -29,7 +28,7 @@ from llmos.trace.induce import step_ids
 from llmos.trace.plans import cut, shown
 from llmos.trace.program import Effect, Trace
 from llmos.trace.run import Handover, Mode, Origin, RunStatus, StepRecord
-from llmos.trace.takeover import Takeover, told
+from llmos.trace.takeover import Takeover, masked, told
 from llmos.trace.values import SecretRef, UnboundError, references
 
 _SHOWN = 500
@@ -124,8 +123,8 @@ class HandingOver:
         done = tuple(replace(step, origin=step.origin or Origin.REPLAYED) for step in follower.records)
         resuming = Resuming(follower=follower)
         session = self._session(run, resuming, done)
-        takeover = self._takeover(session, error, done)
-        text, hidden = told(takeover), _secrets(follower)
+        hidden = session.hidden
+        text = masked(told(self._takeover(session, error, done)), hidden)
         run.update(
             mode=Mode.HANDED_OVER,
             model=self.model,
@@ -136,21 +135,21 @@ class HandingOver:
             handover=Handover(
                 trace=follower.trace.label,
                 step_id=error.step_id,
-                expected=_masked(cut(shown(error.expected), _SHOWN), hidden),
-                actual=_masked(cut(shown(error.actual), _SHOWN), hidden),
+                expected=masked(cut(shown(error.expected), _SHOWN), hidden),
+                actual=masked(cut(shown(error.actual), _SHOWN), hidden),
             ),
         )
         try:
             await self.runs.hand_over(run.run)
             self.learning.bus.publish(
-                HandedOverEvent(run_id=run.run.id, trace=follower.trace.label, step_id=error.step_id, done=len(done))
+                HandedOver(run_id=run.run.id, trace=follower.trace.label, step_id=error.step_id, done=len(done))
             )
-            answer = await self._answered(run, session, reservation, _masked(text, hidden))
+            answer = await self._answered(run, session, reservation, text)
         finally:
             await asyncio.shield(self._settled(run, session, done, reservation))
         run.update(answer=answer, finish=session.finished, status=RunStatus.DONE)
 
-    def _session(self, run: Running, resuming: Resuming, done: tuple[StepRecord, ...]) -> HandedOver:
+    def _session(self, run: Running, resuming: Resuming, done: tuple[StepRecord, ...]) -> Session:
         run_id, ctx = run.run.id, self.learning.surroundings.context(run.run.id)
         once = Once(ctx=ctx, due=due_calls(resuming.calls_left(), self.registry, ctx))
         for step in done[: resuming.follower.settled]:
@@ -160,7 +159,7 @@ class HandingOver:
         async def keep(step: StepRecord) -> None:
             await self.runs.add_step(run_id, step)
 
-        return HandedOver(
+        return Session(
             run_id=run_id,
             registry=self.registry,
             ctx=replace(ctx, middleware=(once, *ctx.middleware)),
@@ -170,9 +169,10 @@ class HandingOver:
             resuming=resuming,
             once=once,
             around=ctx.middleware,
+            hidden=_secrets(resuming.follower),
         )
 
-    def _takeover(self, session: HandedOver, error: DivergenceError, done: tuple[StepRecord, ...]) -> Takeover:
+    def _takeover(self, session: Session, error: DivergenceError, done: tuple[StepRecord, ...]) -> Takeover:
         resuming = session.resuming
         follower = resuming.follower
         settled = follower.settled
@@ -193,7 +193,7 @@ class HandingOver:
         whole = step.effect is Effect.WRITE and self.registry.get(step.tool).source == "builtin"
         return step.effect.changes_world and not (whole and step.is_error)
 
-    async def _answered(self, run: Running, session: HandedOver, reservation: Reservation, text: str) -> str:
+    async def _answered(self, run: Running, session: Session, reservation: Reservation, text: str) -> str:
         """The learner's answer; that of the replay where the learner gave the rest back and did no more."""
         bus = self.learning.bus
         task = LearnTask(
@@ -218,7 +218,7 @@ class HandingOver:
             raise
 
     async def _settled(
-        self, run: Running, session: HandedOver, done: tuple[StepRecord, ...], reservation: Reservation
+        self, run: Running, session: Session, done: tuple[StepRecord, ...], reservation: Reservation
     ) -> None:
         """Charge what is known of the bill, whatever became of the run, and keep the steps that were taken."""
         operation = f"taken over: {run.run.model}"
@@ -287,9 +287,3 @@ def _secrets(follower: Follower) -> dict[str, str]:
         except UnboundError:
             continue
     return {value: name for value, name in found.items() if value}
-
-
-def _masked(text: str, hidden: Mapping[str, str]) -> str:
-    for value, name in hidden.items():
-        text = text.replace(value, f"${{{{ secret.{name} }}}}")
-    return text

@@ -18,7 +18,7 @@ from llmos.plugins.tool import Middleware, Tool, ToolResult
 from llmos.trace.plans import cut, shown
 from llmos.trace.program import Effect
 from llmos.trace.run import Origin, StepRecord
-from llmos.trace.takeover import MAY_HAVE_HAPPENED
+from llmos.trace.takeover import MAY_HAVE_HAPPENED, masked
 
 _SHOWN = 300
 
@@ -38,17 +38,18 @@ REJOIN_TOOL = Tool(
 
 
 @dataclass(kw_only=True)
-class HandedOver(Recorder):
+class Takeover(Recorder):
     """Records a learner's calls, and once has the rest of a replay that diverged carried out.
 
     `rejoined` is the step it went on from, `replayed` what it came to if it went well; `around` is the middleware of
-    the rest. `once` answers for what the replay has done.
+    the rest. `once` answers for what the replay has done; `hidden` are secrets, by their values, that no model is told.
     """
 
     origin: Origin | None = Origin.LEARNER
     resuming: Resuming
     once: Once
     around: tuple[Middleware, ...] = ()
+    hidden: Mapping[str, str] = field(default_factory=dict)
     rejoined: str | None = None
     replayed: Replay | None = None
     acted_since: bool = False
@@ -83,9 +84,9 @@ class HandedOver(Recorder):
     async def _rejoin(self, args: dict[str, Any]) -> ToolResult:
         self.bus.publish(ToolCalled(run_id=self.run_id, tool=REJOIN, args=args))
         try:
-            result = ToolResult(output=await self._rest(args))
+            result = ToolResult(output=masked(await self._rest(args), self.hidden))
         except ToolError as error:
-            result = _refused(str(error))
+            result = _refused(masked(str(error), self.hidden))
         self.bus.publish(
             ToolReturned(
                 run_id=self.run_id, tool=REJOIN, is_error=result.is_error, duration_s=0.0, output=result.output
@@ -108,7 +109,8 @@ class HandedOver(Recorder):
             raise ToolError("other calls are still under way: wait for their results, then call rejoin again")
         place = self.places.get(_label(args["step"]))
         if place is None:
-            raise ToolError(f"the replay can't go on at {args['step']!r}, only at {', '.join(self.places)}")
+            places = ", ".join(self.places) or "no step"
+            raise ToolError(f"the replay can't go on at {args['step']!r}, only at {places}")
         try:
             self.resuming.prepare(place, self._given(place, args.get("outputs") or {}))
         except ToolError as error:
@@ -198,4 +200,4 @@ def _refused(said: str) -> ToolResult:
     return ToolResult(output=said, is_error=True, error=ToolError(said))
 
 
-__all__ = ["REJOIN_TOOL", "HandedOver"]
+__all__ = ["REJOIN_TOOL", "Takeover"]

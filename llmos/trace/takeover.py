@@ -63,6 +63,13 @@ def told(one: Takeover) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
+def masked(text: str, hidden: Mapping[str, str]) -> str:
+    """A text with the names of secrets in place of their values (`hidden`: names by values)."""
+    for value, name in hidden.items():
+        text = text.replace(value, f"${{{{ secret.{name} }}}}")
+    return text
+
+
 def _done(one: Takeover) -> Iterator[str]:
     if not one.done:
         yield "Nothing of it is done yet."
