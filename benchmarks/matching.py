@@ -129,11 +129,11 @@ def conditions(options: argparse.Namespace, data: Data) -> dict[str, Any]:
         "goals": {name: len(goals) for name, goals in data.streams.items()},
         "problems": dict(data.problems),
         "own_systems": known,
-        "values": "texts that slots of the same name had in earlier goals of the stream, listed by the tools",
+        "values": "texts that the same parameter of the tool had in earlier goals of the stream, listed by the tool",
         "unlisted": {
             name: sorted(mostly_new(goals)) for name, goals in data.streams.items() if own_systems(name)[0].vocabulary
         },
-        "tools": "one for each call of a procedure, effect read; write where a procedure has several calls",
+        "tools": "one for a family of tasks of one call, effect read; else one for each call, effect write",
         "hit_pct": "right replays among goals whose task and proc values came before",
         "wrong_pct": "wrong replays (task, proc value or argument) among all goals",
         "wrong_ci95": "Wilson interval; the seeds are orders of the same goals, so each goal counts once",

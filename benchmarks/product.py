@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ async def booted(
     bound: float | None = None,
     goals: Iterable[Goal] = (),
 ) -> AsyncIterator[Product]:
-    """A product over an empty home; with `vocabulary` its tools list the values that slots of their names had.
+    """A product over an empty home; with `vocabulary` its tools list the values that their parameters had.
 
     Those of `unlisted` parameters no tool lists. The tools have the parameters that the calls of `goals` take. `bound`
     sets how likely a replay may be wrong, whatever its effect; None leaves the product's defaults.
@@ -75,7 +76,7 @@ class Product:
     vocabulary: bool = False
     unlisted: frozenset[str] = frozenset()
     properties: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    known: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    known: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def now(self) -> datetime:
@@ -141,7 +142,7 @@ class Product:
             for call in goal.calls:
                 for name, value in call.args.items():
                     if isinstance(value, str):
-                        self.known[name].add(value)
+                        self.known[call.tool, name].add(value)
 
     def _recorded(self, number: int, call: Call, goal: Goal) -> StepRecord:
         if call.tool not in self.llmos.registry:
@@ -174,17 +175,17 @@ class Product:
             schema={"type": "object", "properties": self.properties.get(call.tool) or properties_of([goal])[call.tool]},
             effect=Effect.READ if len(goal.calls) == 1 else Effect.WRITE,
             code=("command",) if source == SHELL else (),
-            values=self._values if self.vocabulary else None,
+            values=partial(self._values, call.tool) if self.vocabulary else None,
             version="1",
         )(tool)
         self.llmos.registry.register(tool_of(marked))
 
-    def listed(self, parameter: str) -> frozenset[str]:
-        """The values of a parameter that the tools list now."""
-        return frozenset(self._values(parameter) or ()) if self.vocabulary else frozenset()
+    def listed(self, tool: str, parameter: str) -> frozenset[str]:
+        """The values of a tool's parameter that it lists now."""
+        return frozenset(self._values(tool, parameter) or ()) if self.vocabulary else frozenset()
 
-    def _values(self, parameter: str) -> Iterable[str] | None:
-        return None if parameter in self.unlisted else self.known.get(parameter)
+    def _values(self, tool: str, parameter: str) -> Iterable[str] | None:
+        return None if parameter in self.unlisted else self.known.get((tool, parameter))
 
 
 def properties_of(goals: Iterable[Goal]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from benchmarks.goals import Call, Goal
 _Z95 = 1.959963984540054
 
 
-def verdict(goal: Goal, made: Sequence[Call], listed: Callable[[str], Collection[str]] = lambda _: ()) -> str:
+def verdict(goal: Goal, made: Sequence[Call], listed: Callable[[str, str], Collection[str]] = lambda *_: ()) -> str:
     """`right`, or what is wrong with the calls made for a goal: `task`, `calls` or `value`.
 
     Right means the same procedure (task and `proc` values), and every argument with the right value. A tool that has
@@ -30,7 +30,7 @@ def verdict(goal: Goal, made: Sequence[Call], listed: Callable[[str], Collection
             return "value"
         for name, wanted_value in other.args.items():
             got = one.args[name]
-            text = "" if isinstance(got, str) and got in listed(name) else goal.text
+            text = "" if isinstance(got, str) and got in listed(one.tool, name) else goal.text
             if not same_value(wanted_value, got, text):
                 return "value"
     return "right"

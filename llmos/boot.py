@@ -27,10 +27,16 @@ if TYPE_CHECKING:
     from llmos.interfaces.learning import Learning
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.surroundings import Surroundings
+    from llmos.interfaces.undoing import Undoing
+    from llmos.interfaces.witnessing import Witnessing
+    from llmos.kernel.journal import Journal
     from llmos.kernel.proof import Prover
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
+    from llmos.memory.audit_log import AuditLog
+    from llmos.memory.database import Database
     from llmos.memory.embeddings import Embedder
+    from llmos.memory.journal import JournalStore
     from llmos.memory.outcomes import Outcomes
     from llmos.memory.runs import RunStore
     from llmos.memory.store import SemanticMemory
@@ -67,6 +73,8 @@ class LLMOS:
     traces: TraceStore
     outcomes: Outcomes
     memory: SemanticMemory
+    audit_log: AuditLog
+    witnessing: Witnessing
     scheduler: Scheduler
     deciding: Deciding
     feedback: Feedback
@@ -74,6 +82,9 @@ class LLMOS:
     dispatcher: Dispatcher
     explaining: Explaining
     reviving: Reviving
+    effects: JournalStore
+    journal: Journal
+    undoing: Undoing
 
     def __init__(
         self,
@@ -117,6 +128,7 @@ class LLMOS:
             return
         async with AsyncExitStack() as stack:
             await self._open_memory(stack)
+            await self._open_journal(stack)
             await self._load_tools(stack)
             await self.traces.put_demonstrations(self._demonstrations())
             await self._wire(stack)
@@ -163,10 +175,10 @@ class LLMOS:
 
     async def _open_memory(self, stack: AsyncExitStack) -> None:
         from llmos.kernel.token_economy import TokenEconomy
-        from llmos.memory.database import Database
         from llmos.memory.embeddings import SentenceTransformerEmbedder
         from llmos.memory.frozen import FrozenTraces
         from llmos.memory.index import VectorIndex
+        from llmos.memory.journal import JournalStore
         from llmos.memory.ledger import Ledger
         from llmos.memory.outcomes import Outcomes
         from llmos.memory.recall import Recall
@@ -176,13 +188,14 @@ class LLMOS:
 
         stamp = self.settings.memory / "model.json"
         embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
-        database = await stack.enter_async_context(Database(self.settings.database))
+        database = await self._open_database(stack)
         index = VectorIndex(self.settings.memory / "traces.faiss")
         store = FrozenTraces if self.settings.frozen else TraceStore
         self.traces = store(database, index, clock=self._clock)
         half_life = timedelta(days=self.settings.reliability.half_life_days)
         self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
         self.runs = RunStore(database, clock=self._clock)
+        self.effects = JournalStore(database, clock=self._clock)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
         stack.push_async_callback(self._recall.close)
@@ -195,6 +208,47 @@ class LLMOS:
         )
         for reservation in self.economy.charged_at_boot:
             await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
+
+    async def _open_database(self, stack: AsyncExitStack) -> Database:
+        """The database with its audit log, which records from the first transaction on."""
+        from llmos.interfaces.witnessing import Witnessing
+        from llmos.memory.audit_anchor import Anchor
+        from llmos.memory.audit_chain import AuditChain
+        from llmos.memory.audit_log import AuditLog
+        from llmos.memory.database import Database
+        from llmos.memory.redacting import redactor
+        from llmos.settings import secret_values
+
+        redact = redactor(secret_values(self.settings))
+        chain = AuditChain(Anchor(self.settings.memory / "audit-anchor.json"), redact=redact, clock=self._clock)
+        database = await stack.enter_async_context(Database(self.settings.database, witness=chain))
+        self.audit_log = AuditLog(database, chain)
+        self.witnessing = Witnessing(log=self.audit_log, redact=redact)
+        stack.push_async_callback(self.audit_log.close)
+        await self.audit_log.open()
+        await self.witnessing.record_settings(self.settings)
+        self.witnessing.listen(self.bus)
+        return database
+
+    async def _open_journal(self, stack: AsyncExitStack) -> None:
+        """The journal, after what a crash left open was judged and what nobody needs was removed."""
+        from llmos.interfaces.undoing import Undoing
+        from llmos.kernel.journal import Journal
+
+        memory = self.settings.memory
+        images, limits = memory / "images", self.settings.journal
+        self.journal = Journal(self.effects, images, limits, closed=(memory,), clock=self._clock)
+        stack.push_async_callback(self.journal.aclose)
+        self.undoing = Undoing(
+            journal=self.journal,
+            store=self.effects,
+            runs=self.runs,
+            workspace=self.settings.workspace,
+            closed=frozenset({str(memory.resolve())}),
+            clock=self._clock,
+        )
+        await self.journal.settle_open()
+        await self.journal.prune_if_due()
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.loader import PluginLoader
@@ -222,6 +276,7 @@ class LLMOS:
             economy=self.economy,
             learner=learner,
             now=self._clock,
+            middleware=(self.witnessing, self.journal),
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
@@ -317,13 +372,17 @@ class LLMOS:
             bus=self.bus,
             clock=self._clock,
             following=following,
-            agreeing=Agreeing(feedback=feedback, judging=judging, runs=self.runs),
+            agreeing=Agreeing(feedback=feedback, judging=judging, runs=self.runs, bus=self.bus),
             auditing=Auditing(rate=self.settings.audit_rate, chance=self._chance, learning=learning, feedback=feedback),
             reviving=self.reviving,
             learning=learning,
             guiding=guiding,
             handing=HandingOver(
-                learning=learning, limits=self.settings.learner, registry=self.registry, runs=self.runs
+                learning=learning,
+                limits=self.settings.learner,
+                registry=self.registry,
+                runs=self.runs,
+                undoing=self.undoing,
             ),
         )
 

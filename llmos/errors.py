@@ -12,10 +12,12 @@ LLMOSError                      exit code
 │   └── NoLearnerError          5   no key, no login, no server
 ├── NothingToFollowError        6   --mode follow and no proven trace
 ├── StorageError                7   memory can't be opened, read or written
-│   └── DatabaseLockedError         another process holds it
+│   ├── DatabaseLockedError         another process holds it
+│   └── TamperedError               the audit log is not as it was written
 ├── ToolError                   1   a tool call failed
 │   ├── ToolNotFoundError
 │   └── InputError                  what the goal names is missing or unreadable: no model can mend that
+├── UndoError                   1   a run could not be undone
 ├── PluginError                 -   one plugin could not be loaded (reported, the others load)
 │   └── DuplicateToolError
 ├── DivergenceError             1   a replay met another world than the recorded one
@@ -47,9 +49,11 @@ __all__ = [
     "SettingsError",
     "StaleTraceError",
     "StorageError",
+    "TamperedError",
     "ToolError",
     "ToolNotFoundError",
     "TraceFormatError",
+    "UndoError",
     "UnknownValueError",
     "UsageError",
     "WatchdogError",
@@ -138,6 +142,10 @@ class DatabaseLockedError(StorageError):
         self.pid = pid
 
 
+class TamperedError(StorageError):
+    """The audit log is not as it was written: rows were changed, removed, added or put out of order."""
+
+
 class ToolError(LLMOSError):
     """A tool call failed; the message is what the learner sees as the tool's result."""
 
@@ -148,6 +156,10 @@ class ToolNotFoundError(ToolError):
 
 class InputError(ToolError):
     """What the goal itself names is missing or unreadable; asking a model would not mend it."""
+
+
+class UndoError(LLMOSError):
+    """A run could not be undone: what it changed was changed again, or can't be brought back."""
 
 
 class PluginError(LLMOSError):

@@ -37,6 +37,16 @@ class Decided(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Agreed(Event):
+    """Somebody was asked whether to follow a trace; `by` is user (`--yes` included) or judge."""
+
+    trace: str
+    agreed: bool
+    by: str
+    question: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LearnerStarted(Event):
     model: str
     reserved_usd: float

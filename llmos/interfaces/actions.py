@@ -190,9 +190,13 @@ def show_run(name: str) -> Action:
     """Show one run with its steps."""
 
     async def action(session: Session) -> None:
-        run = await find_run(await session.system(), name)
-        session.screen.data(render.data(run))
-        session.screen.show(render.run(run))
+        from llmos.interfaces import render_journal
+
+        system = await session.system()
+        run = await find_run(system, name)
+        entries = await system.effects.of_run(run.id)
+        session.screen.data({**render.data(run), "journal": [render_journal.entry_data(entry) for entry in entries]})
+        session.screen.show("\n".join(filter(None, [render.run(run), render_journal.of_run(entries)])))
 
     return action
 

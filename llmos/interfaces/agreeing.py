@@ -9,6 +9,7 @@ from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.judging import Judging, Verdict
 from llmos.interfaces.results import Confirm, Question, planned_step
 from llmos.interfaces.running import Running
+from llmos.kernel.bus import Agreed, EventBus
 from llmos.memory.runs import RunStore
 from llmos.trace.aligning import alignment
 from llmos.trace.decide import Choice, Decision, needs_confirmation
@@ -37,6 +38,7 @@ class Agreeing:
     feedback: Feedback
     judging: Judging
     runs: RunStore
+    bus: EventBus
 
     async def agree(self, run: Running, decision: Decision, mode: str, confirm: Confirm | None) -> Agreement:
         """Have a replay agreed to, or decide to learn instead.
@@ -48,7 +50,10 @@ class Agreeing:
         found, goal = decision.match, run.run.goal
         assert found is not None
         label = found.trace.label
-        agreed = await confirm(question(goal, decision, found)) if confirm is not None else None
+        asked = question(goal, decision, found)
+        agreed = await confirm(asked) if confirm is not None else None
+        if agreed is not None:
+            self.bus.publish(Agreed(run_id=run.run.id, trace=label, agreed=agreed, by="user", question=asked.text))
         if agreed:
             reason = f"{label} was confirmed for this goal"
             followed = replace(decision, choice=Choice.FOLLOW, reason=reason)
@@ -80,6 +85,9 @@ class Agreeing:
         await run.store(self.runs)
         verdict = await self.judging.judge(run.run.id, goal, found)
         run.update(cost_usd=run.run.cost_usd + verdict.cost_usd)
+        if verdict.same is not None:
+            said = Agreed(run_id=run.run.id, trace=label, agreed=verdict.same, by="judge", question=verdict.why)
+            self.bus.publish(said)
         if verdict.same:
             followed = replace(decision, choice=Choice.FOLLOW, reason=f"{label} was {verdict.why} to be meant")
             return Agreement(decision=followed, mode=Mode.JUDGED, model=self.judging.model, is_new=True)

@@ -18,7 +18,8 @@ from llmos.interfaces.session import Action
 MAX_STDIN_BYTES = 2_000_000
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
-RUN_MODES = ("learner", "guided", "follower", "judged", "follower+learner", "none")
+AUDIT_KINDS = (*("start", "decision", "approval", "effect", "undo", "charge", "setting", "trace", "run_end", "reseal"),)
+RUN_MODES = ("learner", "guided", "follower", "judged", "follower+learner", "undo", "none")
 
 EPILOG = """\b
 Exit codes:
@@ -219,12 +220,12 @@ def runs(ctx: click.Context) -> Action | None:
 @shared_options()
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
 @click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs that ended so.")
-@click.option("--solved-by", "mode", type=click.Choice(RUN_MODES), help="Only runs of this mode.")
-def runs_list(limit: int = 20, status: str | None = None, mode: str | None = None) -> Action:
+@click.option("--solved-by", type=click.Choice(RUN_MODES), help="Only runs of this mode.")
+def runs_list(limit: int = 20, status: str | None = None, solved_by: str | None = None) -> Action:
     """List the newest runs."""
     from llmos.interfaces import actions
 
-    return actions.list_runs(limit, status, mode)
+    return actions.list_runs(limit, status, solved_by)
 
 
 @runs.command("show")
@@ -235,6 +236,58 @@ def runs_show(run: str) -> Action:
     from llmos.interfaces import actions
 
     return actions.show_run(run)
+
+
+@cli.command()
+@shared_options()
+@click.argument("run", required=False)
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--keep-changed", is_flag=True, help="Leave files alone that were changed since, and restore the others.")
+def undo(run: str | None, dry_run: bool, keep_changed: bool) -> Action:
+    """Take back what RUN (by default the last with effects) did to files."""
+    from llmos.interfaces import journal_actions
+
+    return journal_actions.undo(run, dry_run=dry_run, keep_changed=keep_changed)
+
+
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def journal(ctx: click.Context) -> Action | None:
+    """Every effect with what came of it: list, settle, prune."""
+    return first_by_default(ctx)
+
+
+@journal.command("list")
+@shared_options()
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
+@click.option("--unknown", is_flag=True, help="Only effects of which nobody knows what came of them.")
+def journal_list(limit: int = 20, unknown: bool = False) -> Action:
+    """List the newest effects."""
+    from llmos.interfaces import journal_actions
+
+    return journal_actions.list_effects(limit, only_unknown=unknown)
+
+
+@journal.command("settle")
+@shared_options()
+@click.argument("run")
+@click.argument("step", type=click.IntRange(min=1))
+@click.argument("outcome", type=click.Choice(("done", "not-done")))
+def journal_settle(run: str, step: int, outcome: str) -> Action:
+    """Say what came of STEP of RUN, which nobody knows."""
+    from llmos.interfaces import journal_actions
+
+    return journal_actions.settle(run, step, is_done=outcome == "done")
+
+
+@journal.command("prune")
+@shared_options()
+def journal_prune() -> Action:
+    """Remove what is kept for runs too old to be undone."""
+    from llmos.interfaces import journal_actions
+
+    return journal_actions.prune()
 
 
 @cli.group(cls=ListingGroup, invoke_without_command=True)
@@ -272,6 +325,58 @@ def battery_ledger(limit: int) -> Action:
     from llmos.interfaces import actions
 
     return actions.show_ledger(limit)
+
+
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def audit(ctx: click.Context) -> Action | None:
+    """What is on record: tail, verify, export, reseal."""
+    return first_by_default(ctx)
+
+
+@audit.command("tail")
+@shared_options()
+@click.option("-n", "--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many.")
+@click.option("--kind", type=click.Choice(AUDIT_KINDS), help="Only rows of this kind.")
+@click.option("--run", "run_id", metavar="RUN", help="Only rows of RUN (an id, the beginning of one, or `last`).")
+def audit_tail(limit: int = 20, kind: str | None = None, run_id: str | None = None) -> Action:
+    """Show the newest rows of the audit log."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.tail(limit, kind, run_id)
+
+
+@audit.command("verify")
+@shared_options()
+@click.option("--against", metavar="FILE", type=click.Path(path_type=Path), help="An earlier export it must extend.")
+def audit_verify(against: Path | None) -> Action:
+    """Check that no row was changed, removed, added or moved."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.verify(against)
+
+
+@audit.command("export")
+@shared_options()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--since", metavar="N|TIME", help="From this row, day or time (UTC) on.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def audit_export(file: Path | None, since: str | None, force: bool) -> Action:
+    """Write the rows as JSON lines to FILE, or to stdout."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.export(file, since, force=force)
+
+
+@audit.command("reseal")
+@shared_options()
+@click.argument("reason")
+def audit_reseal(reason: str) -> Action:
+    """Accept a database that you restored yourself, for REASON."""
+    from llmos.interfaces import audit_commands
+
+    return audit_commands.reseal(reason)
 
 
 @cli.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llmos.memory.outcomes import Outcomes
@@ -12,6 +12,7 @@ from llmos.trace.aligning import has_something_in_common
 from llmos.trace.decide import DEFAULT_BOUNDS, Considered, Decision, consider, decide
 from llmos.trace.lex import normalise
 from llmos.trace.match import Match, World
+from llmos.trace.phrases import anchors_of
 from llmos.trace.program import Effect, Trace
 from llmos.trace.reliability import weighed
 
@@ -41,21 +42,49 @@ class Deciding:
         return weighed(decision, await self.outcomes.record(decision.match.trace.id))
 
     async def considered(self, goal: str) -> list[Considered]:
-        """What recall finds, cheapest way first; the next way is only gone where nothing was proven."""
-        considered: list[Considered] = []
-        wrong = await self.traces.wrong_for(goal)
-        for how in ("exact", "skeleton", "semantic"):
-            for trace, cosine in await self._recalled(how, goal):
-                if any(one.trace.id == trace.id for one in considered):
-                    continue
-                negatives = frozenset({normalise(goal)} if trace.id in wrong else ())
-                considered.append(consider(goal, trace, how=how, world=self.world, cosine=cosine, negatives=negatives))
-            if any(isinstance(one.outcome, Match) for one in considered):
-                break
-        return considered
+        """What recall finds, cheapest way first; the next way is only gone where it may change the decision."""
+        found = _Found(goal=goal, world=self.world, wrong=await self.traces.wrong_for(goal))
+        found.add("exact", await self.recall.exact(goal))
+        if not found.proven:
+            found.add("skeleton", await self.recall.skeleton(goal))
+        if found.proven:
+            return list(found.considered.values())
+        worded = await self.recall.words(goal)
+        found.add("words", worded.traces)
+        if not (worded.is_all and found.is_settled):
+            near = await self.recall.semantic(goal, also=found.considered)
+            cosines = {one.trace.id: one.cosine for one in reversed(near)}  # each trace's nearest template counts
+            found.add("semantic", [one.trace for one in near], cosines)
+        return list(found.considered.values())
 
-    async def _recalled(self, how: str, goal: str) -> list[tuple[Trace, float | None]]:
-        if how == "semantic":
-            return [(found.trace, found.cosine) for found in await self.recall.semantic(goal)]
-        found = await (self.recall.exact(goal) if how == "exact" else self.recall.skeleton(goal))
-        return [(trace, None) for trace in found]
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What was considered for a goal until now, by the traces' ids; `wrong` are those known to be wrong for it."""
+
+    goal: str
+    world: World
+    wrong: frozenset[str]
+    considered: dict[str, Considered] = field(default_factory=dict)
+
+    def add(self, how: str, traces: Sequence[Trace], cosines: Mapping[str, float] | None = None) -> None:
+        """Put traces through the gate, each once; how near one is counts however it was found."""
+        for trace in traces:
+            known, cosine = self.considered.get(trace.id), (cosines or {}).get(trace.id)
+            if known is None:
+                negatives = frozenset({normalise(self.goal)} if trace.id in self.wrong else ())
+                known = consider(self.goal, trace, how=how, world=self.world, negatives=negatives)
+            self.considered[trace.id] = known if cosine is None else replace(known, cosine=cosine)
+
+    @property
+    def proven(self) -> list[Match]:
+        return [one.outcome for one in self.considered.values() if isinstance(one.outcome, Match)]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no trace but those whose words the goal has could change the decision.
+
+        A rival has as many telling words as what is proven, or more, and all of them stand in the goal: it is among
+        them, if there are any such words. Whatever lacks one of its words in the goal is not proven.
+        """
+        return bool(self.proven) and all(anchors_of(found.template) for found in self.proven)

@@ -73,8 +73,6 @@ class Dispatcher:
                 log.exception("a run broke", extra={"action": "run_broke", "run_id": run.run.id})
             await asyncio.shield(self._failed(run, error))
             raise
-        finally:
-            run.forget_earlier()
 
     async def _carried_out(
         self, run: Running, decision: Decision, mode: str, confirm: Confirm | None, *, is_second: bool = False
@@ -119,12 +117,7 @@ class Dispatcher:
         found = agreement.decision.match
         assert found is not None
         outputs = await self.following.follow(
-            run,
-            found,
-            agreement.decision.reason,
-            mode=agreement.mode,
-            model=agreement.model,
-            earlier=self.handing.earlier(found.trace) if mode == "auto" else None,
+            run, found, agreement.decision.reason, mode=agreement.mode, model=agreement.model
         )
         if agreement.is_new:
             await self.agreeing.feedback.confirmed(run.run.goal, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from llmos.errors import DivergenceError, StaleTraceError, UnknownValueError
@@ -12,7 +12,6 @@ from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus
-from llmos.kernel.earlier import Earlier
 from llmos.kernel.replay import Follower
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
@@ -41,11 +40,8 @@ class Following:
         *,
         mode: Mode = Mode.FOLLOWER,
         model: str | None = None,
-        earlier: Earlier | None = None,
     ) -> dict[str, Any]:
         """Replay a trace for a run; gives the outputs by step id, the answer goes into the run.
-
-        `earlier` keeps the workspace as it was, for whoever goes on should the replay diverge.
 
         Raises:
             StaleTraceError: a tool is gone or has changed; the trace is quarantined.
@@ -54,8 +50,7 @@ class Following:
         """
         trace = found.trace
         run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
-        follower = await self._follower(run.run.id, found, earlier)
-        run.replaying(follower, earlier)
+        run.follower = follower = await self._follower(run.run.id, found)
         try:
             follower.preflight()
             self.surroundings.check_thinking(trace)
@@ -78,17 +73,15 @@ class Following:
         run.update(answer=replayed.answer, saved_usd=saved_usd)
         return replayed.outputs
 
-    async def _follower(self, run_id: str, found: Match, earlier: Earlier | None) -> Follower:
+    async def _follower(self, run_id: str, found: Match) -> Follower:
         for step in found.trace.calls:
             if step.tool not in self.registry:
                 await self.discover(step.tool)
-        ctx = self.surroundings.context(run_id)
-        kept = () if earlier is None else (earlier,)
         return Follower(
             trace=found.trace,
             bindings=found.bindings,
             registry=self.registry,
-            ctx=replace(ctx, middleware=(*ctx.middleware, *kept)),
+            ctx=self.surroundings.context(run_id),
             bus=self.bus,
             env=await self.surroundings.env(found.trace),
             secret=self.surroundings.secret,

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llmos.accounts import Reservation
-from llmos.errors import DivergenceError, LearnerError, LowBatteryError, NoLearnerError, StaleTraceError, WatchdogError
+from llmos.errors import (
+    DivergenceError,
+    LearnerError,
+    LLMOSError,
+    LowBatteryError,
+    NoLearnerError,
+    NotFoundError,
+    StaleTraceError,
+    WatchdogError,
+)
 from llmos.interfaces.learner import LearnTask
 from llmos.interfaces.learning import Learning
 from llmos.interfaces.rejoining import Takeover as Session
 from llmos.interfaces.running import Running
+from llmos.interfaces.undoing import Undoing
 from llmos.kernel.bus import HandedOver, LearnerStarted
-from llmos.kernel.earlier import Earlier
 from llmos.kernel.once import Once, due_calls
-from llmos.kernel.proof import cannot_run
 from llmos.kernel.replay import Follower
 from llmos.kernel.resuming import Resuming
+from llmos.kernel.scratch import Snapshot
+from llmos.kernel.undo import UndoPlan
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.settings import GUIDED_OFF, LearnerSettings
+from llmos.trace.effects import FileKind
 from llmos.trace.induce import step_ids
 from llmos.trace.plans import cut, shown
 from llmos.trace.program import Effect, Trace
@@ -42,6 +53,7 @@ class HandingOver:
     limits: LearnerSettings
     registry: ToolRegistry
     runs: RunStore
+    undoing: Undoing
 
     @property
     def model(self) -> str:
@@ -51,20 +63,6 @@ class HandingOver:
     def has_begun(run: Running, error: DivergenceError) -> bool:
         """Whether a replay got as far as its first call, with the tools it was made for."""
         return run.follower is not None and bool(run.follower.records) and not isinstance(error, StaleTraceError)
-
-    def earlier(self, trace: Trace) -> Earlier | None:
-        """What keeps the workspace as it is before a replay that writes; None where that would prove nothing later."""
-        admission = self.learning.admission
-        if trace.effect is not Effect.WRITE or admission.prover is None or admission.traces.frozen:
-            return None
-        try:
-            self.learning.learner.check()
-        except NoLearnerError:
-            return None
-        if any(step.tool not in self.registry for step in trace.calls) or cannot_run(trace, self.registry):
-            return None
-        ctx = self.learning.surroundings.context("")
-        return Earlier(workspace=ctx.workspace, memory=admission.prover.memory, closed=ctx.denied)
 
     async def take_over(self, run: Running, error: DivergenceError, reason: str) -> dict[str, Any]:
         """Have the learner go on; gives the outputs by step id, answer and trace go into the run.
@@ -84,7 +82,7 @@ class HandingOver:
             self.learning.economy.check_budget(least_usd)
         async with self.learning.admission.before() as before:
             if before is not None:
-                await asyncio.to_thread(lambda: before.rewind(*self._changed(run, follower)))
+                await self._rewind(run, follower, before)
             with _told_of(error):
                 reservation = await asyncio.to_thread(
                     self.learning.reserve, run.run.id, least_usd, f"taking over: {self.model}", most_usd
@@ -105,14 +103,21 @@ class HandingOver:
         full = self.limits.max_turns
         return full if self.limits.guided_model == GUIDED_OFF else min(self.limits.guided_max_turns, full)
 
-    @staticmethod
-    def _changed(run: Running, follower: Follower) -> tuple[Mapping[str, Path | None], str]:
-        """What the replay has changed of the workspace, or why that is not known."""
-        if run.earlier is not None:
-            before, unknown = run.earlier.before(), run.earlier.unknown
-            return before, f"the workspace before the replay is not known ({unknown})" if unknown else ""
-        changed = any(step.effect.changes_world for step in follower.records)
-        return {}, "the workspace before the replay is not known" if changed else ""
+    async def _rewind(self, run: Running, follower: Follower, before: Snapshot) -> None:
+        """Make a copy of the workspace as it is now one of as it was before the replay, as far as the journal tells."""
+        if not any(step.effect.changes_world for step in follower.records):
+            return
+        try:
+            plan = await self.undoing.plan(run.run.id)
+        except NotFoundError:
+            return  # it was about to change something, and did not
+        except LLMOSError as error:
+            await asyncio.to_thread(before.rewind, {}, _unknown(str(error)))
+            return
+        odd = [one for one in plan.restore if one.before.kind not in (FileKind.FILE, FileKind.ABSENT)]
+        why = [*plan.beyond, *(one.why for one in plan.conflicts), *(why for _, why in plan.lost)]
+        why += [f"{one.path} was a {one.before.kind}" for one in odd]
+        await asyncio.to_thread(before.rewind, _states(plan), _unknown(why[0]) if why else "")
 
     # --- the learner's part --------------------------------------------------------------------------
 
@@ -256,12 +261,26 @@ def unable(error: DivergenceError, why: str = "") -> DivergenceError:
     before = f"{error.effects_done} step{'s' * (error.effects_done > 1)} before it had changed things already"
     so = "so nothing more was done" if not why else f"and {why}, so nothing more was done"
     return DivergenceError(
-        f"{error}; {before}, {so}: `runs show` lists them",
+        f"{error}; {before}, {so}: `runs show` lists them, and `undo` takes their files back",
         step_id=error.step_id,
         expected=error.expected,
         actual=error.actual,
         effects_done=error.effects_done,
     )
+
+
+def _unknown(why: str) -> str:
+    return f"the workspace before the replay is not known ({why.rstrip('.')})"
+
+
+def _states(plan: UndoPlan) -> dict[str, tuple[Path, int] | None]:
+    """What stood at the paths of a plan before: a file's content and permissions, or nothing."""
+    return {
+        one.path: None
+        if one.before.kind is FileKind.ABSENT
+        else (Path(one.source) if one.source else plan.root / one.path, one.before.mode)
+        for one in plan.restore
+    }
 
 
 def _account(steps: tuple[StepRecord, ...]) -> str:
@@ -272,7 +291,7 @@ def _account(steps: tuple[StepRecord, ...]) -> str:
         return ""
     return (
         f"; {len(acted)} step{'s' * (len(acted) > 1)} before that had changed things already, so nothing more was "
-        "done: `runs show` lists them"
+        "done: `runs show` lists them, and `undo` takes their files back"
     )
 
 

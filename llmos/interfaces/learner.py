@@ -167,7 +167,7 @@ class Recorder:
             origin=self.origin,
         )
         try:
-            result = await self.registry.call(tool, args, self.ctx)
+            result = await self.registry.call(tool, args, replace(self.ctx, step=index))
         except asyncio.CancelledError:
             effect = known.effect_of(self.ctx, args) if known is not None else Effect.PURE
             if effect.changes_world:

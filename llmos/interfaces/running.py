@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.interfaces.results import Result, step_summary
-from llmos.kernel.earlier import Earlier
 from llmos.kernel.replay import Follower
 from llmos.memory.runs import RunStore
 from llmos.trace.program import Trace
@@ -19,7 +18,7 @@ from llmos.trace.run import Mode, Run, RunStatus
 class Running:
     """The record of one run, as far as it is known; `estimate_usd` is what learning a guided goal may have cost.
 
-    `follower` is the replay that was begun last, and `earlier` keeps the workspace as it was before that.
+    `follower` is the replay that was begun last.
     """
 
     run: Run
@@ -27,19 +26,7 @@ class Running:
     estimate_usd: float = 0.0
     audit: str = ""
     follower: Follower | None = None
-    earlier: Earlier | None = None
     started_s: float = field(default_factory=time.perf_counter)
-
-    def replaying(self, follower: Follower, earlier: Earlier | None) -> None:
-        """A replay begins."""
-        self.forget_earlier()
-        self.follower, self.earlier = follower, earlier
-
-    def forget_earlier(self) -> None:
-        """Remove what was kept of the workspace as it was before."""
-        if self.earlier is not None:
-            self.earlier.remove()
-        self.earlier = None
 
     def begin(
         self,

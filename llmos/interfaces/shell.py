@@ -43,6 +43,8 @@ A line is a goal, or one of these (a leading / or : is allowed):
   explain GOAL        what GOAL would do, why and at what cost
   traces ...          list, show, versions, diff, export, import, confirm, reject, forget
   runs ...            list, show
+  undo [RUN]          take back what a run did to files (--dry-run, --keep-changed)
+  journal ...         list, settle, prune
   battery ...         show, recharge, ledger
   tools               the tools and their arguments
   doctor              what is installed and what is missing

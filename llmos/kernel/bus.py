@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmos.events import (
+    Agreed,
     Audited,
     Decided,
     Diverged,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "Agreed",
     "Audited",
     "Decided",
     "Diverged",

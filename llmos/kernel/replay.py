@@ -8,7 +8,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, UnknownValueError
+from llmos.errors import (
+    DivergenceError,
+    InputError,
+    NotPermittedError,
+    StaleTraceError,
+    StorageError,
+    UnknownValueError,
+)
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
 from llmos.plugins.registry import ToolRegistry, validate, validate_values
@@ -325,7 +332,8 @@ class Follower:
         self.effects_done += effect.changes_world
         self.labels.append(step_id)
         try:
-            result = await self.registry.call(step.tool, arguments, self.ctx)
+            ctx = replace(self.ctx, step=self.first_step + len(self.records))
+            result = await self.registry.call(step.tool, arguments, ctx)
         except asyncio.CancelledError:
             if effect.changes_world:
                 self._record(step, arguments, ToolResult(output=CUT_OFF, is_error=True), effect)
@@ -365,12 +373,13 @@ class Follower:
         return record
 
     def _refuse(self, step: Step, scope: Scope, effect: Effect, result: ToolResult) -> None:
-        if effect is Effect.WRITE:
+        if effect is Effect.WRITE or (effect.changes_world and not result.made):
             self.effects_done -= 1  # our writes are whole or not at all: this one was not
         listed = {node.id for node in self.trace.nodes if isinstance(node, Loop) and isinstance(node.over, SlotRef)}
         refs = [ref for expr in step.args.values() for ref in references(expr)]
         from_goal = any(isinstance(ref, SlotRef) or (isinstance(ref, ItemRef) and ref.loop in listed) for ref in refs)
         final = isinstance(result.error, NotPermittedError) or (isinstance(result.error, InputError) and from_goal)
+        final = final or (isinstance(result.error, StorageError) and not result.made)
         if result.error is not None and final and self.effects_done == 0:
             raise result.error
         message = f"{step.tool} failed: {result.output}"

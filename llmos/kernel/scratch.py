@@ -98,7 +98,7 @@ class Snapshot:
             try:
                 until_s = time.monotonic() + self._limits.timeout_s
                 self._measure(self._budget(until_s))
-                self._folder = new_folder(self._memory, self.workspace)
+                self._folder = _new_folder(self._memory, self.workspace)
                 budget, place = self._budget(until_s), self._folder / "before"
                 self.entries, self.left_out = _copy_tree(self.workspace, place, budget, self._closed)
             except _UnfitError as error:
@@ -110,41 +110,41 @@ class Snapshot:
                 self.entries = {}
                 self._drop()
 
-    def rewind(self, before: Mapping[str, Path | None], unknown: str = "") -> None:
-        """Make it the workspace as it was earlier: `before` has what stood at a path (None: nothing did).
+    def rewind(self, before: Mapping[str, tuple[Path, int] | None], unknown: str = "") -> None:
+        """Make it the workspace as it was earlier.
 
-        Of files only, and `unknown` says why that is not all that has changed since; the snapshot is then `refused`.
+        `before` has the content and the permissions of what stood at a path, None where nothing did. `unknown` says why
+        that is not all that has changed since; the snapshot is then `refused`.
         """
         with self._lock:
             if self.refused or self._folder is None:
                 return
+            self.refused = unknown
             try:
-                self.refused = unknown
-                for path, source in sorted(before.items(), reverse=True) if not unknown else ():
-                    self._put_back(self._folder / "before", path, source)
+                for path, state in before.items() if not unknown else ():
+                    self._put_back(self._folder / "before", path, state)
             except OSError as error:
                 self.refused = f"the workspace as it was can't be made again ({error.strerror or error})"
             if self.refused:
                 self.entries = {}
                 self._drop()
 
-    def _put_back(self, root: Path, path: str, source: Path | None) -> None:
+    def _put_back(self, root: Path, path: str, state: tuple[Path, int] | None) -> None:
         place = root / path
         for one in [known for known in self.entries if known == path or known.startswith(f"{path}/")]:
             del self.entries[one]
         if place.is_dir() and not place.is_symlink():
-            remove(place)
+            _remove(place)
         else:
             place.unlink(missing_ok=True)
-        if source is None:
+        if state is None:
             return
-        for folder in (parent for parent in reversed(place.relative_to(root).parents) if parent.parts):
+        for folder in (parent for parent in reversed(Path(path).parents) if parent.parts):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
             self.entries.setdefault(folder.as_posix(), Entry(kind=Kind.FOLDER, source=root / folder))
-        info = source.lstat()
-        copy_file(str(source), place)
-        os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))
-        place.chmod(stat.S_IMODE(info.st_mode) & 0o777)
+        copy_file(str(state[0]), place)
+        place.chmod(state[1])
+        info = place.lstat()
         self.entries[path] = Entry(kind=Kind.FILE, source=place, size=info.st_size, mtime_ns=info.st_mtime_ns)
 
     def restore(self, name: str) -> Scratch:
@@ -164,7 +164,7 @@ class Snapshot:
     def discard(self, scratch: Scratch) -> None:
         """Remove a working copy."""
         with self._lock:
-            remove(scratch.root.parent)
+            _remove(scratch.root.parent)
 
     def changes(self) -> dict[str, Change]:
         """What has become of the workspace since; OSError if it has grown beyond reading."""
@@ -194,7 +194,7 @@ class Snapshot:
     def _drop(self) -> None:
         folder, self._folder = self._folder, None
         if folder is not None:
-            remove(folder)
+            _remove(folder)
 
 
 _ANY = ProofSettings(max_files=1 << 62, max_bytes=1 << 62)
@@ -206,7 +206,7 @@ def remove_leftovers(memory: Path) -> None:
     for path in found:
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.getuid() and not path.is_symlink():
-                remove(path)
+                _remove(path)
 
 
 def _glob(folder: Path, prefix: str) -> list[Path]:
@@ -216,7 +216,7 @@ def _glob(folder: Path, prefix: str) -> list[Path]:
         return []
 
 
-def new_folder(memory: Path, workspace: Path) -> Path:
+def _new_folder(memory: Path, workspace: Path) -> Path:
     """A folder of our own: in the memory if that is on the workspace's file system, so that blocks can be shared."""
     place = memory / _FOLDER
     with contextlib.suppress(OSError):
@@ -313,7 +313,7 @@ def _copy_bytes(old: int, new: int, size: int) -> None:
             chunk = chunk[os.write(new, chunk) :]
 
 
-def remove(folder: Path) -> None:
+def _remove(folder: Path) -> None:
     """Remove a tree of our own, folders without write permission included; never through a link."""
     with contextlib.suppress(OSError):
         folder.chmod(0o700)

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from llmos.errors import DatabaseLockedError, LLMOSError, StorageError
 from llmos.memory import sql
+from llmos.memory.audit_notes import Kind, note
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,6 +37,15 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
+class Witness(Protocol):
+    """Sees every transaction, in the database's thread; what it adds before the commit is stored with it."""
+
+    def begin(self) -> None: ...
+    def before_commit(self, connection: DuckDBPyConnection) -> None: ...
+    def after_commit(self) -> None: ...
+    def after_rollback(self) -> None: ...
+
+
 class Database:
     """The memory's file; `async with Database(path) as db` opens and closes it.
 
@@ -43,8 +53,9 @@ class Database:
     all the same, or not at all.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, witness: Witness | None = None) -> None:
         self.path = path
+        self._witness = witness
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
 
@@ -109,9 +120,9 @@ class Database:
         self._connection = _connect(self.path)
         try:
             _check_schema(self._connection, self.path)
-            self._connection.execute(sql.INTERRUPT_RUNNING, [INTERRUPTED_REASON])
         except duckdb.Error as error:
             raise _translated(error, self.path) from error
+        self._transact(_end_left_running)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -122,19 +133,33 @@ class Database:
         import duckdb
 
         connection = self._connection = self._connection or _connect(self.path)
+        witness = self._witness
         try:
             connection.execute("BEGIN")
+            if witness is not None:
+                witness.begin()
             result = work(connection)
+            if witness is not None:
+                witness.before_commit(connection)
             connection.execute("COMMIT")
         except BaseException as error:
             with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already rolled back
                 connection.execute("ROLLBACK")
+            if witness is not None:
+                witness.after_rollback()
             if isinstance(error, duckdb.FatalException | duckdb.InternalException):
                 self._disconnect()  # DuckDB refuses everything after these; the next call opens the file again
             if isinstance(error, duckdb.Error):
                 raise _translated(error, self.path) from error
             raise
+        if witness is not None:
+            witness.after_commit()
         return result
+
+
+def _end_left_running(connection: DuckDBPyConnection) -> None:
+    for run_id, mode in connection.execute(sql.INTERRUPT_RUNNING, [INTERRUPTED_REASON]).fetchall():
+        note(Kind.RUN_END, {"mode": mode, "status": "interrupted", "reason": INTERRUPTED_REASON}, run_id=run_id)
 
 
 # --- opening ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.accounts import EntryKind, LedgerEntry, LedgerTotals, Reservation
 from llmos.errors import StorageError
 from llmos.memory import sql
+from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import Database, clean, from_utc, to_utc
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Ledger:
             number, balance = connection.execute(sql.LAST_ENTRY).fetchone() or (0, 0)
             stored = replace(entry, id=number + 1, balance_microusd=balance + entry.amount_microusd)
             connection.execute(sql.INSERT_ENTRY, _to_row(stored))
+            note(Kind.CHARGE, _audited(stored), run_id=stored.run_id, at=stored.at)
             return stored
 
         return self._db.run_blocking(work)
@@ -64,6 +66,18 @@ class Ledger:
     def is_new(self) -> bool:
         """Whether nothing was ever appended."""
         return self._db.run_blocking(lambda c: c.execute(sql.LAST_ENTRY).fetchone()) is None
+
+
+def _audited(entry: LedgerEntry) -> dict[str, Any]:
+    """A movement as the audit log has it, stored with it."""
+    return {
+        "entry": entry.id,
+        "kind": str(entry.kind),
+        "amount_microusd": entry.amount_microusd,
+        "balance_microusd": entry.balance_microusd,
+        "saved_microusd": entry.saved_microusd,
+        "operation": entry.operation,
+    }
 
 
 def _to_row(entry: LedgerEntry) -> list[Any]:

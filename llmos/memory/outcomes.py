@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from llmos.memory import sql
+from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import Clock, Database, clean, from_utc, to_utc, utc_now
 from llmos.trace.reliability import Outcome, Record, recorded
 
@@ -36,7 +37,13 @@ class Outcomes:
     async def judge(self, trace_id: str, run_id: str, *, ok: bool, by: Judge) -> None:
         """Say how a run of a trace went; what was said of that run before no longer counts."""
         row = [clean(trace_id), clean(run_id), str(by), ok, to_utc(self._clock())]
-        await self._db.run(lambda connection: connection.execute(sql.PUT_OUTCOME, row) and None)
+
+        def work(connection: DuckDBPyConnection) -> None:
+            connection.execute(sql.PUT_OUTCOME, row)
+            if by is not Judge.REPLAY:  # how a replay went by itself stands in the end of its run
+                note(Kind.APPROVAL, {"trace": trace_id, "right": ok, "by": str(by)}, run_id=run_id)
+
+        await self._db.run(work)
 
     async def restart(self, trace_id: str) -> None:
         """Begin anew: the trace was verified, or is trusted by a person, as it is now."""

@@ -1,23 +1,24 @@
-"""Which traces may be meant by a goal: by hash, by skeleton, by embedding. It finds, it never decides."""
+"""Which traces may be meant by a goal: by hash, by skeleton, by words, by embedding. It finds, it never decides."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.memory import sql
-from llmos.memory.database import Database, digest
+from llmos.memory.database import Database, clean, digest
 from llmos.memory.embeddings import Embedder, Embedding
 from llmos.memory.index import VectorIndex
 from llmos.memory.trace_rows import rewrite_templates
 from llmos.memory.traces import TraceStore
-from llmos.trace import english, lex
-from llmos.trace.program import Trace
+from llmos.memory.words import templates_within
+from llmos.trace import english, lex, phrases
+from llmos.trace.program import Status, Trace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +39,16 @@ class Candidate:
     cosine: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Worded:
+    """The traces whose words a goal has; `is_all` says that these are all of them."""
+
+    traces: list[Trace]
+    is_all: bool
+
+
 class Recall:
-    """Looks goals up. The first two ways load no model and no index."""
+    """Looks goals up. Only the last way loads a model and an index."""
 
     def __init__(self, db: Database, traces: TraceStore, index: VectorIndex, embedder: Embedder) -> None:
         self._db = db
@@ -58,8 +67,25 @@ class Recall:
         """Traces with a template that has the goal's words and kinds of literals; trusted ones first."""
         return await self._by_hash(sql.SKELETON, [digest(lex.skeleton(goal))])
 
-    async def semantic(self, goal: str, k: int = 24) -> list[Candidate]:
+    async def words(self, goal: str, k: int = 24) -> Worded:
+        """The traces with a template whose telling words all stand in the goal, those with the most such words first.
+
+        Nothing else can be proven, but for `k`: when there are more, those with the fewest words are left out.
+        """
+        await self._check_lexicon()
+        said = frozenset(map(clean, phrases.words_of(goal)))
+        telling = await self._db.run(lambda connection: templates_within(connection, said))
+        ids, found = list(telling), list[Trace]()
+        while ids and len(found) <= k:
+            found += await self._traces.current(ids[: k + 1])
+            ids = ids[k + 1 :]
+        kept = sorted(found[:k], key=lambda trace: (-telling[trace.id], trace.status is not Status.TRUSTED))
+        return Worded(traces=kept, is_all=len(found) <= k)
+
+    async def semantic(self, goal: str, k: int = 24, *, also: Collection[str] = ()) -> list[Candidate]:
         """The `k` traces nearest in meaning, each with every template that came up, nearest template first.
+
+        The traces `also` names follow where they are not among them, so that their nearness is known as well.
 
         Raises:
             SettingsError, StorageError: the embedding model can't be loaded.
@@ -70,7 +96,9 @@ class Recall:
             return []
         await self._sync_templates()
         embedding = await self._embedding(lex.masked(goal))
-        return await self._nearest(embedding.vector, k)
+        nearest = await self._nearest(embedding.vector, k)
+        missing = set(also) - {one.trace.id for one in nearest}
+        return nearest + await self._nearness(embedding, sorted(missing)) if missing else nearest
 
     async def embed(self, goal: str) -> Embedding:
         """The goal's embedding; learner runs' goals are embedded too, so that their costs can be compared by it."""
@@ -112,6 +140,15 @@ class Recall:
             if len(chosen) >= k or len(cosines) < width:
                 break
             width *= 4
+        return await self._candidates(hits, chosen)
+
+    async def _nearness(self, embedding: Embedding, trace_ids: list[str]) -> list[Candidate]:
+        """How near these traces are, wherever they come."""
+        query = {"vector": embedding.vector.tolist(), "owners": trace_ids, "model": embedding.model}
+        rows = await self._db.run(lambda connection: connection.execute(sql.COSINES, query).fetchall())
+        return await self._candidates(await self._hits(dict(rows)), trace_ids)
+
+    async def _candidates(self, hits: list[tuple[str, str, float]], chosen: list[str]) -> list[Candidate]:
         traces = {trace.id: trace for trace in await self._traces.current(chosen)}
         return [
             Candidate(trace=traces[trace_id], template=template, cosine=cosine)
@@ -164,7 +201,7 @@ class Recall:
 
 
 def _refresh_hashes(connection: DuckDBPyConnection) -> None:
-    fingerprint = sha256(b"".join(Path(str(one.__file__)).read_bytes() for one in (lex, english))).hexdigest()
+    fingerprint = sha256(b"".join(Path(str(one.__file__)).read_bytes() for one in (lex, english, phrases))).hexdigest()
     known = connection.execute(sql.GET_META, ["lexicon"]).fetchone()
     if known and known[0] == fingerprint:
         return

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from llmos.accounts import MICROUSD_PER_USD
 from llmos.errors import NotFoundError, StorageError
 from llmos.memory import sql
+from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import Clock, Database, clean, digest, from_utc, to_utc, utc_now
 from llmos.trace.lex import normalise
 from llmos.trace.program import Effect
@@ -60,6 +62,7 @@ class RunStore:
             for step in steps:
                 connection.execute(sql.INSERT_STEP, step)
             _put_handover(connection, run)
+            note(Kind.RUN_END, _audited(run), run_id=run.id)
 
         await self._db.run(work)
 
@@ -131,6 +134,21 @@ class RunStore:
             return rows or connection.execute(sql.RECENT_LEARNER_COSTS, [k]).fetchall()
 
         return [(float(cosine), float(cost)) for cosine, cost in await self._db.run(work)]
+
+
+def _audited(run: Run) -> dict[str, Any]:
+    """The end of a run as the audit log has it."""
+    return {
+        "mode": str(run.mode),
+        "status": str(run.status),
+        "goal": run.goal,
+        "trace": f"{run.trace_id}@{run.trace_version}" if run.trace_id else None,
+        "model": run.model,
+        "cost_microusd": round(run.cost_usd * MICROUSD_PER_USD),
+        "saved_microusd": round(run.saved_usd * MICROUSD_PER_USD),
+        "steps": len(run.steps),
+        "reason": run.reason,
+    }
 
 
 # --- rows ------------------------------------------------------------------------------------------

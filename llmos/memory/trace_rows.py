@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import NotFoundError, StorageError, TraceFormatError
 from llmos.memory import sql
+from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import clean, digest, from_utc, to_utc
+from llmos.memory.words import file_all, file_templates
 from llmos.trace.codec import dumps_json, loads_json
 from llmos.trace.lex import Place, normalise, template_masked, template_parts, template_skeleton
 from llmos.trace.program import Provenance, Status, Trace
@@ -111,7 +113,8 @@ def add(
     forgotten = connection.execute(sql.GET_FORGOTTEN, [trace.id]).fetchone()
     last = head[0] if head else forgotten[0] if forgotten else 0
     stored = replace(trace, version=last + 1)
-    connection.execute(sql.INSERT_VERSION, _version_row(stored, now))
+    row = _version_row(stored, now)
+    connection.execute(sql.INSERT_VERSION, row)
     for run_id in dict.fromkeys([*runs, *([stored.run_id] if stored.run_id else [])]):
         connection.execute(sql.INSERT_TRACE_RUN, [stored.id, stored.version, run_id])
     standing = [str(stored.status), stored.reason, str(stored.provenance)]
@@ -121,9 +124,23 @@ def add(
         connection.execute(sql.INSERT_HEAD, [stored.id, stored.version, *standing, to_utc(now)])
         connection.execute(sql.DELETE_FORGOTTEN, [stored.id])
     gone = delete_vectors(connection, stored.id)
+    file_templates(connection, stored.id, stored.goals)
     _write_templates(connection, stored)
     write_shape(connection, stored)
+    audited = {"trace": stored.label, "change": "stored", "content_sha256": row[3], "provenance": standing[2]}
+    note(
+        Kind.TRACE,
+        {**audited, "status": standing[0], "was": head[1] if head else None, "reason": stored.reason},
+        run_id=stored.run_id or "",
+    )
     return stored, gone
+
+
+def set_status(connection: DuckDBPyConnection, trace_id: str, status: str, reason: str) -> None:
+    """Change the standing of a trace that there is."""
+    _, was, *_ = connection.execute(sql.GET_HEAD, [trace_id]).fetchone() or (0, None)
+    connection.execute(sql.SET_STATUS, [status, reason, trace_id])
+    note(Kind.TRACE, {"trace": trace_id, "change": "status", "status": status, "was": was, "reason": reason})
 
 
 def _version_row(trace: Trace, now: datetime) -> list[Any]:
@@ -161,6 +178,7 @@ def rewrite_templates(connection: DuckDBPyConnection) -> None:
         trace = get(connection, trace_id, None)
         if isinstance(trace, Trace):
             _write_templates(connection, trace)
+    file_all(connection)
 
 
 def delete_vectors(connection: DuckDBPyConnection, trace_id: str) -> list[int]:
@@ -238,7 +256,7 @@ def decode(connection: DuckDBPyConnection, head: Head) -> Trace | str:
     found = _read(head)
     if isinstance(found, str) and head.status != Status.REJECTED and (head.status, head.reason) != (_BROKEN, found):
         log.error("trace %s was quarantined: %s", head.id, found, extra={"action": "quarantine", "trace": head.id})
-        connection.execute(sql.SET_STATUS, [_BROKEN, found, head.id])
+        set_status(connection, head.id, _BROKEN, found)
     return found
 
 

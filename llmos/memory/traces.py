@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from llmos.errors import NotFoundError, StorageError
 from llmos.memory import sql
 from llmos.memory import trace_rows as rows
+from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import Clock, Database, clean, digest, to_utc, utc_now
 from llmos.memory.index import VectorIndex
 from llmos.memory.trace_rows import TraceSummary, TraceVersion
+from llmos.memory.words import file_templates
 from llmos.trace.codec import dumps_json, loads_json
 from llmos.trace.lex import normalise, skeleton, template_skeleton
 from llmos.trace.program import Status, Trace
@@ -144,7 +146,7 @@ class TraceStore:
         def work(connection: DuckDBPyConnection) -> None:
             rows.require(connection, other_id)
             connection.execute(sql.COPY_NEGATIVES, [trace.id, other_id])
-            connection.execute(sql.SET_STATUS, [str(Status.QUARANTINED), f"{MERGED} {trace.label}", other_id])
+            rows.set_status(connection, other_id, str(Status.QUARANTINED), f"{MERGED} {trace.label}")
 
         await self._db.run(work)
 
@@ -162,7 +164,7 @@ class TraceStore:
 
         def work(connection: DuckDBPyConnection) -> None:
             rows.require(connection, trace_id)
-            connection.execute(sql.SET_STATUS, [str(status), clean(reason), clean(trace_id)])
+            rows.set_status(connection, clean(trace_id), str(status), clean(reason))
 
         await self._db.run(work)
 
@@ -172,12 +174,14 @@ class TraceStore:
 
         def work(connection: DuckDBPyConnection) -> builtins.list[int]:
             version = rows.require(connection, trace_id)
+            file_templates(connection, trace_id, ())
             for statement in (
                 *(sql.DELETE_TEMPLATES, sql.DELETE_SHAPE, sql.DELETE_TRACE_RUNS, sql.DELETE_VERSIONS),
                 *(sql.DELETE_NEGATIVES, sql.DELETE_OUTCOMES, sql.DELETE_HEAD),
             ):
                 connection.execute(statement, [trace_id])
             connection.execute(sql.INSERT_FORGOTTEN, [trace_id, version, to_utc(now)])
+            note(Kind.TRACE, {"trace": trace_id, "change": "forgotten", "last_version": version})
             return rows.delete_vectors(connection, trace_id)
 
         await self._drop(await self._db.run(work))
@@ -189,13 +193,19 @@ class TraceStore:
         def work(connection: DuckDBPyConnection) -> None:
             rows.require(connection, trace_id)
             connection.execute(sql.INSERT_NEGATIVE, [trace_id, digest(normal), clean(normal), to_utc(now)])
+            note(Kind.TRACE, {"trace": trace_id, "change": "rejected for a goal", "goal": goal})
 
         await self._db.run(work)
 
     async def drop_negative(self, trace_id: str, goal: str) -> None:
         """Forget that this trace is wrong for this goal: whoever said so has taken it back."""
         row = [clean(trace_id), digest(normalise(goal))]
-        await self._db.run(lambda connection: connection.execute(sql.DELETE_NEGATIVE, row) and None)
+
+        def work(connection: DuckDBPyConnection) -> None:
+            if connection.execute(sql.DELETE_NEGATIVE, row).fetchall():
+                note(Kind.TRACE, {"trace": trace_id, "change": "rejection taken back", "goal": goal})
+
+        await self._db.run(work)
 
     async def negatives(self, trace_id: str) -> set[str]:
         """The goals, normalised, for which this trace is known to be wrong."""

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,22 +65,31 @@ class ToolRegistry:
 
         Cancellation passes through.
         """
-        started, effect = time.perf_counter(), Effect.UNKNOWN
+        started, effect, made = time.perf_counter(), Effect.UNKNOWN, False
+
+        async def make() -> ToolResult:
+            nonlocal made
+            made = True
+            return await _made(call)
+
         try:
             tool = self.get(name)
             effect = tool.effect
             validate(tool, arguments)
             effect = tool.effect_of(ctx, arguments)
-            result = await _through(ctx.middleware, ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx))
+            call = ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx)
+            result = await _through(ctx.middleware, call, make)
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             result = _failure(name, error)
-        return replace(result, effect=effect, duration_s=time.perf_counter() - started)
+        return replace(result, effect=effect, made=made, duration_s=time.perf_counter() - started)
 
 
-async def _through(middleware: Sequence[Middleware], call: ToolCall) -> ToolResult:
+async def _through(
+    middleware: Sequence[Middleware], call: ToolCall, make: Callable[[], Awaitable[ToolResult]]
+) -> ToolResult:
     if not middleware:
-        return await _made(call)
-    return await middleware[0](call, lambda: _through(middleware[1:], call))
+        return await make()
+    return await middleware[0](call, lambda: _through(middleware[1:], call, make))
 
 
 async def _made(call: ToolCall) -> ToolResult:

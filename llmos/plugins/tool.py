@@ -41,6 +41,28 @@ class Classify(Protocol):
     def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Effect: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileWrite:
+    """A file that a call will change, make or remove.
+
+    `content` is what it will hold, if that is known: bytes, or the path of the file whose content it takes over (a
+    copy, or a move). `removed`: it will not be there any more.
+    """
+
+    path: Path
+    content: bytes | Path | None = None
+    removed: bool = False
+
+
+class Writes(Protocol):
+    """Says which files a call will change, all of them, before it is made; it may block and changes nothing.
+
+    An LLMOSError stands for the call's own, which is then not made.
+    """
+
+    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Iterable[FileWrite]: ...
+
+
 class Middleware(Protocol):
     """What stands around every tool call: it may refuse the call, record it, or answer in its place.
 
@@ -65,7 +87,7 @@ class ToolContext:
 
     `denied` are places inside the workspace that stay closed (the home's own memory), `sealed` those that may be
     read but not written (settings and plugins: what runs goals is not changed by them). `middleware` stands
-    around every call, the first outermost.
+    around every call, the first outermost; `step` is the number of the call in its run, from 0, where that is known.
     """
 
     workspace: Path
@@ -76,6 +98,7 @@ class ToolContext:
     sealed: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     middleware: tuple[Middleware, ...] = ()
+    step: int | None = None
 
     def resolve(self, path: str, *, write: bool = False) -> Path:
         """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.
@@ -113,7 +136,8 @@ class Tool:
     procedure (SQL, Python, a command), `payload_params` those that hold content (a file's body): induction
     treats them differently. `values(parameter)` lists what a parameter may be at the moment. `function(ctx,
     **arguments)` returns any JSON-able value; without `takes_ctx` it can't know which workspace is meant. `source`
-    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it.
+    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `writes` says which files a call
+    changes; without it, it may be any of the workspace.
     """
 
     name: str
@@ -131,6 +155,7 @@ class Tool:
     source: str = "builtin"
     line: int | None = None
     classify: Classify | None = None
+    writes: Writes | None = None
 
     def effect_of(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
         """What a call with these arguments may do to the world: the tool's class, or what `classify` says of the call.
@@ -175,13 +200,15 @@ class ToolResult:
     """What a call came to: a JSON-able output, or the error's sentence with `is_error`.
 
     `error` is the exception behind an error, for callers that must tell kinds apart; `effect` is what the call might do
-    to the world. With `is_recorded` nothing was done: the same call had been made before, and this is what it gave.
+    to the world, and without `made` it did nothing: it was refused before, or with `is_recorded` the same call had been
+    made before, and this is what that gave.
     """
 
     output: Any
     is_error: bool = False
     error: LLMOSError | None = None
     effect: Effect = Effect.UNKNOWN
+    made: bool = True
     is_recorded: bool = False
     duration_s: float = 0.0
 
@@ -225,6 +252,7 @@ def llm_tool(
     code: tuple[str, ...] = (),
     payload: tuple[str, ...] = (),
     values: Callable[[str], Iterable[str] | None] | None = None,
+    writes: Writes | None = None,
     version: str | None = None,
 ) -> Callable[[F], F]:
     """Mark an async (or plain) function as a tool.
@@ -233,8 +261,8 @@ def llm_tool(
     function's signature) are optional. A full JSON schema object may stand instead, here or as `schema`. The
     function takes the parameters by name, or one dict called `args`; a parameter `ctx` receives the ToolContext.
     A plain function runs in a thread, so that it may block. `values(parameter)` may list what a parameter can be at
-    the moment (None: anything); a goal that asks for something else is not followed. Without `version` the tool's
-    source is its version.
+    the moment (None: anything); a goal that asks for something else is not followed. `writes(ctx, arguments)` names the
+    files that a call will change. Without `version` the tool's source is its version.
 
     Raises:
         PluginError: the name, the schema or the function's signature can't be used.
@@ -255,6 +283,7 @@ def llm_tool(
             code=code,
             payload=payload,
             values=values,
+            writes=writes,
             version=version,
         )
         setattr(function, MARK, tool)
@@ -302,6 +331,7 @@ def build_tool(
     payload: tuple[str, ...],
     values: Callable[[str], Iterable[str] | None] | None,
     version: str | None,
+    writes: Writes | None = None,
 ) -> Tool:
     """Wrap a function as a Tool and check that its signature takes what the schema promises."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -320,6 +350,7 @@ def build_tool(
         code_params=code,
         payload_params=payload,
         values=values,
+        writes=writes,
         takes_ctx=_takes_ctx(function, schema),
         version=version or fingerprint(function, schema),
         source=inspect.getsourcefile(inspect.unwrap(function)) or "",

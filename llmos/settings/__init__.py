@@ -5,12 +5,14 @@ llmos.yaml is $LLMOS_CONFIG if that is set; else the checkout's file with the ho
 workspace is never asked: what goals read and write must not configure what runs them.
 """
 
+from llmos.settings.effective import effective_values, secret_values
 from llmos.settings.environment import hidden_variables, plain_environment, wants_color
 from llmos.settings.loading import load_settings
 from llmos.settings.records import (
     CONFIG_NAME,
     GUIDED_OFF,
     PROVIDER,
+    JournalSettings,
     JudgeSettings,
     LearnerSettings,
     McpServerSettings,
@@ -23,14 +25,17 @@ __all__ = [
     "CONFIG_NAME",
     "GUIDED_OFF",
     "PROVIDER",
+    "JournalSettings",
     "JudgeSettings",
     "LearnerSettings",
     "McpServerSettings",
     "ModelPrice",
     "ProofSettings",
     "Settings",
+    "effective_values",
     "hidden_variables",
     "load_settings",
     "plain_environment",
+    "secret_values",
     "wants_color",
 ]

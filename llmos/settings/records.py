@@ -131,6 +131,22 @@ class ProofSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JournalSettings:
+    """What is kept so that runs can be undone, and for how long.
+
+    A file larger than `max_file_bytes` is not changed by a tool that says beforehand what it changes. For other tools
+    the workspace's contents are kept up to `max_workspace_bytes`, and its files compared up to `max_files`. What
+    undoing a run of the last `keep_days` needs is never removed; all that is kept takes up `max_bytes` at most.
+    """
+
+    max_file_bytes: int = 100_000_000
+    max_files: int = 5_000
+    max_workspace_bytes: int = 256_000_000
+    max_bytes: int = 2_000_000_000
+    keep_days: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything set, checked and resolved; paths are absolute.
 
@@ -157,6 +173,7 @@ class Settings:
     judge: JudgeSettings = JudgeSettings()
     reliability: ReliabilitySettings = ReliabilitySettings()
     proof: ProofSettings = ProofSettings()
+    journal: JournalSettings = JournalSettings()
     audit_rate: float = 0.0
     frozen: bool = False
     secrets: tuple[str, ...] = ()

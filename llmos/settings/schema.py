@@ -159,6 +159,15 @@ SCHEMA = Section(
         "reliability": Section(keys={"half_life_days": days, "max_failures": count}),
         "audit_rate": share,
         "proof": Section(keys={"enabled": boolean, "max_files": count, "max_bytes": count, "timeout_s": seconds}),
+        "journal": Section(
+            keys={
+                "max_file_bytes": count,
+                "max_files": count,
+                "max_workspace_bytes": count,
+                "max_bytes": count,
+                "keep_days": days,
+            }
+        ),
         "frozen": boolean,
         "secrets": Many(of=variable),
     }

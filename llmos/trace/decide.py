@@ -37,7 +37,7 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Considered:
-    """A trace that recall brought up (`how`: exact, skeleton or semantic) and what the gate said of it."""
+    """A trace that recall brought up (`how`: exact, skeleton, words or semantic) and what the gate said of it."""
 
     trace: Trace
     how: str

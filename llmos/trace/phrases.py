@@ -26,7 +26,8 @@ from llmos.trace.english import (
 from llmos.trace.lex import Kind, Token, template_tokens, tokenize
 
 _INNER = frozenset("(-–—/&+")
-_SIGNS = frozenset({str(Kind.NUMBER), str(Kind.QUOTED), ","})
+_MARKED = (Kind.NUMBER, Kind.QUOTED, Kind.PATH, Kind.GLOB, Kind.URL, Kind.EMAIL)
+_SIGNS = frozenset({*map(str, _MARKED), ","})
 _FINAL = ".!?"
 _OPENING = frozenset("$#(€£@")
 _PROSE_TOKENS = 6
@@ -95,7 +96,7 @@ def _plain_words(tokens: Sequence[Token]) -> list[str]:
 
 
 def marks_of(tokens: Sequence[Token]) -> set[str]:
-    """The small and modifying words of a phrase, and signs for a number, quotes and punctuation inside it."""
+    """The small and modifying words of a phrase, and signs for numbers, paths, quotes and punctuation inside it."""
     marks: set[str] = set()
     for position, token in enumerate(tokens):
         after = tokens[position + 1] if position + 1 < len(tokens) else None
@@ -104,7 +105,7 @@ def marks_of(tokens: Sequence[Token]) -> set[str]:
             marks |= set() if is_month else {token.key}
         elif token.kind is Kind.WORD and (token.key in MODIFYING or (position and _is_adverb(token.key))):
             marks.add(token.key)
-        elif token.kind in (Kind.NUMBER, Kind.QUOTED):
+        elif token.kind in _MARKED:
             marks.add(str(token.kind))
         elif token.text == "," or (token.text in ".!?;:" and after is not None):
             marks.add("," if token.text == "," else ".")
@@ -215,3 +216,10 @@ def words_of(text: str) -> frozenset[str]:
 def anchors_of(template: str) -> frozenset[str]:
     """The words that tell a template's task from others."""
     return frozenset(part.key for part in template_tokens(template) if isinstance(part, Token) and is_anchor(part))
+
+
+@lru_cache(maxsize=8192)
+def needed_words(template: str) -> frozenset[str]:
+    """The words without which no goal is proven by a template: its telling words; if it has none, all it has."""
+    literals = (part.key for part in template_tokens(template) if isinstance(part, Token))
+    return anchors_of(template) or frozenset(literals)

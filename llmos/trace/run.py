@@ -17,7 +17,7 @@ class Mode(StrEnum):
     """Who solved the goal.
 
     JUDGED is a replay that a small model agreed to, HANDED_OVER one that diverged and that the learner went on from,
-    NONE that nobody began.
+    UNDO took a run back, NONE: no one.
     """
 
     LEARNER = "learner"
@@ -25,6 +25,7 @@ class Mode(StrEnum):
     FOLLOWER = "follower"
     JUDGED = "judged"
     HANDED_OVER = "follower+learner"
+    UNDO = "undo"
     NONE = "none"
 
     @property

@@ -96,6 +96,20 @@ def test_explain_has_no_effect(door: Door) -> None:
     assert done.stdout.startswith("follow calculate")
 
 
+def test_a_goal_with_a_long_value_is_found_by_its_words(door: Door) -> None:
+    goal = f"Remember that {'the quiet old inn at the harbour where we once ate in the rain ' * 4}is Bella Vista"
+    told = door.json("explain", goal)
+    assert (told["decision"], told["trace_id"], told["bindings"]["value"]) == (
+        "follow",
+        "remember-value@1",
+        "Bella Vista",
+    )
+    found = {one["trace_id"]: (one["how"], one["cosine"]) for one in told["candidates"]}
+    assert found["remember-value@1"] == ("words", None)
+    assert {how for how, _ in found.values()} == {"words"}
+    assert door(goal).returncode == 0
+
+
 def test_a_reader_that_goes_away_is_met_with_silence(door: Door) -> None:
     done = subprocess.run(
         ["bash", "-c", '"$@" | true; exit ${PIPESTATUS[0]}', "bash", *door.command("tools")],

@@ -1,4 +1,4 @@
-"""Recall: by hash and skeleton without a model, by embedding through FAISS, always true to DuckDB."""
+"""Recall by hash and skeleton without a model, by embedding through FAISS, always true to DuckDB."""
 
 from __future__ import annotations
 
@@ -201,6 +201,7 @@ async def main():
         traces = TraceStore(db, index)
         recall = Recall(db, traces, index, embedder)
         assert await recall.exact("What day is it") and await recall.skeleton("Count the lines of b.csv")
+        assert (await recall.words("Count the lines of b.csv")).traces
         await SemanticMemory(db, embedder).remember("a", 1)
         assert await SemanticMemory(db, embedder).recall("a")
         await recall.close()
@@ -211,7 +212,7 @@ asyncio.run(main())
 """
 
 
-async def test_exact_and_skeleton_import_no_model_library(tmp_path: Path) -> None:
+async def test_exact_skeleton_and_words_import_no_model_library(tmp_path: Path) -> None:
     async with Home(tmp_path, CountingEmbedder()) as home:
         await home.traces.add(a_trace("count-lines"))
         await home.traces.add(plain_trace("date", "What day is it"))

@@ -6,8 +6,9 @@ The real CLI talks to the scripted server; tools, follower, proofs and memory ar
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from llmos.boot import LLMOS, Question, Result
 from llmos.errors import DivergenceError, LearnerError
 from llmos.interfaces.render import run as rendered
 from llmos.kernel.bus import Diverged, HandedOver, Rejoined
+from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.testing import Reply, Request, Turn, call, error, say, slow, usage
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Origin, Run, RunStatus
@@ -540,7 +542,6 @@ async def test_an_interruption_keeps_everything_that_was_done(make_lab: MakeLab)
     assert origins(run) == [("note", "replayed"), ("query_data", "replayed"), ("note", "learner")]
     assert lab.read("log.txt") == "started\nstarted\nmine\n"
     assert run.handover is not None
-    assert not list((lab.home / "memory").glob("scratch/*"))
 
 
 SLOW = NOTE.replace("def note", "async def note").replace(
@@ -569,15 +570,53 @@ async def test_a_call_that_an_interruption_cut_off_is_kept_as_one_that_may_have_
 
 
 async def test_what_can_not_be_proven_from_the_beginning_leaves_a_trusted_trace_alone(make_lab: MakeLab) -> None:
-    unnamed = NOTE.replace("ctx.resolve(path, write=True)", 'ctx.resolve("hidden.txt", write=True)')
-    lab = handing_lab(make_lab, querying("price"), writing(), *finishing("Wrote out/sales.md"), plugin=unnamed)
+    lab = handing_lab(make_lab, querying("price"), writing(), *finishing("Wrote out/sales.md"))
+    lab.configure("proof: {enabled: false}")
     async with lab.boot() as system:
         trace = await learned(system)
         lab.write("in/sales.csv", PRICES)
         result = await system.execute(GOAL)
         kept = await system.traces.get(trace.id)
     assert (kept.version, kept.status) == (1, Status.TRUSTED)
-    assert "the workspace before the replay is not known (hidden.txt was changed too)" in result.reason
+    assert f"not proven by re-execution: proofs are switched off; {trace.label} stays as it is" in result.reason
+
+
+async def test_files_that_a_call_did_not_name_are_rewound_too(make_lab: MakeLab) -> None:
+    unnamed = NOTE.replace("ctx.resolve(path, write=True)", 'ctx.resolve("hidden.txt", write=True)')
+    lab = handing_lab(make_lab, querying("price"), writing(), *finishing("Wrote out/sales.md"), plugin=unnamed)
+    async with lab.boot() as system:
+        trace = await learned(system)
+        lab.write("in/sales.csv", PRICES)
+        await system.execute(GOAL)
+        newest = await system.traces.get(trace.id)
+    assert (newest.version, newest.status) == (2, Status.TRUSTED), newest.reason
+    assert lab.read("hidden.txt") == "started\nstarted\n"
+
+
+class Meddling:
+    """Middleware of somebody who writes into a file between a replay's calls."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    async def __call__(self, tool_call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]], /) -> ToolResult:
+        if tool_call.tool.name == "query_data":
+            self.lab.write("log.txt", "mine\n")
+        return await proceed()
+
+
+async def test_what_somebody_else_changed_meanwhile_leaves_nothing_to_be_proven(make_lab: MakeLab) -> None:
+    lab = handing_lab(make_lab, querying("price"), writing(), *finishing("Wrote out/sales.md"))
+    async with lab.boot() as system:
+        trace = await learned(system)
+        lab.write("in/sales.csv", PRICES)
+        surroundings = system.dispatcher.following.surroundings
+        meddling = dataclasses.replace(surroundings, middleware=(*surroundings.middleware, Meddling(lab)))
+        following = dataclasses.replace(system.dispatcher.following, surroundings=meddling)
+        system.dispatcher = dataclasses.replace(system.dispatcher, following=following)
+        result = await system.execute(GOAL)
+        assert (await system.traces.get(trace.id)).version == 1
+    assert "the workspace before the replay is not known (it was changed since the run)" in result.reason
     assert f"{trace.label} stays as it is" in result.reason
 
 

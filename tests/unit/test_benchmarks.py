@@ -131,8 +131,8 @@ def test_case_is_forgiven_where_the_tool_lists_the_value_in_its_own_spelling() -
     (call,) = goal.calls
     made = replace(call, args={"list": "Blues"})
     assert verdict(goal, [made]) == "value"
-    assert verdict(goal, [made], lambda name: {"list": {"Blues"}}[name]) == "right"
-    assert verdict(goal, [made], lambda name: {"list": {"Jazz"}}[name]) == "value"
+    assert verdict(goal, [made], lambda tool, name: {"list": {"Blues"}}[name]) == "right"
+    assert verdict(goal, [made], lambda tool, name: {"list": {"Jazz"}}[name]) == "value"
 
 
 def test_a_replay_is_right_only_with_task_calls_and_values() -> None:

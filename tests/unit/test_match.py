@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmos.trace.align import ambiguous_number, balanced, safe_inline
 from llmos.trace.match import Match, Miss, World, match
+from llmos.trace.phrases import needed_words, words_of
 from llmos.trace.program import Effect, Slot, SlotType, Step, Trace
 from llmos.trace.values import Const, SlotRef
 from tests.unit.strategies import GOALS
@@ -171,6 +172,18 @@ TRACES = [
 def test_matching_never_raises(goal: str, one: Trace) -> None:
     outcome = match(goal, one, World(exists=lambda path: len(path) == 1))
     assert isinstance(outcome, Match | Miss)
+
+
+VALUES = st.one_of(GOALS, st.sampled_from(["x", "Blue Train", "y x"]))
+
+
+@given(text=GOALS, value=VALUES, at=st.integers(min_value=0, max_value=60), end=st.sampled_from(["", ".", " please"]))
+def test_what_is_proven_has_the_words_that_its_template_needs(text: str, value: str, at: int, end: str) -> None:
+    text = text.replace("{", "").replace("}", "")
+    one = trace(f"{text[:at]} {{x}} {text[at:]}", x=Slot(name="x", type=SlotType.TEXT, examples=("x", "x y", "5")))
+    goal = f"{text[:at]} {value} {text[at:]}{end}"
+    if isinstance(match(goal, one), Match):
+        assert needed_words(one.goals[0]) <= words_of(goal)
 
 
 def test_small_judgements() -> None:

@@ -52,6 +52,8 @@ def test_a_phrase_like_those_before_may_be_a_value(examples: tuple[str, ...], va
         (("Paris",), "monday", "say more"),
         (("Paris",), "Berlin hour by hour", "say more"),
         (("Paris",), "Berlin forecast", "written small"),
+        (("report",), "in/report.txt", "say more"),
+        (("report",), "https://example.com", "say more"),
         (("New York",), "cities nearby", "written small"),
     ],
 )

@@ -135,6 +135,15 @@ def records_of(calls: list[tuple[str, dict[str, str]]], kinds: list[str], values
 @settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(lessons())
 @example((["path"], ["a.txt"], ["/v/a.txt"], ["sort", "sort"], [("tool", {"p": "{0}", "q": "{parent0}/z.txt"})]))
+@example(
+    (
+        ["path", "path"],
+        ["report", "a.txt"],
+        ["in/a.txt", "a.txt"],
+        ["sort", "sort", "sort"],
+        [("tool", {"p": "{0}", "q": "{parent0}/z.txt"})],
+    )
+)
 def test_another_instance_is_done_right_or_not_at_all(lesson: Any) -> None:
     kinds, first, second, words, calls = lesson
     assume(not any(looks_different(shape, kinds, first) for _, shapes in calls for shape in shapes.values()))

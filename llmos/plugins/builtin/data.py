@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import ToolError
@@ -22,7 +23,7 @@ from llmos.plugins.builtin.tables import (
     with_duckdb,
 )
 from llmos.plugins.builtin.writing import replacing, writable_target
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:
@@ -116,6 +117,10 @@ def rendered(names: list[str], records: list[dict[str, Any]], format: str) -> st
     return aligned(names, cells, right=right) if records else "(no rows)"
 
 
+def _converted(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
+    return [FileWrite(path=writable_target(ctx, arguments["target"]))]
+
+
 @llm_tool(
     "convert_data",
     "Convert a data file between CSV, TSV, JSON, JSON lines and Parquet; the suffixes of source and target say which.",
@@ -123,6 +128,7 @@ def rendered(names: list[str], records: list[dict[str, Any]], format: str) -> st
     effect=Effect.WRITE,
     idempotent=True,
     open_world=False,
+    writes=_converted,
     version="1",
 )
 async def convert_data(ctx: ToolContext, source: str, target: str) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmos.errors import ToolError
 from llmos.plugins.builtin.paths import count_text, existing_file, os_sentence, size_text
 from llmos.plugins.builtin.writing import utf8, writable_target, write_bytes
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 MAX_READ_BYTES = 2_000_000
@@ -73,6 +74,11 @@ def read_text(ctx: ToolContext, path: Path) -> str:
         raise ToolError(f"{name} is not UTF-8 text (byte {error.start} is {content[error.start]:#04x}).") from None
 
 
+def _written(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
+    target = ctx.resolve(arguments["file_path"], write=True)
+    return [FileWrite(path=target, content=utf8(ctx, target, arguments["content"]))]
+
+
 @llm_tool(
     "write",
     "Write a text file (UTF-8), replacing what was there; missing folders are made.",
@@ -81,6 +87,7 @@ def read_text(ctx: ToolContext, path: Path) -> str:
     idempotent=True,
     open_world=False,
     payload=("content",),
+    writes=_written,
     version="1",
 )
 async def write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
@@ -96,6 +103,13 @@ def _write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
     return {"path": name, "bytes": len(body), "created": created, "text": f"Wrote {size_text(len(body))} to {name}."}
 
 
+def _to_edit(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
+    asked = {"replace_all": False, **arguments}
+    names = ("file_path", "old_string", "new_string", "replace_all")
+    target, body, _ = _edited(ctx, *(asked[name] for name in names))
+    return [FileWrite(path=target, content=body)]
+
+
 @llm_tool(
     "edit",
     "Replace an exact piece of text in a file. old_string must occur exactly once, unless replace_all is true.",
@@ -104,6 +118,7 @@ def _write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
     effect=Effect.WRITE,
     open_world=False,
     payload=("old_string", "new_string"),
+    writes=_to_edit,
     version="1",
 )
 async def edit(ctx: ToolContext, file_path: str, old_string: str, new_string: str, replace_all: bool) -> dict[str, Any]:
@@ -111,6 +126,14 @@ async def edit(ctx: ToolContext, file_path: str, old_string: str, new_string: st
 
 
 def _edit(ctx: ToolContext, file_path: str, old: str, new: str, replace_all: bool) -> dict[str, Any]:
+    target, body, found = _edited(ctx, file_path, old, new, replace_all)
+    name = ctx.relative(target)
+    write_bytes(ctx, target, body)
+    return {"path": name, "replacements": found, "text": f"Replaced {count_text(found, 'occurrence')} in {name}."}
+
+
+def _edited(ctx: ToolContext, file_path: str, old: str, new: str, replace_all: bool) -> tuple[Path, bytes, int]:
+    """The file an edit changes, what it will hold, and how often the text was found; nothing is changed."""
     path = existing_file(ctx, file_path)
     name = ctx.relative(path)
     if not old:
@@ -126,5 +149,4 @@ def _edit(ctx: ToolContext, file_path: str, old: str, new: str, replace_all: boo
         raise ToolError(f"old_string does not occur in {name}; read the file and copy the text exactly.")
     if found > 1 and not replace_all:
         raise ToolError(f"old_string occurs {found} times in {name}; give more of its surroundings or set replace_all.")
-    write_bytes(ctx, target, utf8(ctx, target, text.replace(old, new)))
-    return {"path": name, "replacements": found, "text": f"Replaced {count_text(found, 'occurrence')} in {name}."}
+    return target, utf8(ctx, target, text.replace(old, new)), found

@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from llmos.plugins.builtin.paths import (
     os_sentence,
     size_text,
 )
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 PATTERN = {"type": "string", "description": "shell pattern for names ('*.csv') or paths ('**/test_*.py')"}
@@ -140,6 +141,13 @@ def _sha256(file: Path) -> str:
         raise os_sentence(error, f"{file.name} can't be read") from None
 
 
+def _to_rename(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
+    asked = {"path": ".", "pattern": "*", **arguments}
+    _, moves = _planned(ctx, *(asked[name] for name in ("path", "find", "replace", "pattern")))
+    gone = [FileWrite(path=file, removed=True) for file in sorted(moves.keys() - set(moves.values()))]
+    return [*gone, *(FileWrite(path=target, content=file) for file, target in moves.items())]
+
+
 @llm_tool(
     "rename_files",
     "Rename the files of a folder (not those below): every occurrence of the text find in their names becomes replace. "
@@ -149,6 +157,7 @@ def _sha256(file: Path) -> str:
     effect=Effect.WRITE,
     open_world=False,
     code=("pattern",),
+    writes=_to_rename,
     version="1",
 )
 async def rename_files(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:
@@ -156,6 +165,20 @@ async def rename_files(ctx: ToolContext, path: str, find: str, replace: str, pat
 
 
 def _rename(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:
+    root, moves = _planned(ctx, path, find, replace, pattern)
+    _move_all(moves)
+    renamed = [{"from": ctx.relative(file), "to": ctx.relative(target)} for file, target in moves.items()]
+    lines = [f"{move['from']} -> {move['to']}" for move in renamed]
+    text = listing(lines, empty=f"No file name in {folder_text(ctx, root)} contains {find!r}.")
+    return {"path": ctx.relative(root), "renamed": renamed, "count": len(renamed), "text": text}
+
+
+def _planned(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> tuple[Path, dict[Path, Path]]:
+    """The folder, and which file of it would get which place; nothing is renamed.
+
+    Raises:
+        ToolError: what could lose a file.
+    """
     root = existing_folder(ctx, path)
     if not find:
         raise ToolError("find is empty; say which part of the names is replaced.")
@@ -165,11 +188,7 @@ def _rename(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) 
     for file in moves:
         ctx.resolve(str(file), write=True)
     _check_names(ctx, root, moves)
-    _move_all({file: root / name for file, name in moves.items()})
-    renamed = [{"from": ctx.relative(file), "to": ctx.relative(root / name)} for file, name in moves.items()]
-    lines = [f"{move['from']} -> {move['to']}" for move in renamed]
-    text = listing(lines, empty=f"No file name in {folder_text(ctx, root)} contains {find!r}.")
-    return {"path": ctx.relative(root), "renamed": renamed, "count": len(renamed), "text": text}
+    return root, {file: root / name for file, name in moves.items()}
 
 
 def _check_names(ctx: ToolContext, root: Path, moves: dict[Path, str]) -> None:

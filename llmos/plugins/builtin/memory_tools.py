@@ -18,6 +18,7 @@ from llmos.trace.program import Effect
     idempotent=True,
     open_world=False,
     payload=("value",),
+    writes=lambda ctx, arguments: (),
     version="1",
 )
 async def remember(ctx: ToolContext, key: str, value: Any) -> dict[str, Any]:

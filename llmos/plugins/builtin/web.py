@@ -6,14 +6,14 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import ToolError
 from llmos.plugins.builtin.paths import size_text
 from llmos.plugins.builtin.writing import replacing, writable_target
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ def _json(body: bytes) -> Any:
         return None
 
 
+def _fetched(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
+    return [FileWrite(path=writable_target(ctx, arguments["target"]))]
+
+
 @llm_tool(
     "fetch_file",
     "Download a URL (http, https; redirects followed) to a file, whole or not at all.",
@@ -77,6 +81,7 @@ def _json(body: bytes) -> Any:
     effect=Effect.WRITE,
     idempotent=True,
     open_world=True,
+    writes=_fetched,
     version="1",
 )
 async def fetch_file(ctx: ToolContext, url: str, target: str) -> dict[str, Any]:

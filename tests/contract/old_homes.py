@@ -1,0 +1,15 @@
+"""What makes a database of today one of an older version."""
+
+from __future__ import annotations
+
+AS_VERSION_2 = (
+    "DROP TABLE telling_words",
+    "DROP TABLE audit_log",
+    "DROP TABLE journal",
+    "DROP TABLE journal_outcomes",
+    "DROP TABLE journal_unsettled",
+    "DROP SEQUENCE journal_no",
+    "DROP SEQUENCE journal_outcome_no",
+    "UPDATE meta SET value = '2' WHERE key = 'schema_version'",
+)
+"""Takes away what version 3 added."""
