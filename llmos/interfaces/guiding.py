@@ -276,7 +276,7 @@ class Guiding:
     @staticmethod
     def _check_untouched(run: Running, error: LearnerError | WatchdogError | DivergenceError) -> None:
         """Raise the error itself unless the learner may start over: somebody can be asked, and nothing was changed."""
-        acted = sum(step.effect.changes_world and not step.is_error for step in run.run.steps)
+        acted = sum(step.may_have_acted for step in run.run.steps)
         if isinstance(error, NoLearnerError):
             raise error
         if isinstance(error, DivergenceError):

@@ -284,9 +284,7 @@ def _states(plan: UndoPlan) -> dict[str, tuple[Path, int] | None]:
 
 
 def _account(steps: tuple[StepRecord, ...]) -> str:
-    acted = [
-        one for one in steps if one.effect.changes_world and not one.is_error and one.origin is not Origin.RECORDED
-    ]
+    acted = [one for one in steps if one.may_have_acted]
     if not acted:
         return ""
     return (

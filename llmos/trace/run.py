@@ -74,6 +74,12 @@ class StepRecord:
     duration_s: float = 0.0
     origin: Origin | None = None
 
+    @property
+    def may_have_acted(self) -> bool:
+        """Whether it changed something, or was cut off while it may have; a failure is taken for none."""
+        was_made = self.origin is not Origin.RECORDED and (not self.is_error or self.output == CUT_OFF)
+        return was_made and self.effect.changes_world
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
