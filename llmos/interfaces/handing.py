@@ -74,6 +74,8 @@ class HandingOver:
         """
         assert run.follower is not None
         follower = run.follower
+        done = tuple(replace(step, origin=step.origin or Origin.REPLAYED) for step in follower.records)
+        session = self._session(run, Resuming(follower=follower), done)
         estimate_usd = await self.learning.estimate(run.run.goal)
         least_usd, most_usd = min(estimate_usd, self._most_usd), self._most_usd
         with _told_of(error):
@@ -87,7 +89,7 @@ class HandingOver:
                 reservation = await asyncio.to_thread(
                     self.learning.reserve, run.run.id, least_usd, f"taking over: {self.model}", most_usd
                 )
-            await self._carried_on(run, follower, error, reason, reservation)
+            await self._carried_on(run, session, error, reason, reservation)
             await self._book(run, follower.trace, estimate_usd)
             await self.learning.keep(run, before, run.run.recording)
         made = [step for step in run.run.recording.steps if not step.is_error]
@@ -122,36 +124,27 @@ class HandingOver:
     # --- the learner's part --------------------------------------------------------------------------
 
     async def _carried_on(
-        self, run: Running, follower: Follower, error: DivergenceError, reason: str, reservation: Reservation
+        self, run: Running, session: Session, error: DivergenceError, reason: str, reservation: Reservation
     ) -> None:
         """The learner's part of the run; whatever becomes of it is charged and recorded."""
-        done = tuple(replace(step, origin=step.origin or Origin.REPLAYED) for step in follower.records)
-        resuming = Resuming(follower=follower)
-        session = self._session(run, resuming, done)
-        hidden = session.hidden
-        text = masked(told(self._takeover(session, error, done)), hidden)
-        run.update(
-            mode=Mode.HANDED_OVER,
-            model=self.model,
-            reason=reason,
-            trace_id=None,
-            trace_version=None,
-            steps=done,
-            handover=Handover(
-                trace=follower.trace.label,
+        label, hidden, done = session.resuming.follower.trace.label, session.hidden, session.done
+        run.update(mode=Mode.HANDED_OVER, model=self.model, reason=reason, steps=done)
+        run.update(trace_id=None, trace_version=None)
+        try:
+            handover = Handover(
+                trace=label,
                 step_id=error.step_id,
                 expected=masked(cut(shown(error.expected), _SHOWN), hidden),
                 actual=masked(cut(shown(error.actual), _SHOWN), hidden),
-            ),
-        )
-        try:
-            await self.runs.hand_over(run.run)
-            self.learning.bus.publish(
-                HandedOver(run_id=run.run.id, trace=follower.trace.label, step_id=error.step_id, done=len(done))
             )
+            run.update(handover=handover)
+            await self.runs.hand_over(run.run)
+            told_of = HandedOver(run_id=run.run.id, trace=label, step_id=error.step_id, done=len(done))
+            self.learning.bus.publish(told_of)
+            text = masked(told(self._takeover(session, error)), hidden)
             answer = await self._answered(run, session, reservation, text)
         finally:
-            await asyncio.shield(self._settled(run, session, done, reservation))
+            await asyncio.shield(self._settled(run, session, reservation))
         run.update(answer=answer, finish=session.finished, status=RunStatus.DONE)
 
     def _session(self, run: Running, resuming: Resuming, done: tuple[StepRecord, ...]) -> Session:
@@ -171,14 +164,15 @@ class HandingOver:
             bus=self.learning.bus,
             keep=keep,
             first_step=len(done),
+            done=done,
             resuming=resuming,
             once=once,
             around=ctx.middleware,
             hidden=_secrets(resuming.follower),
         )
 
-    def _takeover(self, session: Session, error: DivergenceError, done: tuple[StepRecord, ...]) -> Takeover:
-        resuming = session.resuming
+    def _takeover(self, session: Session, error: DivergenceError) -> Takeover:
+        resuming, done = session.resuming, session.done
         follower = resuming.follower
         settled = follower.settled
         return Takeover(
@@ -222,16 +216,14 @@ class HandingOver:
             error.args = (f"{error}{_account((*run.run.steps, *session.steps))}",)
             raise
 
-    async def _settled(
-        self, run: Running, session: Session, done: tuple[StepRecord, ...], reservation: Reservation
-    ) -> None:
+    async def _settled(self, run: Running, session: Session, reservation: Reservation) -> None:
         """Charge what is known of the bill, whatever became of the run, and keep the steps that were taken."""
         operation = f"taken over: {run.run.model}"
         await asyncio.to_thread(self.learning.economy.settle, reservation, session.cost_usd, operation)
         extra_usd = self.learning.surroundings.spent(run.run.id)
         handover = run.run.handover and replace(run.run.handover, rejoined=session.rejoined)
         cost_usd = run.run.cost_usd + session.cost_usd + extra_usd
-        run.update(steps=(*done, *session.steps), cost_usd=cost_usd, handover=handover)
+        run.update(steps=(*session.done, *session.steps), cost_usd=cost_usd, handover=handover)
 
     async def _book(self, run: Running, trace: Trace, estimate_usd: float) -> None:
         """Book as saved what the whole would have cost beyond what the learner's part did, if anything was replayed."""

@@ -41,13 +41,15 @@ REJOIN_TOOL = Tool(
 class Takeover(Recorder):
     """Records a learner's calls, and once has the rest of a replay that diverged carried out.
 
-    `rejoined` is the step it went on from, `replayed` what it came to if it went well; `around` is the middleware of
-    the rest. `once` answers for what the replay has done; `hidden` are secrets, by their values, that no model is told.
+    `done` is what the replay had done, and `once` answers for that; `around` is the middleware of the rest. `rejoined` is
+    the step it went on from, `replayed` what it came to if it went well; `hidden` are secrets, by their values, that no
+    model is told.
     """
 
     origin: Origin | None = Origin.LEARNER
     resuming: Resuming
     once: Once
+    done: tuple[StepRecord, ...] = ()
     around: tuple[Middleware, ...] = ()
     hidden: Mapping[str, str] = field(default_factory=dict)
     rejoined: str | None = None
