@@ -41,9 +41,9 @@ REJOIN_TOOL = Tool(
 class Takeover(Recorder):
     """Records a learner's calls, and once has the rest of a replay that diverged carried out.
 
-    `done` is what the replay had done, and `once` answers for that; `around` is the middleware of the rest. `rejoined` is
-    the step it went on from, `replayed` what it came to if it went well; `hidden` are secrets, by their values, that no
-    model is told.
+    `done` is what the replay had done, and `once` answers for that; `around` is the middleware of the rest. `rejoined`
+    is the step it went on from, `replayed` what it came to if it went well; `hidden` are secrets by their values, which
+    no model is told.
     """
 
     origin: Origin | None = Origin.LEARNER

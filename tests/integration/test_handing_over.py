@@ -19,6 +19,7 @@ from llmos.interfaces.render import run as rendered
 from llmos.kernel.bus import Diverged, HandedOver, Rejoined
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.testing import Reply, Request, Turn, call, error, say, slow, usage
+from llmos.trace.codec import loads_yaml
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Origin, Run, RunStatus
 from tests.lab import Lab, MakeLab, Step, finishing, steps
@@ -680,3 +681,35 @@ async def test_what_was_only_read_by_then_is_part_of_the_trace_and_read_again(ma
     assert (taken.mode, newest.version) == ("follower+learner", 2)
     assert [step.tool for step in newest.calls] == ["query_data", "query_data", "note", "write"]
     assert (again.cost_usd, lab.read("log.txt")) == (0.0, "Zoe\n\nZoe\n\nYan\n\n")
+
+
+SECRET = """\
+format: 1
+id: signed-total
+goals: ["Note the sign and sum {source}"]
+slots: {source: {type: path, suffix: .csv}}
+steps:
+- id: note
+  tool: note
+  args: {path: log.txt, line: "${{ secret.SIGN }}"}
+  effect: write
+- id: query_data
+  tool: query_data
+  args: {sql: SELECT sum(amount) AS total FROM data, files: {data: "${{ source }}"}}
+  effect: read
+"""
+
+
+async def test_a_secret_that_the_replay_used_is_told_to_nobody(make_lab: MakeLab) -> None:
+    lab = handing_lab(make_lab, call("rejoin", step="query_data"), say("It can't be done."))
+    lab.configure("secrets: [SIGN]")
+    lab.extra = {"SIGN": "hush-hush-7731"}
+    lab.write("in/sales.csv", PRICES)
+    async with lab.boot() as system:
+        trace = await system.traces.add(dataclasses.replace(loads_yaml(SECRET), status=Status.TRUSTED))
+        result = await system.execute("Note the sign and sum in/sales.csv")
+    assert (result.mode, trace.status) == ("follower+learner", Status.TRUSTED)
+    assert lab.read("log.txt") == "hush-hush-7731\n"
+    assert lab.server.conversation
+    assert all("hush-hush" not in json.dumps(request.body) for request in lab.server.requests)
+    assert "${{ secret.SIGN }}" in lab.server.conversation[0].prompt
