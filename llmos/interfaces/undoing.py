@@ -129,7 +129,7 @@ class Undoing:
                 files=files,
                 began_at=self.clock(),
             )
-            entry = await self.store.intend(entry)
+            entry = await self.store.intend(entry, undoes=plan.run_id)
         return await self.journal.carried_out(entry, lambda: restore_all(plan.root, plan.restore))
 
     def _kept(self, plan: UndoPlan) -> tuple[FileChange, ...]:

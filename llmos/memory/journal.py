@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import StorageError
 from llmos.memory import sql
+from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import Clock, Database, clean, from_utc, to_utc, utc_now
 from llmos.trace.effects import JournalEntry, Outcome, Reach, change_data, change_from
 from llmos.trace.program import Effect
@@ -27,8 +28,11 @@ class JournalStore:
         self._db = db
         self._clock = clock
 
-    async def intend(self, entry: JournalEntry) -> JournalEntry:
-        """Store an intent and give it its number; or give the unsettled entry of the same key, and store nothing."""
+    async def intend(self, entry: JournalEntry, *, undoes: str | None = None) -> JournalEntry:
+        """Store an intent and give it its number; or give the unsettled entry of the same key, and store nothing.
+
+        One that `undoes` a run goes into the audit log as such.
+        """
         row = _intent_row(entry, self._clock())
 
         def work(connection: DuckDBPyConnection) -> JournalEntry:
@@ -37,6 +41,9 @@ class JournalStore:
                 return _get(connection, unknown)
             (number,) = connection.execute(sql.INSERT_INTENT, row).fetchone() or (0,)
             connection.execute(sql.INSERT_UNSETTLED, [number, entry.key, True])
+            if undoes is not None:
+                said = {"undoes": undoes, "files": [change.path for change in entry.files]}
+                note(Kind.UNDO, said, run_id=entry.run_id)
             return replace(entry, no=int(number))
 
         return await self._db.run(work)

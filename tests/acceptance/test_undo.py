@@ -185,6 +185,14 @@ def test_a_replay_is_undone_redone_and_undone_again(sales: Door) -> None:
     assert_sentence(sales("undo"), 2, "not undone already")
 
 
+def test_an_undo_stands_in_the_audit_log(sales: Door) -> None:
+    assert sales(CONVERT).returncode == 0
+    assert sales("undo").returncode == 0
+    (row,) = sales.json("audit", "tail", "--kind", "undo")["rows"]
+    (done,) = sales.json("runs", "list", "--solved-by", "follower")["runs"]
+    assert row["body"] == {"undoes": done["id"], "files": ["out", "out/sales.json"]}
+
+
 def test_a_file_changed_since_is_shown_and_kept(sales: Door) -> None:
     (sales.workspace / "out").mkdir()
     target = sales.workspace / "out" / "sales.json"
