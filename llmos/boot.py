@@ -357,6 +357,7 @@ class LLMOS:
         from llmos.interfaces.explaining import Explaining
         from llmos.interfaces.following import Following
         from llmos.interfaces.guiding import Guiding
+        from llmos.interfaces.handing import HandingOver
         from llmos.interfaces.judging import Judging
 
         feedback, world = self.feedback, self.deciding.world
@@ -385,6 +386,13 @@ class LLMOS:
             reviving=self.reviving,
             learning=learning,
             guiding=guiding,
+            handing=HandingOver(
+                learning=learning,
+                limits=self.settings.learner,
+                registry=self.registry,
+                runs=self.runs,
+                undoing=self.undoing,
+            ),
         )
 
     def _make_prover(self, surroundings: Surroundings) -> Prover | None:

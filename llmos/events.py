@@ -90,6 +90,22 @@ class Diverged(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HandedOver(Event):
+    """The learner goes on where the replay of `trace` diverged, after `done` calls."""
+
+    trace: str
+    step_id: str
+    done: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejoined(Event):
+    """The rest of a replay that was handed over is replayed, from this step on."""
+
+    step_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TraceStored(Event):
     trace: str
     status: str

@@ -6,19 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.interfaces.merging import Merging
 from llmos.kernel.checks import Files, with_held_checks
-from llmos.kernel.proof import Prover, standing
+from llmos.kernel.proof import Prover, is_proven, standing
 from llmos.kernel.scratch import Snapshot
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
 from llmos.trace.induce import NotATrace, ToolFacts, induce
-from llmos.trace.program import Trace
-from llmos.trace.run import Run
+from llmos.trace.program import Effect, Status, Trace
+from llmos.trace.run import Mode, Run
 from llmos.trace.validity import validate
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,23 @@ class Admission:
         trace = await self._induced(run)
         if isinstance(trace, Trace) and self.prover is not None and before is not None:
             trace = await self.prover.admitted(trace, run, before, lambda frozen: self._induced(run, frozen))
+        if isinstance(trace, Trace) and run.mode is Mode.HANDED_OVER:
+            trace = await self._stitched(trace)
         return trace if isinstance(trace, NotATrace) else await self._stored(trace, run, before)
+
+    async def _stitched(self, trace: Trace) -> Trace | NotATrace:
+        """The trace of a run that two made: trusted only if it was proven from the beginning.
+
+        One that is not leaves a trusted one of its id alone, unless its effects ask for a person anyway.
+        """
+        if trace.effect.rank > Effect.WRITE.rank:
+            return trace
+        if not is_proven(trace):
+            reason = trace.reason or "not proven by re-execution: proofs are switched off"
+            trace = replace(trace, status=Status.CANDIDATE, reason=f"a replay and the learner made it; {reason}")
+        known = await self.traces.current([trace.id]) if trace.status is Status.CANDIDATE else []
+        trusted = next((one for one in known if one.status is Status.TRUSTED), None)
+        return trace if trusted is None else NotATrace(reason=f"{trace.reason}; {trusted.label} stays as it is")
 
     async def _stored(self, trace: Trace, run: Run, before: Snapshot | None) -> Trace:
         """The trace as a version of a known one that is the same program, or else as one of its own."""

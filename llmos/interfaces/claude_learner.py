@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.errors import LearnerError, NoLearnerError, ToolError
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought
 from llmos.interfaces.prices import Price, Tokens, price_of
-from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM, first_message
+from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
 from llmos.plugins.registry import validate_arguments
 from llmos.settings import hidden_variables
 
@@ -69,7 +69,7 @@ class ClaudeLearner:
             mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": bridge.server()}},
             allowed_tools=[f"mcp__{SERVER}"],
         )
-        heard = await self._converse(options, first_message(task.goal, task.plan), session)
+        heard = await self._converse(options, task.prompt, session)
         cost_usd = heard.cost_usd
         session.bill(cost_usd)
         if heard.failure is not None:

@@ -24,6 +24,7 @@ from llmos.interfaces.auditing import Auditing
 from llmos.interfaces.deciding import Deciding
 from llmos.interfaces.following import Following
 from llmos.interfaces.guiding import Guiding
+from llmos.interfaces.handing import HandingOver, unable
 from llmos.interfaces.learning import Learning
 from llmos.interfaces.results import Confirm, Result
 from llmos.interfaces.reviving import Reviving
@@ -52,6 +53,7 @@ class Dispatcher:
     reviving: Reviving
     learning: Learning
     guiding: Guiding
+    handing: HandingOver
 
     async def handle(self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None) -> Result:
         """One goal from top to bottom.
@@ -75,7 +77,7 @@ class Dispatcher:
     async def _carried_out(
         self, run: Running, decision: Decision, mode: str, confirm: Confirm | None, *, is_second: bool = False
     ) -> dict[str, Any]:
-        """Follow, or learn, with a near trace's help; so does a replay that stopped before it changed anything."""
+        """Follow, or learn, with a near trace's help; where a replay stops, the learner goes on from there."""
         diverged: DivergenceError | None = None
         agreement = Agreement(decision=decision)
         if decision.choice is Choice.CONFIRM:
@@ -94,11 +96,16 @@ class Dispatcher:
         try:
             if mode == "learn":
                 return await self.learning.learn(run, reason)
+            if diverged is not None and self._is_handed_over(run, decision, diverged):
+                return await self.handing.take_over(run, diverged, reason)
             return await self.guiding.solve(
                 run, decision, reason, confirm=confirm, declined=agreement.declined, diverged=diverged
             )
         except DivergenceError as error:
-            self._after_divergence(run, error, mode)
+            if diverged is None or error.__cause__ is not diverged:  # a guided replay, not the one told of already
+                self.bus.publish(Diverged(run_id=run.run.id, step_id=error.step_id, message=str(error)))
+                if error.effects_done:
+                    raise unable(error) from error
             raise
         except (LowBatteryError, NoLearnerError) as error:
             # where nobody can be asked, the sentence says first why somebody had to be
@@ -142,20 +149,20 @@ class Dispatcher:
         return again if again.match is not None else replace(again, reason="; ".join([again.reason, *said]))
 
     def _after_divergence(self, run: Running, error: DivergenceError, mode: str) -> str:
-        """A replay that has changed nothing yet may be learned from the start; any other one has failed."""
+        """Why somebody else must go on; where only following is allowed, nobody does."""
         self.bus.publish(Diverged(run_id=run.run.id, step_id=error.step_id, message=str(error)))
-        if error.effects_done:
-            raise DivergenceError(
-                f"{error}; {error.effects_done} step{'s' * (error.effects_done > 1)} before it had changed things "
-                "already, so nothing more was done: `runs show` lists them, and `undo` takes their files back",
-                step_id=error.step_id,
-                expected=error.expected,
-                actual=error.actual,
-                effects_done=error.effects_done,
-            ) from error
         if mode == "follow":
-            raise error
-        return f"the replay stopped before it changed anything: {error}"
+            raise unable(error) if error.effects_done else error
+        done = f"after {error.effects_done} step{'s' * (error.effects_done > 1)} that changed things"
+        return f"the replay stopped {done if error.effects_done else 'before it changed anything'}: {error}"
+
+    def _is_handed_over(self, run: Running, decision: Decision, error: DivergenceError) -> bool:
+        """Whether the learner goes on; where nothing was changed, a value written anew may be enough."""
+        if not self.handing.has_begun(run, error):
+            return False
+        assert run.follower is not None
+        changed = any(step.effect.changes_world for step in run.follower.records)
+        return changed or not self.guiding.rewrites(run.run.goal, decision, error)
 
     # --- ending --------------------------------------------------------------------------------------
 

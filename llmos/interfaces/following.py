@@ -33,7 +33,13 @@ class Following:
     discover: Callable[[str], Awaitable[None]]
 
     async def follow(
-        self, run: Running, found: Match, reason: str, *, mode: Mode = Mode.FOLLOWER, model: str | None = None
+        self,
+        run: Running,
+        found: Match,
+        reason: str,
+        *,
+        mode: Mode = Mode.FOLLOWER,
+        model: str | None = None,
     ) -> dict[str, Any]:
         """Replay a trace for a run; gives the outputs by step id, the answer goes into the run.
 
@@ -44,7 +50,7 @@ class Following:
         """
         trace = found.trace
         run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
-        follower = await self._follower(run.run.id, found)
+        run.follower = follower = await self._follower(run.run.id, found)
         try:
             follower.preflight()
             self.surroundings.check_thinking(trace)

@@ -39,7 +39,7 @@ from llmos.trace.guided import REWRITE, Guide, guide
 from llmos.trace.match import Match, Miss, World
 from llmos.trace.plans import Stopped, nearness, plan_of
 from llmos.trace.program import Effect, Provenance, Status, Trace
-from llmos.trace.run import Mode, RunStatus, StepRecord
+from llmos.trace.run import Mode, RunStatus
 
 _UNSEEN = "one value in it was written anew by a model, and nobody has looked at it yet"
 _NO_HELP = frozenset({"rejected", "error"})
@@ -100,7 +100,7 @@ class Guiding:
             DivergenceError: a guided replay stopped after it had changed something.
             LearnerError, WatchdogError: the learner was asked and did not finish.
         """
-        found = self.help(run.run.goal, decision, declined=declined, diverged=diverged, done=run.run.steps)
+        found = self.help(run.run.goal, decision, declined=declined, diverged=diverged)
         if found is None:
             return await self.learning.learn(run, reason)
         estimate_usd = await self.learning.estimate(run.run.goal)
@@ -122,13 +122,12 @@ class Guiding:
         *,
         declined: bool = False,
         diverged: DivergenceError | None = None,
-        done: Sequence[StepRecord] = (),
     ) -> Help | None:
         """The near trace that helps most, and how; None where there is none, or guiding is off."""
         if self.limits.guided_model == GUIDED_OFF:
             return None
         if diverged is not None and decision.match is not None:
-            return self._after(goal, decision.match.trace, diverged, done)
+            return self._after(goal, decision.match.trace, diverged)
         refused = decision.match.trace.id if declined and decision.match is not None else None
         near = [one for one in decision.considered if _may_help(one) and one.trace.id != refused]
         found = self._guide(goal, [one.trace for one in near])
@@ -137,10 +136,13 @@ class Guiding:
         trace = self._nearest(goal, decision, near, refused)
         return Help(trace=trace, plan=plan_of(goal, trace)) if trace is not None else None
 
-    def _after(self, goal: str, trace: Trace, diverged: DivergenceError, done: Sequence[StepRecord]) -> Help:
-        stopped = Stopped(
-            step_id=diverged.step_id, expected=diverged.expected, actual=diverged.actual, done=tuple(done)
-        )
+    def rewrites(self, goal: str, decision: Decision, diverged: DivergenceError) -> bool:
+        """Whether a replay that stopped before it changed anything can be done again with one value written anew."""
+        helped = self.help(goal, decision, diverged=diverged)
+        return helped is not None and helped.guide is not None
+
+    def _after(self, goal: str, trace: Trace, diverged: DivergenceError) -> Help:
+        stopped = Stopped(step_id=diverged.step_id, expected=diverged.expected, actual=diverged.actual)
         found = None if isinstance(diverged, StaleTraceError) else guide(goal, trace, self.world)
         return Help(trace=trace, guide=found, plan=plan_of(goal, trace, stopped))
 
@@ -274,7 +276,7 @@ class Guiding:
     @staticmethod
     def _check_untouched(run: Running, error: LearnerError | WatchdogError | DivergenceError) -> None:
         """Raise the error itself unless the learner may start over: somebody can be asked, and nothing was changed."""
-        acted = sum(step.effect.changes_world and not step.is_error for step in run.run.steps)
+        acted = sum(step.may_have_acted for step in run.run.steps)
         if isinstance(error, NoLearnerError):
             raise error
         if isinstance(error, DivergenceError):

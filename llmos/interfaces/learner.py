@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import LearnerError
-from llmos.interfaces.prompts import FINISH
+from llmos.interfaces.prompts import FINISH, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.watchdog import Watch
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool, ToolContext, ToolResult
-from llmos.trace.run import Finish, StepRecord
+from llmos.trace.program import Effect
+from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnTask:
-    """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most."""
+    """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most.
+
+    With `taken_over` a replay has begun already, and `plan` says what it did, where it stopped and what is left.
+    """
 
     run_id: str
     goal: str
@@ -25,6 +30,12 @@ class LearnTask:
     max_budget_usd: float
     max_turns: int = 50
     plan: str | None = None
+    taken_over: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """What a learner is told first."""
+        return first_message(self.goal, self.plan, taken_over=self.taken_over)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +122,8 @@ class Learner(Protocol):
 class Recorder:
     """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
 
-    `first_step` is the number of the first call, where an earlier attempt made some already.
+    `first_step` is the number of the first call, where an earlier attempt made some already; `origin` is noted with
+    each.
     """
 
     run_id: str
@@ -124,6 +136,7 @@ class Recorder:
     cost_usd: float = 0.0
     asked: bool = False
     first_step: int = 0
+    origin: Origin | None = None
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -133,7 +146,7 @@ class Recorder:
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:
-        """The calls so far, in order; one still running is missing."""
+        """The calls so far, in order; one still running is missing, one cut off is there if it may have acted."""
         return tuple(step for _, step in sorted(self._steps.items()))
 
     @property
@@ -142,24 +155,34 @@ class Recorder:
         return self._started - len(self._steps)
 
     async def call(self, tool: str, args: dict[str, Any], tool_use_id: str | None = None) -> ToolResult:
-        index, self._started = self.first_step + self._started, self._started + 1
+        index = self.number()
         known = self.registry.get(tool) if tool in self.registry else None
         self.bus.publish(ToolCalled(run_id=self.run_id, tool=tool, args=args))
-        result = await self.registry.call(tool, args, replace(self.ctx, step=index))
         step = StepRecord(
             index=index,
             tool=tool,
             args=args,
-            output=result.output,
-            is_error=result.is_error,
-            effect=result.effect,
             tool_version=known.version if known else None,
             tool_use_id=tool_use_id,
-            duration_s=result.duration_s,
+            origin=self.origin,
         )
-        self._steps[index] = step
-        if self.keep is not None:
-            await self.keep(step)
+        try:
+            result = await self.registry.call(tool, args, replace(self.ctx, step=index))
+        except asyncio.CancelledError:
+            effect = known.effect_of(self.ctx, args) if known is not None else Effect.PURE
+            if effect.changes_world:
+                self._steps[index] = replace(step, output=CUT_OFF, is_error=True, effect=effect)
+            raise
+        await self.take(
+            replace(
+                step,
+                output=result.output,
+                is_error=result.is_error,
+                effect=result.effect,
+                duration_s=result.duration_s,
+                origin=Origin.RECORDED if result.is_recorded else self.origin,
+            )
+        )
         self.bus.publish(
             ToolReturned(
                 run_id=self.run_id,
@@ -172,6 +195,17 @@ class Recorder:
         if self.watch is not None:
             self.watch.saw_call(tool, args, result.output, is_error=result.is_error)
         return result
+
+    def number(self) -> int:
+        """The number of a call that begins now."""
+        self._started += 1
+        return self.first_step + self._started - 1
+
+    async def take(self, step: StepRecord) -> None:
+        """Record a call that was made, under its number."""
+        self._steps[step.index] = step
+        if self.keep is not None:
+            await self.keep(step)
 
     def finish(
         self,

@@ -111,7 +111,7 @@ class Merging:
     async def _recordings(self, ids: Sequence[str]) -> Sequence[Run]:
         """These runs with their steps; none if one of them is gone or there are too many."""
         try:
-            return [await self.runs.get(run_id) for run_id in ids] if len(ids) <= MAX_RUNS else []
+            return [(await self.runs.get(run_id)).recording for run_id in ids] if len(ids) <= MAX_RUNS else []
         except (NotFoundError, StorageError):
             return []
 

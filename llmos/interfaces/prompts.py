@@ -47,10 +47,35 @@ FINISH_SCHEMA: dict[str, Any] = {
 }
 
 
-def first_message(goal: str, plan: str | None = None) -> str:
-    """The goal, and for a guided run the steps that reached a similar one."""
+REJOIN = "rejoin"
+
+REJOIN_DESCRIPTION = (
+    "Have the rest of the plan replayed by plain Python, from a step on. Call it once what stood in the way is out of "
+    "the way, or once you have done by other means what the steps before it were for; it can be done once."
+)
+
+REJOIN_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "step": {"type": "string", "description": "The step the replay goes on with: one of those you were told."},
+        "outputs": {
+            "type": "object",
+            "additionalProperties": {"type": "integer", "minimum": 1},
+            "description": "For each step that is left out and whose output the rest needs: the number of your own "
+            "call of the same tool that gave it instead. Your first call is 1; failed calls count, rejoin doesn't.",
+        },
+    },
+    "required": ["step"],
+    "additionalProperties": False,
+}
+
+
+def first_message(goal: str, plan: str | None = None, *, taken_over: bool = False) -> str:
+    """The goal, and for a guided run the steps that reached a similar one, or what a replay has done already."""
     if not plan:
         return goal
+    if taken_over:
+        return f"{goal}\n\n{plan}"
     return (
         f"{goal}\n\nA similar goal was reached by the steps below. Use the same steps where they fit, in the same "
         "order, and change only what this goal asks to be different. `{name}` and `${{ name }}` stand for a part of "

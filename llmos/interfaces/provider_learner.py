@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmos.interfaces.learner import Learned, Thought
-from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM, first_message
+from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
 from llmos.interfaces.provider_client import ModelLine, connected, estimated_tokens
 from llmos.settings import PROVIDER
 from llmos.trace.run import Finish
@@ -89,7 +89,7 @@ class _Work:
         """Say the goal; what comes back are the tools, for every request."""
         from pydantic_ai.messages import ModelRequest, UserPromptPart
 
-        prompt = first_message(self.task.goal, self.task.plan)
+        prompt = self.task.prompt
         self.messages.append(ModelRequest(parts=[UserPromptPart(content=prompt)], instructions=SYSTEM))
         parameters = _parameters(self.session.tools)
         self.line.context_tokens = estimated_tokens(SYSTEM, prompt, parameters.function_tools)

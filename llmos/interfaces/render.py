@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmos.accounts import LedgerEntry
     from llmos.interfaces.results import Explanation, Result
     from llmos.plugins.tool import Tool
-    from llmos.trace.run import Run
+    from llmos.trace.run import Handover, Run, StepRecord
 
 ANSWER_WIDTH = 60
 VALUE_WIDTH = 100
@@ -239,15 +239,43 @@ def run(shown: Run) -> str:
     lines += [f"{name} = {one_line(value)}" for name, value in shown.bindings.items()]
     if shown.steps:
         lines += ["", "steps"]
+    before: StepRecord | None = None
     for step in shown.steps:
-        mark = "failed: " if step.is_error else ""
+        lines += _turn(shown.handover, before, step) if shown.handover is not None else []
+        mark = "failed: " if step.is_error else "not done again, it gave: " if step.origin == "recorded" else ""
         lines.append(
             f"  {step.index + 1} {step.tool} {arguments(step.args)}".rstrip() + f" · {duration(step.duration_s)}"
         )
         lines.append(f"      {mark}{one_line(step.output, 200)}")
+        before = step
+    if shown.handover is not None and before is not None and before.origin == "replayed":
+        lines += _diverged(shown.handover)
     if shown.answer is not None:
         lines += ["", "answer", *(f"  {line}" for line in plain(shown.answer).split("\n"))]
     return "\n".join(lines)
+
+
+def _turn(told: Handover, before: StepRecord | None, step: StepRecord) -> list[str]:
+    """The line above a step with which somebody else begins: who, and after a replay where it diverged."""
+    was, now = _maker(before), _maker(step)
+    if now == was:
+        return []
+    if now == "replayed":
+        return [f"  replayed from {told.trace}"]
+    stopped = _diverged(told) if was == "replayed" else []
+    return [*stopped, f"  replayed from [{told.rejoined}] on" if now == "rejoined" else "  the learner went on"]
+
+
+def _maker(step: StepRecord | None) -> str | None:
+    """Who asked for a call: for one that was answered from a record, whoever had the model's id for it or not."""
+    if step is None or step.origin is None:
+        return None
+    return str(step.origin) if step.origin != "recorded" else "learner" if step.tool_use_id else "rejoined"
+
+
+def _diverged(told: Handover) -> list[str]:
+    expected, found = one_line(told.expected), one_line(told.actual)
+    return [f"  diverged at [{told.step_id}]: expected {expected}, found {found}"]
 
 
 # ---------------------------------------------------------------------------------------------- ledger and tools

@@ -110,7 +110,9 @@ Confirm: TypeAlias = Callable[[Question], Awaitable[bool | None]]
 
 def step_summary(step: StepRecord) -> dict[str, Any]:
     """A step as it appears in a result."""
-    return {"tool": step.tool, "args": step.args, "is_error": step.is_error, "duration_s": round(step.duration_s, 6)}
+    made: dict[str, Any] = {"tool": step.tool, "args": step.args, "is_error": step.is_error}
+    made["duration_s"] = round(step.duration_s, 6)
+    return made if step.origin is None else {**made, "origin": str(step.origin)}
 
 
 def planned_step(step: Node) -> dict[str, Any]:

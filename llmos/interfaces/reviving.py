@@ -82,7 +82,7 @@ class Reviving:
             if step.tool not in self.prover.registry:
                 return _unknown(trace, f"the tool {step.tool!r} is not loaded")
         try:
-            run = await self.runs.get(trace.run_id or "")
+            run = (await self.runs.get(trace.run_id or "")).recording
         except NotFoundError:
             return _unknown(trace, "the run it was made of is not known")
         renewed = renew(trace, self.prover.registry)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.interfaces.results import Result, step_summary
+from llmos.kernel.replay import Follower
 from llmos.memory.runs import RunStore
 from llmos.trace.program import Trace
 from llmos.trace.run import Mode, Run, RunStatus
@@ -15,12 +16,16 @@ from llmos.trace.run import Mode, Run, RunStatus
 
 @dataclass(kw_only=True)
 class Running:
-    """The record of one run, as far as it is known; `estimate_usd` is what learning a guided goal may have cost."""
+    """The record of one run, as far as it is known; `estimate_usd` is what learning a guided goal may have cost.
+
+    `follower` is the replay that was begun last.
+    """
 
     run: Run
     stored: bool = False
     estimate_usd: float = 0.0
     audit: str = ""
+    follower: Follower | None = None
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(

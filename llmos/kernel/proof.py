@@ -66,6 +66,11 @@ def standing(proof: Proof) -> Trace:
     return replace(trace, reason=proof.reason)
 
 
+def is_proven(trace: Trace) -> bool:
+    """Whether the standing that `standing` has left a trace says that it passed."""
+    return any(part.startswith(PROVEN) for part in trace.reason.split("; "))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prover:
     """Runs traces in copies of the workspace; nothing of that reaches the workspace, the ledger or the memory.

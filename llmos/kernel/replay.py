@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from llmos.plugins.tool import Tool, ToolContext, ToolResult
 from llmos.trace.conditions import all_hold, phrase
 from llmos.trace.lookups import UnlistedError, looked_up, steps_before
 from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
-from llmos.trace.run import StepRecord
+from llmos.trace.run import CUT_OFF, Origin, StepRecord
 from llmos.trace.transforms import table
 from llmos.trace.values import (
     EnvRef,
@@ -53,12 +53,31 @@ class Replay:
 
 
 @dataclass(kw_only=True)
+class Frame:
+    """Where a replay is in one list of nodes: `at` is the node under way.
+
+    Of a loop that is under way `passes` are the scopes of its iterations, and `done` what those gave that are over.
+    """
+
+    nodes: Sequence[Node]
+    scope: Scope
+    outputs: dict[str, Any]
+    at: int = 0
+    asked: list[tuple[Condition, bool]] = field(default_factory=list)
+    passes: list[Scope] | None = None
+    done: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
 class Follower:
     """Replays one trace with one set of bindings.
 
     `env` holds the values `env.*` may refer to, `secret` looks one up by name. `records` and `effects_done`
     tell, also after a failure, which calls were made and how many of them may have changed the world. `spelled` are the
     bindings as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both.
+    `labels` name the step of each record, the first `settled` records passed their checks, and `frames` say where a
+    replay that diverged has stopped, the innermost list last. The first record has the number `first_step`; `keep`
+    stores each.
     """
 
     trace: Trace
@@ -73,6 +92,11 @@ class Follower:
     iterations: int = 0
     spelled: dict[str, Any] = field(default_factory=dict)
     entries: dict[str, Any] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    settled: int = 0
+    frames: list[Frame] = field(default_factory=list)
+    first_step: int = 0
+    keep: Callable[[StepRecord], Awaitable[None]] | None = None
 
     async def run(self) -> Replay:
         """Preflight, then every step in order, then the answer.
@@ -88,6 +112,10 @@ class Follower:
         outputs: dict[str, Any] = {}
         self.iterations = 0
         await self._nodes(self.trace.steps, self._scope(outputs), outputs)
+        return await self.ended(outputs)
+
+    async def ended(self, outputs: dict[str, Any]) -> Replay:
+        """What it came to once every step is done, and the goal is checked."""
         await self._check_goal(self._scope(outputs))
         return Replay(outputs=outputs, records=tuple(self.records), answer=self._answer(outputs))
 
@@ -103,6 +131,16 @@ class Follower:
                     if isinstance(ref, EnvRef | SecretRef):
                         self._evaluated(node, ref, self._scope({}))
         self._foresee(self.trace.steps, self._scope({}))
+
+    def foresee(self, nodes: Sequence[Node], scope: Scope) -> None:
+        """Whether the next call, or list, can be made as things are, and all that follow as far as they are known."""
+        first = nodes[0] if nodes and not nodes[0].when else None
+        if isinstance(first, Step):
+            self._expect(first, scope)
+            validate(self._tool(first), self._arguments(first, scope))
+        elif first is not None:
+            self._iterations(first, scope)
+        self._foresee(nodes, scope)
 
     def _foresee(self, nodes: Sequence[Node], scope: Scope) -> None:
         """Check arguments and lists that are known already, for each entry of a list that is."""
@@ -184,19 +222,28 @@ class Follower:
     # --- loops and guards --------------------------------------------------------------------------
 
     async def _nodes(self, nodes: Sequence[Node], scope: Scope, outputs: dict[str, Any]) -> None:
-        """Carry out nodes in order; `outputs`, which the scope reads, takes in what each gives.
+        """Carry out nodes in order; `outputs`, which the scope reads, takes in what each gives."""
+        self.frames.append(Frame(nodes=nodes, scope=scope, outputs=outputs))
+        await self.go_on()
+
+    async def go_on(self) -> None:
+        """Carry out what is left of the innermost list of nodes, and leave it; where it diverges, it is not left.
 
         A condition is asked once, at the first node that has it: what that node changes does not turn the others.
         """
-        asked: list[tuple[Condition, bool]] = []
-        for node in nodes:
-            if not self._is_wanted(node, scope, asked):
+        frame = self.frames[-1]
+        for at in range(frame.at, len(frame.nodes)):
+            frame.at, node = at, frame.nodes[at]
+            if not self._is_wanted(node, frame.scope, frame.asked):
                 continue
             if isinstance(node, Loop):
-                outputs[node.id] = await self._loop(node, scope)
+                frame.passes, frame.done = None, []
+                frame.passes = self._iterations(node, frame.scope)
+                await self.go_through(node, frame)
             else:
-                outputs[node.id] = await self._step(node, scope)
-                self._look_up(node, scope)
+                frame.outputs[node.id] = await self._step(node, frame.scope)
+                self.look_up(node, frame.scope)
+        self.frames.pop()
 
     def _is_wanted(self, node: Node, scope: Scope, asked: list[tuple[Condition, bool]]) -> bool:
         for condition in node.when:
@@ -208,16 +255,14 @@ class Follower:
                 return False
         return True
 
-    async def _loop(self, loop: Loop, scope: Scope) -> list[dict[str, Any]]:
-        """One object for each iteration: its entry and the outputs of its steps."""
-        done: list[dict[str, Any]] = []
-        for inner in self._iterations(loop, scope):
+    async def go_through(self, loop: Loop, frame: Frame) -> None:
+        """The iterations that are left of the loop a frame is at; it gives one object for each: see `made_of`."""
+        for inner in (frame.passes or [])[len(frame.done) :]:
             await asyncio.sleep(0)
-            outputs = dict(scope.outputs)
+            outputs = dict(frame.scope.outputs)
             await self._nodes(loop.steps, replace(inner, outputs=outputs), outputs)
-            made = {node.id: outputs[node.id] for node in loop.steps if node.id in outputs}
-            done.append({"each": inner.items[loop.id], **made})
-        return done
+            frame.done.append(made_of(loop, inner, outputs))
+        frame.outputs[loop.id] = frame.done
 
     def _iterations(self, loop: Loop, scope: Scope) -> list[Scope]:
         """A scope for each iteration; the whole list is looked at before the first one."""
@@ -254,7 +299,7 @@ class Follower:
         except UnboundError as error:
             raise self._diverged(node, scope, str(error), actual=str(error)) from None
 
-    def _look_up(self, step: Step, scope: Scope) -> None:
+    def look_up(self, step: Step, scope: Scope) -> None:
         """Hold the goal's values against the list that a step gave, spell them as it does, and look ahead again."""
         try:
             found = looked_up(self.trace.slots, step.id, scope)
@@ -262,8 +307,8 @@ class Follower:
             raise self._diverged(step, scope, str(error), actual=str(error)) from None
         except UnlistedError as error:
             raise UnknownValueError(
-                f"{self.trace.label}, step {_label(step, scope)}: {error}",
-                step_id=_label(step, scope),
+                f"{self.trace.label}, step {label_of(step, scope)}: {error}",
+                step_id=label_of(step, scope),
                 expected="a value that is listed",
                 actual=str(error),
                 effects_done=self.effects_done,
@@ -280,13 +325,22 @@ class Follower:
     async def _step(self, step: Step, scope: Scope) -> Any:
         self._expect(step, scope)
         arguments = self._arguments(step, scope)
-        run_id, step_id = self.ctx.run_id, _label(step, scope)
+        run_id, step_id = self.ctx.run_id, label_of(step, scope)
         self.bus.publish(ToolCalled(run_id=run_id, tool=step.tool, args=arguments, step_id=step_id))
         of_call = self.registry.get(step.tool).effect_of(self.ctx, arguments)
         effect = max(step.effect, of_call, key=lambda one: one.rank)
         self.effects_done += effect.changes_world
-        result = await self.registry.call(step.tool, arguments, replace(self.ctx, step=len(self.records)))
-        self._record(step, arguments, result, effect)
+        self.labels.append(step_id)
+        try:
+            ctx = replace(self.ctx, step=self.first_step + len(self.records))
+            result = await self.registry.call(step.tool, arguments, ctx)
+        except asyncio.CancelledError:
+            if effect.changes_world:
+                self._record(step, arguments, ToolResult(output=CUT_OFF, is_error=True), effect)
+            raise
+        record = self._record(step, arguments, result, effect)
+        if self.keep is not None:
+            await self.keep(record)
         self.bus.publish(
             ToolReturned(
                 run_id=run_id,
@@ -299,22 +353,24 @@ class Follower:
         )
         if result.is_error:
             self._refuse(step, scope, effect, result)
-        self._check(step, result.output, scope)
+        self.check(step, result.output, scope)
+        self.settled = len(self.records)
         return result.output
 
-    def _record(self, step: Step, arguments: dict[str, Any], result: ToolResult, effect: Effect) -> None:
-        self.records.append(
-            StepRecord(
-                index=len(self.records),
-                tool=step.tool,
-                args=arguments,
-                output=result.output,
-                is_error=result.is_error,
-                effect=effect,
-                tool_version=self.registry.get(step.tool).version,
-                duration_s=result.duration_s,
-            )
+    def _record(self, step: Step, arguments: dict[str, Any], result: ToolResult, effect: Effect) -> StepRecord:
+        record = StepRecord(
+            index=self.first_step + len(self.records),
+            tool=step.tool,
+            args=arguments,
+            output=result.output,
+            is_error=result.is_error,
+            effect=effect,
+            tool_version=self.registry.get(step.tool).version,
+            duration_s=result.duration_s,
+            origin=Origin.RECORDED if result.is_recorded else None,
         )
+        self.records.append(record)
+        return record
 
     def _refuse(self, step: Step, scope: Scope, effect: Effect, result: ToolResult) -> None:
         if effect is Effect.WRITE or (effect.changes_world and not result.made):
@@ -329,7 +385,7 @@ class Follower:
         message = f"{step.tool} failed: {result.output}"
         raise self._diverged(step, scope, message, expected="a result", actual=result.output)
 
-    def _check(self, step: Step, output: Any, scope: Scope) -> None:
+    def check(self, step: Step, output: Any, scope: Scope) -> None:
         for check in step.checks:
             verdict, actual = evaluate_check(check, output, scope, self._files)
             if verdict is not Verdict.PASS:
@@ -354,8 +410,8 @@ class Follower:
         self, node: Node, scope: Scope, message: str, *, expected: Any = None, actual: Any = None
     ) -> DivergenceError:
         return DivergenceError(
-            f"{self.trace.label}, step {_label(node, scope)}: {message}",
-            step_id=_label(node, scope),
+            f"{self.trace.label}, step {label_of(node, scope)}: {message}",
+            step_id=label_of(node, scope),
             expected=expected,
             actual=actual,
             effects_done=self.effects_done,
@@ -380,12 +436,17 @@ class Follower:
         return verdict is Verdict.PASS
 
 
+def made_of(loop: Loop, scope: Scope, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What an iteration of a loop gives: its entry and the outputs of its steps."""
+    return {"each": scope.items[loop.id], **{node.id: outputs[node.id] for node in loop.steps if node.id in outputs}}
+
+
 def _is_given(ref: Ref) -> bool:
     """Whether a reference may read what the goal says, or an entry that it names."""
     return isinstance(ref, SlotRef | ItemRef)
 
 
-def _label(node: Node, scope: Scope) -> str:
+def label_of(node: Node, scope: Scope) -> str:
     """A node's id with the numbers of the iterations it is in: `write[3]`."""
     inside = scope.indexes if isinstance(node, Step) else {k: v for k, v in scope.indexes.items() if k != node.id}
     return node.id + "".join(f"[{number}]" for number in inside.values())

@@ -13,6 +13,7 @@ import stat
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +109,43 @@ class Snapshot:
             if self.refused:
                 self.entries = {}
                 self._drop()
+
+    def rewind(self, before: Mapping[str, tuple[Path, int] | None], unknown: str = "") -> None:
+        """Make it the workspace as it was earlier.
+
+        `before` has the content and the permissions of what stood at a path, None where nothing did. `unknown` says why
+        that is not all that has changed since; the snapshot is then `refused`.
+        """
+        with self._lock:
+            if self.refused or self._folder is None:
+                return
+            self.refused = unknown
+            try:
+                for path, state in before.items() if not unknown else ():
+                    self._put_back(self._folder / "before", path, state)
+            except OSError as error:
+                self.refused = f"the workspace as it was can't be made again ({error.strerror or error})"
+            if self.refused:
+                self.entries = {}
+                self._drop()
+
+    def _put_back(self, root: Path, path: str, state: tuple[Path, int] | None) -> None:
+        place = root / path
+        for one in [known for known in self.entries if known == path or known.startswith(f"{path}/")]:
+            del self.entries[one]
+        if place.is_dir() and not place.is_symlink():
+            _remove(place)
+        else:
+            place.unlink(missing_ok=True)
+        if state is None:
+            return
+        for folder in (parent for parent in reversed(Path(path).parents) if parent.parts):
+            (root / folder).mkdir(mode=0o700, exist_ok=True)
+            self.entries.setdefault(folder.as_posix(), Entry(kind=Kind.FOLDER, source=root / folder))
+        copy_file(str(state[0]), place)
+        place.chmod(state[1])
+        info = place.lstat()
+        self.entries[path] = Entry(kind=Kind.FILE, source=place, size=info.st_size, mtime_ns=info.st_mtime_ns)
 
     def restore(self, name: str) -> Scratch:
         """A working copy of the workspace as it was.

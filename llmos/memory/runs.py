@@ -15,7 +15,7 @@ from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import Clock, Database, clean, digest, from_utc, to_utc, utc_now
 from llmos.trace.lex import normalise
 from llmos.trace.program import Effect
-from llmos.trace.run import Finish, Mode, Run, RunStatus, StepRecord
+from llmos.trace.run import Finish, Handover, Mode, Origin, Run, RunStatus, StepRecord
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -61,7 +61,21 @@ class RunStore:
             connection.execute(sql.FINISH_RUN, [*values, run.id])
             for step in steps:
                 connection.execute(sql.INSERT_STEP, step)
+            _put_handover(connection, run)
             note(Kind.RUN_END, _audited(run), run_id=run.id)
+
+        await self._db.run(work)
+
+    async def hand_over(self, run: Run) -> None:
+        """Store that a replay diverged, where, and what it had done, before a learner goes on with it."""
+        steps = [_step_row(run.id, step) for step in run.steps]
+        row = [str(run.mode), run.trace_id, run.trace_version, run.model, clean(run.reason), run.id]
+
+        def work(connection: DuckDBPyConnection) -> None:
+            connection.execute(sql.HAND_OVER, row)
+            for step in steps:
+                connection.execute(sql.INSERT_STEP, step)
+            _put_handover(connection, run)
 
         await self._db.run(work)
 
@@ -78,15 +92,16 @@ class RunStore:
             StorageError: its rows can't be read as a run.
         """
 
-        def work(connection: DuckDBPyConnection) -> tuple[Any, list[Any]]:
-            row = connection.execute(sql.GET_RUN, [clean(run_id)]).fetchone()
-            return row, connection.execute(sql.GET_STEPS, [clean(run_id)]).fetchall()
+        def work(connection: DuckDBPyConnection) -> list[list[Any]]:
+            queries = (sql.GET_RUN, sql.GET_STEPS, sql.GET_HANDOVER)
+            return [connection.execute(query, [clean(run_id)]).fetchall() for query in queries]
 
-        row, steps = await self._db.run(work)
-        if row is None:
+        rows, steps, handovers = await self._db.run(work)
+        if not rows:
             raise NotFoundError(f"there is no run {run_id!r}: `llmos runs list` shows those there are.")
         try:
-            return replace(_run(row), steps=tuple(map(_step, steps)))
+            handover = _handover(handovers[0]) if handovers else None
+            return replace(_run(rows[0]), steps=tuple(map(_step, steps)), handover=handover)
         except (ValueError, TypeError) as error:
             raise StorageError(f"run {run_id!r} in {self._db.path} can't be read: {error}.") from error
 
@@ -176,7 +191,18 @@ def _step_row(run_id: str, step: StepRecord) -> list[Any]:
         step.tool_version,
         step.tool_use_id,
         step.duration_s,
+        step.origin and str(step.origin),
     ]
+
+
+def _put_handover(connection: DuckDBPyConnection, run: Run) -> None:
+    if (told := run.handover) is not None:
+        texts = [clean(text) for text in (told.trace, told.step_id, told.expected, told.actual)]
+        connection.execute(sql.PUT_HANDOVER, [run.id, *texts, told.rejoined])
+
+
+def _handover(row: Sequence[Any]) -> Handover:
+    return Handover(**dict(zip(("trace", "step_id", "expected", "actual", "rejoined"), row, strict=True)))
 
 
 def _json(value: Any) -> str:
@@ -218,7 +244,7 @@ def _run_or_stub(row: Sequence[Any]) -> Run:
 
 
 def _step(row: Sequence[Any]) -> StepRecord:
-    index, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s = row
+    index, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s, origin = row
     return StepRecord(
         index=index,
         tool=tool,
@@ -229,4 +255,5 @@ def _step(row: Sequence[Any]) -> StepRecord:
         tool_version=tool_version,
         tool_use_id=tool_use_id,
         duration_s=duration_s,
+        origin=None if origin is None else Origin(origin),
     )

@@ -65,6 +65,15 @@ CREATE INDEX journal_outcomes_by_intent ON journal_outcomes (intent_no);
 CREATE TABLE journal_unsettled (intent_no BIGINT NOT NULL, key VARCHAR NOT NULL, is_open BOOLEAN NOT NULL);
 """
 
+# And who made each step of a run that was handed over, and where its replay had diverged.
+_HANDOVERS = """
+ALTER TABLE steps ADD COLUMN origin VARCHAR;
+CREATE TABLE handovers (
+    run_id VARCHAR PRIMARY KEY, trace VARCHAR NOT NULL, step_id VARCHAR NOT NULL, expected VARCHAR NOT NULL,
+    actual VARCHAR NOT NULL, rejoined VARCHAR
+);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -125,7 +134,8 @@ CREATE TABLE facts (
 {_OUTCOMES}
 {_TELLING_WORDS}
 {_AUDIT}
-{_JOURNAL}"""
+{_JOURNAL}
+{_HANDOVERS}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -138,6 +148,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 {_TELLING_WORDS}
 {_AUDIT}
 {_JOURNAL}
+{_HANDOVERS}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
@@ -166,12 +177,18 @@ WHERE id = ?
 """
 
 # A step is stored once: `finish` hands in all of them again, for whoever did not store them one by one.
-INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, idx) DO NOTHING"
+INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, idx) DO NOTHING"
+
+HAND_OVER = "UPDATE runs SET mode = ?, trace_id = ?, trace_version = ?, model = ?, reason = ? WHERE id = ?"
+PUT_HANDOVER = """
+INSERT INTO handovers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET rejoined = excluded.rejoined
+"""
+GET_HANDOVER = "SELECT trace, step_id, expected, actual, rejoined FROM handovers WHERE run_id = ?"
 
 GET_RUN = f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?"
 
 GET_STEPS = """
-SELECT idx, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s
+SELECT idx, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s, origin
 FROM steps WHERE run_id = ? ORDER BY idx
 """
 

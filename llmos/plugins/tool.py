@@ -214,7 +214,8 @@ class ToolResult:
     """What a call came to: a JSON-able output, or the error's sentence with `is_error`.
 
     `error` is the exception behind an error, for callers that must tell kinds apart; `effect` is what the call might do
-    to the world, and without `made` it did nothing, for it was refused before.
+    to the world, and without `made` it did nothing: it was refused before, or with `is_recorded` the same call had been
+    made before, and this is what that gave.
     """
 
     output: Any
@@ -222,6 +223,7 @@ class ToolResult:
     error: LLMOSError | None = None
     effect: Effect = Effect.UNKNOWN
     made: bool = True
+    is_recorded: bool = False
     duration_s: float = 0.0
 
     @property

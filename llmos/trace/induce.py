@@ -77,6 +77,7 @@ def induce(
     `tools` are the facts of every tool the follower can call, `env` the values of `cwd` and `today` at the run,
     `frozen` values of the goal that are known not to vary.
     """
+    run = run.recording
     if run.status is not RunStatus.DONE:
         return NotATrace(reason=f"the run ended as {run.status}, so nothing was learned from it")
     steps = tuple(step for step in run.steps if not step.is_error)

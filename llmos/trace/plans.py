@@ -11,7 +11,6 @@ from typing import Any
 from llmos.trace.conditions import phrase
 from llmos.trace.lex import Kind, Place, Token, is_noise, template_tokens, tokenize, without_final
 from llmos.trace.program import Loop, Node, Trace
-from llmos.trace.run import StepRecord
 from llmos.trace.values import unparse
 
 _STOP = frozenset(
@@ -21,18 +20,17 @@ _STOP = frozenset(
 _MIN_SHARE = 0.5
 _MIN_SHARED = 2
 _MAX_VALUE = 2_000
-_MAX_OUTPUT = 1_000
+MAX_OUTPUT = 1_000
 _MAX_PLAN = 12_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """Where a replay of the trace stopped before it changed anything, and what it had done by then."""
+    """Where a replay of the trace stopped before it changed anything."""
 
     step_id: str
     expected: Any
     actual: Any
-    done: tuple[StepRecord, ...] = ()
 
 
 def nearness(goal: str, trace: Trace) -> float:
@@ -64,9 +62,13 @@ def plan_of(goal: str, trace: Trace, stopped: Stopped | None = None) -> str:
         known, unexplained = compared(goal, template, trace)
         lines += [f"For this goal, {{{name}}} seems to be: {value}" for name, value in known.items()]
         lines += [f"Not explained by it: {one}" for one in unexplained]
-    lines += ["", "Steps:", *(line for number, node in enumerate(trace.steps, 1) for line in _node(str(number), node))]
+    lines += [
+        "",
+        "Steps:",
+        *(line for number, node in enumerate(trace.steps, 1) for line in node_lines(str(number), node)),
+    ]
     if trace.answer.expr is not None:
-        lines += ["", f"Answer: {_value(unparse(trace.answer.expr))}"]
+        lines += ["", f"Answer: {shown(unparse(trace.answer.expr))}"]
     if stopped is not None:
         lines += ["", *_stopped(stopped)]
     text = "\n".join(lines)
@@ -101,35 +103,35 @@ def _said(parts: Sequence[Token | Place]) -> str:
     return " ".join(f"{{{part.slot}}}" if isinstance(part, Place) else part.text for part in parts)
 
 
-def _node(number: str, node: Node) -> Iterator[str]:
+def node_lines(number: str, node: Node) -> Iterator[str]:
+    """A step, or a loop with its steps below it, in readable form."""
     asked = "".join(f"if {phrase(condition)}: " for condition in node.when)
     if isinstance(node, Loop):
         where = "".join(f" where {phrase(condition)}" for condition in node.where)
-        yield f"{number}. {asked}for each of {_value(unparse(node.over))}{where}:"
+        yield f"{number}. {asked}for each of {shown(unparse(node.over))}{where}:"
         for inner, one in enumerate(node.steps, 1):
-            yield from _node(f"{number}.{inner}", one)
+            yield from node_lines(f"{number}.{inner}", one)
         return
     args: Mapping[str, Any] = {name: unparse(expr) for name, expr in node.args.items()}
     yield f"{number}. [{node.id}] {asked}{node.tool}"
     for name, value in args.items():
         written = isinstance(value, dict) and "$opaque" in value
         told = "   (written for that goal; write it anew)" if written else ""
-        yield f"     {name} = {_value(value['$opaque'] if written else value)}{told}"
+        yield f"     {name} = {shown(value['$opaque'] if written else value)}{told}"
 
 
-def _value(value: Any) -> str:
-    return _cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _MAX_VALUE)
+def shown(value: Any) -> str:
+    """A value as a learner reads it, cut where it is long."""
+    return cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _MAX_VALUE)
 
 
 def _stopped(stopped: Stopped) -> Iterator[str]:
     yield f"It was replayed for this goal and stopped at [{stopped.step_id}], before anything was changed."
-    yield f"Expected there: {_value(stopped.expected)}"
-    yield f"Found: {_value(stopped.actual)}"
-    for step in stopped.done:
-        if not step.is_error:
-            yield f"Done by then: {step.tool} {_value(step.args)} gave {_cut(_value(step.output), _MAX_OUTPUT)}"
+    yield f"Expected there: {shown(stopped.expected)}"
+    yield f"Found: {shown(stopped.actual)}"
     yield "Reach the goal from here: what is left of the plan is right as far as this does not change it."
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """The beginning of a text that is too long, and how much more there is."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from llmos.trace.program import Effect
 
+CUT_OFF = "it was interrupted in the middle of this call, which may or may not have done its work"
+"""The output of a call of which nobody knows what became."""
+
 
 class Mode(StrEnum):
-    """Who solved the goal; JUDGED is a replay that a small model agreed to, UNDO took a run back, NONE: no one."""
+    """Who solved the goal.
+
+    JUDGED is a replay that a small model agreed to, HANDED_OVER one that diverged and that the learner went on from,
+    UNDO took a run back, NONE: no one.
+    """
 
     LEARNER = "learner"
     GUIDED = "guided"
     FOLLOWER = "follower"
     JUDGED = "judged"
+    HANDED_OVER = "follower+learner"
     UNDO = "undo"
     NONE = "none"
 
@@ -34,12 +42,25 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Origin(StrEnum):
+    """Where a step of a run that was handed over comes from.
+
+    RECORDED was asked for again and answered with what the same call had given before; nothing was done. REJOINED was
+    replayed after the learner had given the rest back.
+    """
+
+    REPLAYED = "replayed"
+    LEARNER = "learner"
+    RECORDED = "recorded"
+    REJOINED = "rejoined"
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
     """One tool call as it happened: arguments, output (JSON-able), error flag, effect, seconds taken.
 
     `tool_use_id` is the model's id of the call; None for a follower's step. With `is_error` the output is
-    the error's sentence.
+    the error's sentence. `origin` is known of runs that were handed over; of others their mode tells it.
     """
 
     index: int
@@ -51,6 +72,13 @@ class StepRecord:
     tool_version: str | None = None
     tool_use_id: str | None = None
     duration_s: float = 0.0
+    origin: Origin | None = None
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Whether it changed something, or was cut off while it may have; a failure is taken for none."""
+        was_made = self.origin is not Origin.RECORDED and (not self.is_error or self.output == CUT_OFF)
+        return was_made and self.effect.changes_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +89,21 @@ class Finish:
     goal_template: str | None = None
     slots: dict[str, Any] = field(default_factory=dict)
     checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    """Where a replay of `trace` (its label) diverged and a learner took over.
+
+    `step_id` is the step, `expected` and `actual` what was to be found there and what was found, as short texts;
+    `rejoined` is the step from which the rest was replayed again.
+    """
+
+    trace: str
+    step_id: str
+    expected: str = ""
+    actual: str = ""
+    rejoined: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +126,9 @@ class Run:
     reason: str = ""
     started_at: datetime | None = None
     duration_s: float = 0.0
+    handover: Handover | None = None
+
+    @property
+    def recording(self) -> Run:
+        """The run as the calls it really made, for whoever learns from it."""
+        return replace(self, steps=tuple(step for step in self.steps if step.origin is not Origin.RECORDED))

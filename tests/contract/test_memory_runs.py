@@ -13,7 +13,7 @@ from llmos.memory.database import INTERRUPTED_REASON, Database
 from llmos.memory.runs import RunStore
 from llmos.testing import FrozenClock
 from llmos.trace.program import Effect
-from llmos.trace.run import Finish, Mode, Run, RunStatus, StepRecord
+from llmos.trace.run import Finish, Handover, Mode, Origin, Run, RunStatus, StepRecord
 from tests.contract.memory_lab import NOW
 
 
@@ -165,3 +165,26 @@ async def test_twenty_runs_at_once(runs: RunStore) -> None:
     assert {run.status for run in listed} == {RunStatus.DONE}
     assert len(listed) == 20
     assert all([len((await runs.get(run.id)).steps) == 3 for run in listed])
+
+
+async def test_a_run_that_is_handed_over_is_stored_as_it_is_then_and_as_it_ends(runs: RunStore) -> None:
+    followed = replace(a_run(mode=Mode.FOLLOWER), trace_id="count-lines", trace_version=2)
+    await runs.start(followed)
+    told = Handover(trace="count-lines@2", step_id="bash[1]", expected="exit_status 0", actual="1")
+    handed = replace(
+        followed,
+        mode=Mode.HANDED_OVER,
+        trace_id=None,
+        trace_version=None,
+        model="sonnet",
+        reason="it stopped",
+        steps=(replace(a_step(0), origin=Origin.REPLAYED),),
+        handover=told,
+    )
+    await runs.hand_over(handed)
+    assert await runs.get("r1") == handed
+    steps = (*handed.steps, replace(a_step(1), origin=Origin.RECORDED), replace(a_step(2), origin=Origin.REJOINED))
+    done = replace(ended(handed), steps=steps, handover=replace(told, rejoined="bash[2]"))
+    await runs.finish(done)
+    assert await runs.get("r1") == done
+    assert [run.id for run in await runs.list(mode=Mode.HANDED_OVER)] == ["r1"]

@@ -99,7 +99,7 @@ async def test_a_learned_trace_is_served_at_once(make_lab: MakeLab) -> None:
     assert lab.read("d.txt") == "other words, as plain as before"
 
 
-async def test_a_divergence_before_any_effect_is_learned_from_the_start(make_lab: MakeLab) -> None:
+async def test_a_divergence_before_any_effect_is_handed_over_and_learned(make_lab: MakeLab) -> None:
     lab = make_lab(
         steps(call("query_data", sql="SELECT sum(amount) AS total FROM data", files={"data": "a.csv"}), say("6"))
     )
@@ -113,10 +113,10 @@ async def test_a_divergence_before_any_effect_is_learned_from_the_start(make_lab
         again = await system.execute("Sum the amounts of b.csv")
         assert len(lab.server.requests) > asked
     assert diverged == ["query_data"]
-    assert (again.mode, "before it changed anything" in again.reason) == ("guided", True)
+    assert (again.mode, "before it changed anything" in again.reason) == ("follower+learner", True)
 
 
-async def test_a_divergence_after_an_effect_fails_and_nothing_is_done_twice(make_lab: MakeLab) -> None:
+async def test_a_divergence_after_an_effect_fails_where_only_following_is_allowed(make_lab: MakeLab) -> None:
     lab = make_lab(
         steps(
             call("write", file_path="log.txt", content="started"),
@@ -131,7 +131,7 @@ async def test_a_divergence_after_an_effect_fails_and_nothing_is_done_twice(make
         lab.write("a.csv", "price\n1\n")
         asked = len(lab.server.requests)
         with pytest.raises(DivergenceError) as caught:
-            await system.execute(goal, confirm=agree)
+            await system.execute(goal, confirm=agree, mode="follow")
         run = await system.runs.get((await system.runs.list())[0].id)
     assert len(lab.server.requests) == asked
     assert caught.value.effects_done == 1

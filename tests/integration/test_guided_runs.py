@@ -369,9 +369,8 @@ async def test_a_replay_that_stopped_tells_the_learner_where_and_what_it_found(m
         asked = len(lab.server.conversation)
         result = await system.execute("Total amount by region of in/other.csv into out/other.md")
     prompt = lab.server.conversation[asked].prompt
-    assert "stopped at [query_data], before anything was changed" in prompt
-    assert "Expected there: a result" in prompt
-    assert (result.mode, "before it changed anything" in result.reason) == ("guided", True)
+    assert "It stopped at [query_data].\nExpected there: a result" in prompt
+    assert (result.mode, "before it changed anything" in result.reason) == ("follower+learner", True)
 
 
 async def test_a_trace_that_a_person_declined_guides_nobody(make_lab: MakeLab) -> None:

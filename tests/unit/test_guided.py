@@ -279,10 +279,9 @@ def test_a_plan_says_what_is_known_what_is_not_and_what_was_done() -> None:
 
 
 def test_a_plan_after_a_divergence_says_where_it_stopped() -> None:
-    done = (StepRecord(index=0, tool="read", args={"file_path": "a"}, output={"text": "hello"}),)
-    stopped = Stopped(step_id="query_data", expected="a result", actual="no such column", done=done)
+    stopped = Stopped(step_id="query_data", expected="a result", actual="no such column")
     plan = plan_of("Total amount by region of in/march.csv", TOTAL, stopped)
-    for said in ("stopped at [query_data]", "Expected there: a result", "Found: no such column", "hello"):
+    for said in ("stopped at [query_data]", "Expected there: a result", "Found: no such column"):
         assert said in plan
 
 

@@ -245,3 +245,22 @@ def test_a_capital_article_before_a_name_may_be_its_first_word() -> None:
     assert decided("rate the novel Emma in my library", rate).choice is Choice.FOLLOW
     assert decided("rate the Emma in my library", rates).choice is Choice.FOLLOW
     assert decided("rate The Hobbit in my library", rates).choice is not Choice.FOLLOW
+
+
+CITY = trace("weather", "What is the weather forecast for {city}", examples={"city": ("Paris",)})
+
+
+def test_a_phrase_that_the_tool_might_take_for_something_else_is_asked_about() -> None:
+    goal = "What is the weather forecast for Delaware"
+    alone = World(phrases=lambda tool: frozenset({"city"}))
+    several = World(phrases=lambda tool: frozenset({"city", "state"}))
+    known, doubtful = (decided(goal, CITY, world=world) for world in (alone, several))
+    assert known.match is not None
+    assert doubtful.match is not None
+    assert known.match.doubt < doubtful.match.doubt
+    assert doubtful.choice is Choice.CONFIRM
+
+
+def test_one_telling_word_is_too_little_to_read_a_goal_in_other_words() -> None:
+    lists = trace("lists", "create list", "add list", "list")
+    assert decided("please show my list", lists).choice is not Choice.FOLLOW

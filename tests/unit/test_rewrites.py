@@ -4,6 +4,7 @@ from llmos.trace.english import COMING_AND_GOING, PREPOSITIONS
 from llmos.trace.lex import Place, template_tokens
 from llmos.trace.program import Slot, SlotType, Step, Trace
 from llmos.trace.rewrites import Book, Library, Way, difference, licences, plain_words, telling_words, wordings
+from llmos.trace.values import Const, SlotRef
 
 LIGHTS_ON = ("turn on the lights in the {area}", "switch on the lights in the {area}", "turn on the {area} lights")
 LIGHTS_OFF = ("turn off the lights in the {area}",)
@@ -50,14 +51,14 @@ def test_two_wordings_differ_in_one_place() -> None:
 
 
 def test_the_wordings_of_a_trace_license_what_they_differ_in() -> None:
-    found = licences(LIGHTS_ON, False)
+    found = licences(LIGHTS_ON, FREE)
     assert (("turn",), ("switch",)) in found
     assert (("lights", "<area>"), ("<area>", "lights")) in found
 
 
 def test_numbers_and_slots_are_no_words_that_stand_for_each_other() -> None:
-    assert not licences(("delete the event at 9h", "delete the event at midnight"), False)
-    assert not licences(("delete the event at {hour} today", "delete the event at noon today"), False)
+    assert not licences(("delete the event at 9h", "delete the event at midnight"), FREE)
+    assert not licences(("delete the event at {hour} today", "delete the event at noon today"), FREE)
 
 
 def test_a_licence_carries_over_to_another_wording_of_the_trace() -> None:
@@ -151,4 +152,16 @@ def test_rewrites_that_two_other_traces_show_cost_more() -> None:
 
 
 def test_all_wordings_of_a_trace_are_read() -> None:
-    assert len(wordings(LIGHTS_ON, False)) == len(LIGHTS_ON)
+    assert len(wordings(LIGHTS_ON, FREE)) == len(LIGHTS_ON)
+
+
+def test_a_word_that_a_program_of_these_tools_passes_on_neither_comes_nor_goes() -> None:
+    def adds(name: str, goal: str, **constants: str) -> Trace:
+        args = {"playlist": SlotRef(name="playlist"), **{key: Const(value=value) for key, value in constants.items()}}
+        slots = (Slot(name="playlist", type=SlotType.TEXT, examples=("blues",)),)
+        return Trace(id=name, goals=(goal,), slots=slots, steps=(Step(id="s", tool="add", args=args),))
+
+    anyone = adds("anyone", "add this song to the {playlist} playlist")
+    mine = adds("mine", "add this tune to my {playlist} playlist", owner="my")
+    assert "my" in Library(traces=[anyone]).free(anyone)
+    assert "my" not in Library(traces=[anyone, mine]).free(anyone)

@@ -440,3 +440,16 @@ def test_a_call_has_the_effect_that_its_arguments_make() -> None:
     assert asyncio.run(registry.call("shout", {"text": "write"}, CTX)).effect is Effect.WRITE
     assert asyncio.run(registry.call("shout", {"text": "no effect at all"}, CTX)).effect is Effect.UNKNOWN
     assert tool_of(_shout).effect_of(CTX, {"text": "write"}) is Effect.READ
+
+
+def test_the_phrases_of_a_tool_are_its_parameters_that_take_any_text() -> None:
+    properties = {
+        "query": {"type": "string"},
+        "path": {"type": "string", "format": "path"},
+        "kind": {"type": "string", "enum": ["a", "b"]},
+        "code": {"type": "string", "pattern": "[A-Z]+"},
+        "count": {"type": "integer"},
+    }
+    tool = replace(tool_of(_shout), schema={"type": "object", "properties": properties})
+    assert tool.phrases == {"query"}
+    assert replace(tool, values=lambda name: ["x"]).phrases == frozenset()
