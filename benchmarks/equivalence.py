@@ -35,6 +35,8 @@ SETS = (
     *("nlupp", "banking77", "clinc150"),
 )
 PERTURBATIONS = "perturbed"
+RIVALS = "rival"
+"""Open readings where another program has the same telling words, or the tools take other texts as well."""
 TABLE = Path(__file__).parents[1] / "llmos" / "trace" / "equivalence_table.py"
 
 
@@ -42,7 +44,7 @@ TABLE = Path(__file__).parents[1] / "llmos" / "trace" / "equivalence_table.py"
 class Sample:
     """A reading that was offered, and whether the replay would have been right.
 
-    `kind` is a `ReadingKind`, or `rival` for an open one beside another program that has the same telling words.
+    `kind` is a `ReadingKind` or `RIVALS`.
     """
 
     source: str
@@ -138,11 +140,8 @@ async def _offered(name: str, goal: Goal | None, product: Product, decision: Dec
     if proven is not None:
         if not proven.open:
             return []
-        kind, features, read = (
-            ("rival" if proven.doubt == RIVAL else "open"),
-            opened(proven, product.llmos.deciding.world),
-            proven,
-        )
+        features, read = opened(proven, product.llmos.deciding.world), proven
+        kind = RIVALS if proven.doubt == RIVAL or features.others else "open"
     elif any(isinstance(one.outcome, Match) for one in decision.considered):
         return []  # several claim the goal: no other reading is looked for
     else:
@@ -168,12 +167,20 @@ def distinct(samples: Sequence[Sample]) -> list[Sample]:
     """
     kept: dict[tuple[str, str, str], Sample] = {}
     for sample in samples:
-        proven = sample.kind in (ReadingKind.OPEN, "rival")
-        kind = sample.kind if proven or sample.features is None else str(kind_of(sample.features))
+        kind = _told_apart(sample)
         key = sample.source, kind, sample.goal
         if key not in kept or kept[key].right:
             kept[key] = replace(sample, kind=kind)
     return list(kept.values())
+
+
+def _told_apart(sample: Sample) -> str:
+    """The kind of a reading, as it is told apart now."""
+    if sample.features is None or sample.kind == RIVALS:
+        return sample.kind
+    if sample.kind == ReadingKind.OPEN:
+        return RIVALS if sample.features.others else sample.kind
+    return str(kind_of(sample.features))
 
 
 # --- the model ---------------------------------------------------------------------------------------
@@ -198,7 +205,7 @@ class Model:
             wrong = [not sample.right for sample in here]
             weights[kind] = weights_of(inputs, wrong, SIGNS)
             bins[kind] = binned(cross_scored(inputs, wrong, SIGNS), wrong)
-        return cls(weights=weights, bins=bins, rival=_chance([one for one in samples if one.kind == "rival"]))
+        return cls(weights=weights, bins=bins, rival=_chance([one for one in samples if one.kind == RIVALS]))
 
     def report(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """How many readings of each bin there were, how many were wrong, and the doubt they get; the same by source."""
@@ -213,7 +220,7 @@ class Model:
                     for name in sorted({one.source for one in here})
                 },
             }
-        told["rival"] = counted([not one.right for one in samples if one.kind == "rival"]) | {"doubt": self.rival}
+        told[RIVALS] = counted([not one.right for one in samples if one.kind == RIVALS]) | {"doubt": self.rival}
         return told
 
     def _bins(self, kind: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:

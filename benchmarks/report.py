@@ -127,7 +127,7 @@ def _calibration(fitted: Mapping[str, Any]) -> str:
 
 def _classes(fitted: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every class of readings with its counts and doubt."""
-    yield "open, beside a rival program", fitted["rival"]
+    yield "open, beside a rival program or parameter", fitted["rival"]
     for kind, fit in fitted["kinds"].items():
         for one in fit["bins"]:
             yield f"{kind}, score up to {one['to_score']:g}", one

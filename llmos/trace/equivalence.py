@@ -102,8 +102,12 @@ def place_of(features: Features, weights: Sequence[float], bins: Sequence[tuple[
 
 
 def open_doubt(features: Features) -> float:
-    """The chance that a proven reading with a free phrase is wrong; a third of it for each value more that was seen."""
-    return doubt(features, ReadingKind.OPEN) / float(3 ** max(0, features.seen - 1))
+    """The chance that a proven reading with a free phrase is wrong; a third of it for each value more that was seen.
+
+    Where the tools would take other texts as well, a phrase may be one of these, as it may be another program's.
+    """
+    first = RIVAL if features.others else doubt(features, ReadingKind.OPEN)
+    return first / float(3 ** max(0, features.seen - 1))
 
 
 def doubt(features: Features, kind: ReadingKind | None = None) -> float:

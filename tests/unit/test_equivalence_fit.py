@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.equivalence import Model, Sample, distinct
+from benchmarks.equivalence import RIVALS, Model, Sample, distinct
 from benchmarks.goals import Goal, mostly_new
 from benchmarks.logistic import MIN_BIN, binned, cross_scored, expected, upper_bound, weights_of
 from llmos.trace.equivalence import INPUTS, SIGNS, ReadingKind, kind_of, vector_of
@@ -91,7 +91,7 @@ def test_the_table_is_python_that_gives_the_doubts_back() -> None:
     samples += [
         Sample(source="s", kind="open", right=True, goal=f"g{n}", features=Features(opens=1)) for n in range(60)
     ]
-    samples += [Sample(source="s", kind="rival", right=True, goal=f"r{n}") for n in range(9)]
+    samples += [Sample(source="s", kind=RIVALS, right=True, goal=f"r{n}") for n in range(9)]
     model, namespace = Model.of(samples), dict[str, object]()
     exec(model.module(), namespace)
     assert namespace["WEIGHTS"] == model.weights

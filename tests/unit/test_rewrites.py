@@ -4,7 +4,7 @@ from llmos.trace.english import COMING_AND_GOING, PREPOSITIONS
 from llmos.trace.lex import Place, template_tokens
 from llmos.trace.program import Slot, SlotType, Step, Trace
 from llmos.trace.rewrites import Book, Library, Way, difference, licences, plain_words, telling_words, wordings
-from llmos.trace.values import Const, SlotRef
+from llmos.trace.values import Const, Expr, SlotRef
 
 LIGHTS_ON = ("turn on the lights in the {area}", "switch on the lights in the {area}", "turn on the {area} lights")
 LIGHTS_OFF = ("turn off the lights in the {area}",)
@@ -157,7 +157,10 @@ def test_all_wordings_of_a_trace_are_read() -> None:
 
 def test_a_word_that_a_program_of_these_tools_passes_on_neither_comes_nor_goes() -> None:
     def adds(name: str, goal: str, **constants: str) -> Trace:
-        args = {"playlist": SlotRef(name="playlist"), **{key: Const(value=value) for key, value in constants.items()}}
+        args: dict[str, Expr] = {
+            "playlist": SlotRef(name="playlist"),
+            **{key: Const(value=value) for key, value in constants.items()},
+        }
         slots = (Slot(name="playlist", type=SlotType.TEXT, examples=("blues",)),)
         return Trace(id=name, goals=(goal,), slots=slots, steps=(Step(id="s", tool="add", args=args),))
 
