@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words, other_suffix
-from llmos.trace.english import COMING_AND_GOING
+from llmos.trace.english import ARTICLES, COMING_AND_GOING
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
 from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, same_file
@@ -133,6 +133,8 @@ def _does_the_same(one: Match, other: Match) -> bool:
 def _reworded(goal: str, trace: Trace, library: Library, world: World) -> Iterator[Likely]:
     """The nearest reading in which every value is delimited, seen or known, and rewrites lead to a wording."""
     tokens = without_final(tokenize(goal))
+    if not tokens or tokens[-1].key in ARTICLES:
+        return  # an article at the end is a name, or the goal is broken off
     aligner = Aligner(goal=goal, pattern=(), tokens=tokens, trace=trace, world=world)
     best: list[Likely] = []
     for spans in frames(trace, aligner):

@@ -264,3 +264,9 @@ def test_a_phrase_that_the_tool_might_take_for_something_else_is_asked_about() -
 def test_one_telling_word_is_too_little_to_read_a_goal_in_other_words() -> None:
     lists = trace("lists", "create list", "add list", "list")
     assert decided("please show my list", lists).choice is not Choice.FOLLOW
+
+
+def test_an_article_at_the_end_is_no_courtesy() -> None:
+    plays = trace("plays", "play me a podcast", "play podcast")
+    assert likely("play me podcast", [plays], World()) is not None
+    assert likely("play podcast a", [plays], World()) is None
