@@ -20,7 +20,8 @@ LLMOSError                      exit code
 │   └── DuplicateToolError
 ├── DivergenceError             1   a replay met another world than the recorded one
 │   ├── StaleTraceError             the tools changed since the trace was made
-│   └── UnknownValueError           the goal names what the trace's own look-up does not list
+│   ├── UnknownValueError           the goal names what the trace's own look-up does not list
+│   └── WorseEffectError            with this goal's values a step would do more than was recorded
 └── WatchdogError               1   a process was stopped for its time or for repeating itself
 
 A message says what, which one, and what to do; it is the sentence the user reads.
@@ -31,6 +32,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "CallRefusedError",
     "DatabaseLockedError",
     "DivergenceError",
     "DuplicateToolError",
@@ -53,6 +55,7 @@ __all__ = [
     "UnknownValueError",
     "UsageError",
     "WatchdogError",
+    "WorseEffectError",
 ]
 
 
@@ -102,6 +105,14 @@ class NotPermittedError(LLMOSError):
     """The call reaches outside what this run may touch, or needs a confirmation nobody gave."""
 
     exit_code = 4
+
+
+class CallRefusedError(NotPermittedError):
+    """A tool call was judged and not made; `line` is the rule that would allow it, where one could."""
+
+    def __init__(self, message: str, *, line: str = "") -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class LearnerError(LLMOSError):
@@ -186,6 +197,10 @@ class StaleTraceError(DivergenceError):
 
 class UnknownValueError(DivergenceError):
     """The goal names what the trace's own look-up does not list; that is no failure of the trace."""
+
+
+class WorseEffectError(DivergenceError):
+    """With this goal's values a step would do more than was recorded; that is no failure of the trace."""
 
 
 class WatchdogError(LLMOSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # --- schema ----------------------------------------------------------------------------------------
 # Rows that other rows are found by have a primary key or an index. The embeddings have none: they are read by
@@ -23,6 +23,14 @@ CREATE SEQUENCE outcome_no;
 CREATE TABLE outcomes (
     trace_id VARCHAR, run_id VARCHAR, no BIGINT NOT NULL, kind VARCHAR NOT NULL, ok BOOLEAN NOT NULL,
     judged_at TIMESTAMP NOT NULL, PRIMARY KEY (trace_id, run_id)
+);
+"""
+
+# What version 3 added: calls, and steps of traces, that a person approved for good.
+_APPROVALS = """
+CREATE TABLE approvals (
+    digest VARCHAR PRIMARY KEY, tool VARCHAR NOT NULL, effect VARCHAR NOT NULL, shown VARCHAR NOT NULL,
+    trace_id VARCHAR, step_id VARCHAR, approved_at TIMESTAMP NOT NULL
 );
 """
 
@@ -83,7 +91,8 @@ CREATE TABLE facts (
     updated_at TIMESTAMP NOT NULL
 );
 {_RUNS_AND_SHAPES}
-{_OUTCOMES}"""
+{_OUTCOMES}
+{_APPROVALS}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -92,6 +101,7 @@ MIGRATIONS = {
 {_OUTCOMES}
 INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHERE run_id IS NOT NULL;
 """,
+    2: _APPROVALS,
 }
 
 GET_META = "SELECT value FROM meta WHERE key = ?"
@@ -412,3 +422,15 @@ FROM facts f JOIN embeddings e ON e.kind = 'fact' AND e.owner = f.name AND e.tex
 WHERE e.model = ? AND len(e.vector) = ?
 ORDER BY score DESC, f.name LIMIT ?
 """
+
+# --- approvals -------------------------------------------------------------------------------------
+
+PUT_APPROVAL = """
+INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET effect = excluded.effect, shown = excluded.shown, approved_at = excluded.approved_at
+"""
+GET_APPROVALS = "SELECT effect FROM approvals WHERE digest IN (SELECT unnest(?::VARCHAR[]))"
+LIST_APPROVALS = """
+SELECT digest, tool, effect, shown, trace_id, step_id, approved_at FROM approvals ORDER BY approved_at DESC, digest
+"""
+DELETE_APPROVALS = "DELETE FROM approvals WHERE digest IN (SELECT unnest(?::VARCHAR[]))"

@@ -12,12 +12,13 @@ import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 from llmos.errors import InputError, LLMOSError, NotPermittedError, PluginError
 from llmos.plugins.source import fingerprint
+from llmos.plugins.touching import Touching
 from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,38 @@ class Middleware(Protocol):
     async def __call__(self, call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]], /) -> ToolResult: ...
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """Middleware that can judge a call before its turn, so that a replay is refused before its first effect."""
+
+    async def foresee(self, call: ToolCall, /) -> None:
+        """Judge a call that will be made.
+
+        Raises:
+            LLMOSError: it will be refused.
+        """
+
+
+class Gate(Protocol):
+    """Rules about paths, asked by a context while a tool works."""
+
+    def opens(self, path: Path, *, write: bool) -> bool | None:
+        """Whether a resolved path is open (True) or closed (False) to the call under way; None: no rule says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The step of a trace that a call comes from; `pattern` are its arguments as the trace has them, slots unfilled.
+
+    `hidden` are arguments that hold a secret.
+    """
+
+    trace_id: str
+    step_id: str
+    pattern: str
+    hidden: frozenset[str] = frozenset()
+
+
 class Thinker(Protocol):
     """One metered, bounded model call; returns the text and charges the ledger."""
 
@@ -65,7 +98,7 @@ class ToolContext:
 
     `denied` are places inside the workspace that stay closed (the home's own memory), `sealed` those that may be
     read but not written (settings and plugins: what runs goals is not changed by them). `middleware` stands
-    around every call, the first outermost.
+    around every call, the first outermost; `gate` knows the rules about paths, `origin` which step is replayed.
     """
 
     workspace: Path
@@ -76,6 +109,8 @@ class ToolContext:
     sealed: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     middleware: tuple[Middleware, ...] = ()
+    gate: Gate | None = None
+    origin: Origin | None = None
 
     def resolve(self, path: str, *, write: bool = False) -> Path:
         """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.
@@ -90,7 +125,10 @@ class ToolContext:
             resolved = (root / (Path(path).expanduser() if at_home else path)).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{path[:200]!r} can't be used as a path: {error}.") from None
-        if resolved != root and root not in resolved.parents:
+        said = self.gate.opens(resolved, write=write) if self.gate is not None else None
+        if said is False:
+            raise NotPermittedError(f"{path!r} is closed by a rule of llmos.yaml; `permissions show` lists them.")
+        if not said and resolved != root and root not in resolved.parents:
             raise NotPermittedError(
                 f"{path!r} is outside the workspace {root}; run with --workspace DIR to work elsewhere."
             )
@@ -98,6 +136,10 @@ class ToolContext:
             if resolved == closed or closed in resolved.parents:
                 raise NotPermittedError(f"{path!r} is in {closed}, which belongs to LLM OS itself; use another folder.")
         return resolved
+
+    def is_open(self, path: Path) -> bool:
+        """Whether something found below a folder may be read."""
+        return path not in self.denied and (self.gate is None or self.gate.opens(path, write=False) is not False)
 
     def relative(self, path: Path) -> str:
         """A path as the user would write it: relative to the workspace where possible, with slashes."""
@@ -113,7 +155,8 @@ class Tool:
     procedure (SQL, Python, a command), `payload_params` those that hold content (a file's body): induction
     treats them differently. `values(parameter)` lists what a parameter may be at the moment. `function(ctx,
     **arguments)` returns any JSON-able value; without `takes_ctx` it can't know which workspace is meant. `source`
-    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it.
+    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `paths` and `hosts` say which arguments
+    name files and URLs (see `llmos.plugins.touching`).
     """
 
     name: str
@@ -131,6 +174,8 @@ class Tool:
     source: str = "builtin"
     line: int | None = None
     classify: Classify | None = None
+    paths: Touching = ()
+    hosts: Touching = ()
 
     def effect_of(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
         """What a call with these arguments may do to the world: the tool's class, or what `classify` says of the call.
@@ -224,6 +269,9 @@ def llm_tool(
     code: tuple[str, ...] = (),
     payload: tuple[str, ...] = (),
     values: Callable[[str], Iterable[str] | None] | None = None,
+    classify: Classify | None = None,
+    paths: Touching = (),
+    hosts: Touching = (),
     version: str | None = None,
 ) -> Callable[[F], F]:
     """Mark an async (or plain) function as a tool.
@@ -232,8 +280,10 @@ def llm_tool(
     function's signature) are optional. A full JSON schema object may stand instead, here or as `schema`. The
     function takes the parameters by name, or one dict called `args`; a parameter `ctx` receives the ToolContext.
     A plain function runs in a thread, so that it may block. `values(parameter)` may list what a parameter can be at
-    the moment (None: anything); a goal that asks for something else is not followed. Without `version` the tool's
-    source is its version.
+    the moment (None: anything); a goal that asks for something else is not followed. `classify(ctx, arguments)` says
+    what one call may do, where calls differ; `paths` and `hosts` which arguments name files and URLs: their names, a
+    mapping of names to what is done (`{"source": "read"}`), or a function. Without `version` the tool's source is its
+    version.
 
     Raises:
         PluginError: the name, the schema or the function's signature can't be used.
@@ -256,6 +306,7 @@ def llm_tool(
             values=values,
             version=version,
         )
+        tool = replace(tool, classify=classify, paths=paths, hosts=hosts)
         setattr(function, MARK, tool)
         if (collected := _collected.get()) is not None:
             collected.append(tool)

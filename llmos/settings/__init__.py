@@ -7,6 +7,7 @@ workspace is never asked: what goals read and write must not configure what runs
 
 from llmos.settings.environment import hidden_variables, plain_environment, wants_color
 from llmos.settings.loading import load_settings
+from llmos.settings.permissions import PermissionSettings, RuleSettings
 from llmos.settings.records import (
     CONFIG_NAME,
     GUIDED_OFF,
@@ -27,7 +28,9 @@ __all__ = [
     "LearnerSettings",
     "McpServerSettings",
     "ModelPrice",
+    "PermissionSettings",
     "ProofSettings",
+    "RuleSettings",
     "Settings",
     "hidden_variables",
     "load_settings",

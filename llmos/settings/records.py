@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from llmos.errors import SettingsError
 from llmos.settings.environment import YES
+from llmos.settings.permissions import PermissionSettings
 
 CONFIG_NAME = "llmos.yaml"
 
@@ -157,6 +158,7 @@ class Settings:
     judge: JudgeSettings = JudgeSettings()
     reliability: ReliabilitySettings = ReliabilitySettings()
     proof: ProofSettings = ProofSettings()
+    permissions: PermissionSettings = field(default_factory=PermissionSettings)
     audit_rate: float = 0.0
     frozen: bool = False
     secrets: tuple[str, ...] = ()

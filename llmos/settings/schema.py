@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from llmos.checked_yaml import Many, Named, Section
 from llmos.errors import SettingsError
+from llmos.settings.permissions import permissions_schema
 from llmos.settings.records import GUIDED_OFF, MAX_WRONG
 
 T = TypeVar("T")
@@ -98,6 +99,13 @@ def effect(value: Any) -> str:
     return str(value)
 
 
+def effects(value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or any(one not in EFFECTS for one in listed):
+        raise ValueError(f"one of {', '.join(EFFECTS)}, or a list of them")
+    return tuple(listed)
+
+
 def server_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", value):
         raise ValueError("a name of 1 to 32 letters, digits, _ or -")
@@ -154,6 +162,7 @@ SCHEMA = Section(
         "reliability": Section(keys={"half_life_days": days, "max_failures": count}),
         "audit_rate": share,
         "proof": Section(keys={"enabled": boolean, "max_files": count, "max_bytes": count, "timeout_s": seconds}),
+        "permissions": permissions_schema(text, effects),
         "frozen": boolean,
         "secrets": Many(of=variable),
     }
