@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from llmos.interfaces.learning import Learning
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.surroundings import Surroundings
+    from llmos.kernel.permissions import Permissions
     from llmos.kernel.proof import Prover
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
+    from llmos.memory.approvals import Approvals
     from llmos.memory.embeddings import Embedder
     from llmos.memory.outcomes import Outcomes
     from llmos.memory.runs import RunStore
@@ -67,6 +69,9 @@ class LLMOS:
     traces: TraceStore
     outcomes: Outcomes
     memory: SemanticMemory
+    approvals: Approvals
+    permissions: Permissions
+    surroundings: Surroundings
     scheduler: Scheduler
     deciding: Deciding
     feedback: Feedback
@@ -163,6 +168,7 @@ class LLMOS:
 
     async def _open_memory(self, stack: AsyncExitStack) -> None:
         from llmos.kernel.token_economy import TokenEconomy
+        from llmos.memory.approvals import Approvals
         from llmos.memory.database import Database
         from llmos.memory.embeddings import SentenceTransformerEmbedder
         from llmos.memory.frozen import FrozenTraces
@@ -183,6 +189,7 @@ class LLMOS:
         half_life = timedelta(days=self.settings.reliability.half_life_days)
         self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
         self.runs = RunStore(database, clock=self._clock)
+        self.approvals = Approvals(database, clock=self._clock)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
         stack.push_async_callback(self._recall.close)
@@ -211,10 +218,14 @@ class LLMOS:
 
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.surroundings import Surroundings
+        from llmos.kernel.permissions import Permissions
+        from llmos.kernel.rules import Policy
         from llmos.kernel.scheduler import Scheduler
 
         learner = self._learner or self._make_learner()
-        surroundings = Surroundings(
+        policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
+        self.permissions = Permissions(policy=policy, approvals=self.approvals)
+        surroundings = self.surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
             runs=self.runs,
@@ -222,6 +233,8 @@ class LLMOS:
             economy=self.economy,
             learner=learner,
             now=self._clock,
+            middleware=(self.permissions,),
+            gate=None if policy.is_empty else self.permissions,
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
@@ -288,6 +301,7 @@ class LLMOS:
     def _wire_doors(self, surroundings: Surroundings, learning: Learning) -> None:
         """What carries goals out, and what explains them."""
         from llmos.interfaces.agreeing import Agreeing
+        from llmos.interfaces.approving import Approving
         from llmos.interfaces.auditing import Auditing
         from llmos.interfaces.dispatcher import Dispatcher
         from llmos.interfaces.explaining import Explaining
@@ -307,8 +321,15 @@ class LLMOS:
         }
         following = Following(feedback=feedback, **replaying)
         guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
+        approving = Approving(permissions=self.permissions, registry=self.registry, surroundings=surroundings)
         self.explaining = Explaining(
-            deciding=self.deciding, learning=learning, guiding=guiding, judging=judging, runs=self.runs, world=world
+            deciding=self.deciding,
+            learning=learning,
+            guiding=guiding,
+            judging=judging,
+            runs=self.runs,
+            world=world,
+            approving=approving,
         )
         self.dispatcher = Dispatcher(
             deciding=self.deciding,
@@ -321,6 +342,7 @@ class LLMOS:
             reviving=self.reviving,
             learning=learning,
             guiding=guiding,
+            approving=approving,
         )
 
     def _make_prover(self, surroundings: Surroundings) -> Prover | None:

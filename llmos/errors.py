@@ -8,6 +8,7 @@ LLMOSError                      exit code
 │   └── NotFoundError               an id or a name that does not exist
 ├── LowBatteryError             3   the battery can't carry the estimate
 ├── NotPermittedError           4   outside the workspace, or needs a confirmation nobody gave
+│   └── CallRefusedError            a rule denies the call, or nobody approved it: it was not made
 ├── LearnerError                1   the learner was asked and did not finish
 │   └── NoLearnerError          5   no key, no login, no server
 ├── NothingToFollowError        6   --mode follow and no proven trace

@@ -64,7 +64,7 @@ async def doctor(session: Session) -> None:
         findings.append(Finding(name="settings", state=State.BROKEN, detail=str(error)))
     else:
         findings += [*_places(settings), *await _learner(settings), await asyncio.to_thread(_embedding, settings)]
-        findings += [*await _engine(session), _sandbox()]
+        findings += [*await _engine(session), _sandbox(), _permissions(settings)]
     broken = [finding.name for finding in findings if finding.state is State.BROKEN]
     session.screen.data({"ok": not broken, "findings": [data(finding) for finding in findings]})
     session.screen.show("\n".join(_lines(findings)))
@@ -132,6 +132,14 @@ def _sandbox() -> Finding:
         return Finding(name="sandbox", detail=f"bubblewrap at {found}")
     fix = "sudo apt install bubblewrap (or your system's package of that name)"
     return Finding(name="sandbox", state=State.MISSING, detail="bubblewrap is not installed", fix=fix)
+
+
+def _permissions(settings: Settings) -> Finding:
+    """Who runs goals here, and what the rules say."""
+    given = settings.permissions
+    roles = ", ".join(given.principals.get(given.principal, ())) or "no roles"
+    rules = "; ".join(rule.line[2:] for rule in given.effective) or "no rules, so the defaults hold"
+    return Finding(name="permissions", detail=f"{given.principal} ({roles}): {rules}")
 
 
 # ------------------------------------------------------------------------------------------------------- models

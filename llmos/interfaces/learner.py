@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from llmos.errors import LearnerError
+from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.prompts import FINISH
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.watchdog import Watch
@@ -111,7 +111,8 @@ class Learner(Protocol):
 class Recorder:
     """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
 
-    `first_step` is the number of the first call, where an earlier attempt made some already.
+    `first_step` is the number of the first call, where an earlier attempt made some already. `refusals` counts the
+    calls that were not permitted; `refused` is the last one, unless a call was made after it.
     """
 
     run_id: str
@@ -124,6 +125,8 @@ class Recorder:
     cost_usd: float = 0.0
     asked: bool = False
     first_step: int = 0
+    refusals: int = 0
+    refused: CallRefusedError | None = None
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -146,6 +149,7 @@ class Recorder:
         known = self.registry.get(tool) if tool in self.registry else None
         self.bus.publish(ToolCalled(run_id=self.run_id, tool=tool, args=args))
         result = await self.registry.call(tool, args, self.ctx)
+        self._note_refusal(result)
         step = StepRecord(
             index=index,
             tool=tool,
@@ -172,6 +176,12 @@ class Recorder:
         if self.watch is not None:
             self.watch.saw_call(tool, args, result.output, is_error=result.is_error)
         return result
+
+    def _note_refusal(self, result: ToolResult) -> None:
+        if isinstance(result.error, CallRefusedError):
+            self.refusals, self.refused = self.refusals + 1, result.error
+        elif not result.is_error:
+            self.refused = None
 
     def finish(
         self,

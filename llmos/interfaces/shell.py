@@ -44,6 +44,8 @@ A line is a goal, or one of these (a leading / or : is allowed):
   traces ...          list, show, versions, diff, export, import, confirm, reject, forget
   runs ...            list, show
   battery ...         show, recharge, ledger
+  permissions ...     show, check
+  approvals ...       list, revoke
   tools               the tools and their arguments
   doctor              what is installed and what is missing
   mode [{"|".join(MODES)}]

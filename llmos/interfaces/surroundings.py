@@ -17,7 +17,7 @@ from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.tool import Gate, Middleware, ToolContext
 from llmos.settings import PROVIDER, Settings, plain_environment
 from llmos.trace.guided import REWRITE
 from llmos.trace.match import World
@@ -35,7 +35,7 @@ _RECENT_RUNS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Everything a run takes from outside its goal; `now` is the injected clock."""
+    """Everything a run takes from outside its goal; `now` is the injected clock, `middleware` is around its calls."""
 
     settings: Settings
     facts: SemanticMemory
@@ -44,6 +44,8 @@ class Surroundings:
     economy: TokenEconomy
     learner: Learner
     now: Callable[[], datetime]
+    middleware: tuple[Middleware, ...] = ()
+    gate: Gate | None = None
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
     def world(self, registry: ToolRegistry) -> World:
@@ -75,6 +77,8 @@ class Surroundings:
             denied=(self.settings.memory.resolve(),),
             sealed=tuple(path.resolve() for path in (*self.settings.config_files, *self.settings.plugin_dirs)),
             env=plain_environment(),
+            middleware=self.middleware,
+            gate=self.gate,
         )
 
     def spent(self, run_id: str) -> float:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmos.errors import CallRefusedError
-from llmos.kernel.places import Host, Place, resource_of
+from llmos.kernel.places import Host, Place, host_of, resource_of
 from llmos.kernel.rules import Answer, Policy, Said
 from llmos.plugins.tool import Origin, ToolCall, ToolResult
-from llmos.plugins.touching import touches
+from llmos.plugins.touching import Kind, Touch, touches
 from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
@@ -133,6 +133,16 @@ class Permissions:
         ):
             return True
         return None if said is None else said is Answer.ALLOW
+
+    def reaches(self, url: str) -> bool:
+        """Whether the call under way may read from a URL that it was redirected to; nobody is asked in its midst."""
+        call = _under_way.get()
+        host = host_of(Touch(kind=Kind.HOST, value=url, effect=Effect.READ))
+        return self.policy.judge(call.tool if call is not None else "", Effect.READ, [host]).answer is Answer.ALLOW
+
+    def closed(self, tool: str) -> tuple[str, ...]:
+        """Regular expressions of the paths that a tool which opens files by itself must leave alone."""
+        return self.policy.closed(tool)
 
     # --- one call --------------------------------------------------------------------------------------
 

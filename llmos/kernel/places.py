@@ -1,4 +1,4 @@
-"""Paths and hosts as they really are: links followed, and one name for one thing, before rules are held against them."""
+"""Paths and hosts as they really are: links followed, and one name for one thing."""
 
 from __future__ import annotations
 

@@ -57,12 +57,16 @@ class Rule:
         return known and (not self.settings.effects or effect in self.settings.effects)
 
     def holds(self, resource: Place | Host | None) -> bool:
-        """Whether the rule's path or host is this one; a rule without either speaks of every one."""
+        """Whether the rule's path or host is this one.
+
+        A rule without either speaks of every one, but opens nothing outside the workspace and no host that can't be
+        read: that takes a rule that names it.
+        """
         if self.settings.path is not None:
             return isinstance(resource, Place) and self._has(resource)
         if self.settings.host is not None:
             return isinstance(resource, Host) and self._names(resource)
-        return True
+        return self.answer is not Answer.ALLOW or not _is_beyond(resource)
 
     def touches(self, place: Place) -> bool:
         """Whether something below a folder may be meant by the rule's path."""
@@ -105,6 +109,14 @@ class Rule:
         pattern = "/".join([_escaped(str(base)).rstrip("/"), *rest]) if rest else _escaped(str(base))
         return base, _regex(pattern, self.settings.source)
 
+    @property
+    def below(self) -> str:
+        """A regular expression of the paths, from the root, that the rule's path names inside the workspace."""
+        regex = self._pattern[1].pattern
+        if "/" not in (self.settings.path or "").strip("/"):
+            regex = rf"{re.escape(str(self.workspace))}/(?:.*/)?(?:{regex})"
+        return rf"(?s:(?:{regex})(?:/.*)?)"
+
     def _names(self, host: Host) -> bool:
         if host.name is None:
             return self.answer is not Answer.ALLOW
@@ -115,6 +127,11 @@ class Rule:
                 return False
             pattern = named
         return fnmatchcase(host.name, _ascii(pattern.strip("[]").rstrip(".")))
+
+
+def _is_beyond(resource: Place | Host | None) -> bool:
+    """Outside the workspace, or nobody knows where."""
+    return (isinstance(resource, Place) and not resource.inside) or (isinstance(resource, Host) and not resource.name)
 
 
 def _escaped(path: str) -> str:
@@ -160,8 +177,9 @@ class Policy:
         return cls(layers=(rules,))
 
     @property
-    def has_paths(self) -> bool:
-        return any(rule.settings.path is not None for layer in self.layers for rule in layer)
+    def is_empty(self) -> bool:
+        """Whether only what holds without a rule does."""
+        return not any(self.layers)
 
     def judge(self, tool: str, effect: Effect, resources: Iterable[Place | Host]) -> Said:
         """The strictest of what is said to everything a call touches, or to the call itself if it touches nothing."""
@@ -178,6 +196,11 @@ class Policy:
         if not said or (any(rule is None for rule in found) and max(said, key=lambda one: one.rank) is Answer.ALLOW):
             return None
         return max(said, key=lambda one: one.rank)
+
+    def closed(self, tool: str) -> tuple[str, ...]:
+        """Regular expressions of the paths that a tool may not read unasked."""
+        rules = (rule for layer in self.layers for rule in layer if rule.answer is not Answer.ALLOW)
+        return tuple(rule.below for rule in rules if rule.settings.path is not None and rule.fits(tool, Effect.READ))
 
     def _one(self, tool: str, effect: Effect, resource: Place | Host | None) -> Said:
         said = [self._layer(layer, tool, effect, resource) for layer in self.layers]
@@ -222,7 +245,7 @@ def _is_own(resource: Place | Host | None, effect: Effect) -> bool:
 
 def _default(effect: Effect, resource: Place | Host | None) -> tuple[Answer, str]:
     if isinstance(resource, Place) and not resource.inside:
-        return Answer.DENY, "by default nothing outside the workspace is touched"
+        return Answer.DENY, f"{resource.shown} is outside the workspace; --workspace DIR works elsewhere"
     if isinstance(resource, Host) and resource.name is None:
         return Answer.DENY, "it is not plain where the URL leads"
     if effect.rank > Effect.WRITE.rank:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -86,7 +87,7 @@ class Approvals:
 
         return await self._db.run(work)
 
-    async def revoke(self, name: str) -> list[StoredApproval]:
+    async def revoke(self, name: str) -> builtins.list[StoredApproval]:
         """Forget the approval whose digest begins so, or all of a trace.
 
         Raises:

@@ -67,10 +67,16 @@ class Foresees(Protocol):
 
 
 class Gate(Protocol):
-    """Rules about paths, asked by a context while a tool works."""
+    """Rules about paths and hosts, asked while a tool works."""
 
     def opens(self, path: Path, *, write: bool) -> bool | None:
         """Whether a resolved path is open (True) or closed (False) to the call under way; None: no rule says."""
+
+    def reaches(self, url: str) -> bool:
+        """Whether the call under way may read from a URL that it was redirected to."""
+
+    def closed(self, tool: str) -> tuple[str, ...]:
+        """Regular expressions of the paths (from the root) that a tool which opens files by itself must leave alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 from llmos.errors import ToolError
+from llmos.plugins.builtin.opening import open_to_read
 from llmos.plugins.builtin.paths import count_text, existing_file, os_sentence, size_text
 from llmos.plugins.builtin.writing import utf8, writable_target, write_bytes
 from llmos.plugins.tool import ToolContext, llm_tool
@@ -28,6 +30,7 @@ MAX_FILE_BYTES = 100_000_000
     },
     defaults={"offset": None, "limit": None},
     effect=Effect.READ,
+    paths=("file_path",),
     idempotent=True,
     open_world=False,
     version="1",
@@ -60,9 +63,10 @@ def read_text(ctx: ToolContext, path: Path) -> str:
     """
     name = ctx.relative(path)
     try:
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise ToolError(f"{name} is too large for a text file ({size_text(size)}); use query_data or bash.")
-        content = path.read_bytes()
+        with os.fdopen(open_to_read(path), "rb") as stream:
+            if (size := os.fstat(stream.fileno()).st_size) > MAX_FILE_BYTES:
+                raise ToolError(f"{name} is too large for a text file ({size_text(size)}); use query_data or bash.")
+            content = stream.read()
     except OSError as error:
         raise os_sentence(error, f"{name} can't be read") from None
     if b"\0" in content[:8192]:
@@ -78,6 +82,7 @@ def read_text(ctx: ToolContext, path: Path) -> str:
     "Write a text file (UTF-8), replacing what was there; missing folders are made.",
     {"file_path": str, "content": str},
     effect=Effect.WRITE,
+    paths=("file_path",),
     idempotent=True,
     open_world=False,
     payload=("content",),
@@ -102,6 +107,7 @@ def _write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
     {"file_path": str, "old_string": str, "new_string": str, "replace_all": bool},
     defaults={"replace_all": False},
     effect=Effect.WRITE,
+    paths=("file_path",),
     open_world=False,
     payload=("old_string", "new_string"),
     version="1",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.errors import ToolError
+from llmos.plugins.builtin.opening import open_to_read
 from llmos.plugins.builtin.paths import (
     count_text,
     existing_folder,
@@ -34,6 +35,7 @@ RECURSIVE = {"type": "boolean", "description": "also in the folders below (defau
     {"path": str, "pattern": PATTERN, "recursive": RECURSIVE},
     defaults={"path": ".", "pattern": "*", "recursive": True},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     code=("pattern",),
@@ -64,6 +66,7 @@ def _count(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[s
     {"path": str, "pattern": PATTERN, "recursive": RECURSIVE},
     defaults={"path": ".", "pattern": "*", "recursive": True},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     code=("pattern",),
@@ -100,6 +103,7 @@ def _stat(file: Path) -> os.stat_result:
     {"path": str, "pattern": PATTERN},
     defaults={"path": ".", "pattern": "*"},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     code=("pattern",),
@@ -134,7 +138,7 @@ def _duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
 
 def _sha256(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
+        with os.fdopen(open_to_read(file), "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise os_sentence(error, f"{file.name} can't be read") from None
@@ -147,6 +151,7 @@ def _sha256(file: Path) -> str:
     {"path": str, "find": str, "replace": str, "pattern": PATTERN},
     defaults={"path": ".", "pattern": "*"},
     effect=Effect.WRITE,
+    paths=("path",),
     open_world=False,
     code=("pattern",),
     version="1",
