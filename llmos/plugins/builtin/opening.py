@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,7 +63,7 @@ def _step(folder: int, part: str, path: Path, made: list[tuple[int, str]] | None
         made.append((folder, part))
         return os.open(part, _FOLDER, dir_fd=folder)
     except OSError as error:
-        raise _swapped(error, path) from None
+        raise _swapped(error, folder, part, path) from None
 
 
 def open_to_read(path: Path) -> int:
@@ -76,7 +77,7 @@ def open_to_read(path: Path) -> int:
         try:
             return os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
         except OSError as error:
-            raise _swapped(error, path) from None
+            raise _swapped(error, folder, path.name, path) from None
 
 
 def in_folder(folder: int, name: str, path: Path) -> Path:
@@ -85,7 +86,8 @@ def in_folder(folder: int, name: str, path: Path) -> Path:
     return known / name if known.exists() else path
 
 
-def _swapped(error: OSError, path: Path) -> OSError | NotPermittedError:
-    if error.errno not in _SWAPPED:
+def _swapped(error: OSError, folder: int, name: str, path: Path) -> OSError | NotPermittedError:
+    """The error, or what it means if a link stands there."""
+    if error.errno not in _SWAPPED or not stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         return error
     return NotPermittedError(f"{path} was changed while it was opened (a link stands in its way), and is left alone.")
