@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 MAX_CHARS = 20_000
 _GLOBS = frozenset("*?[]")
-_EXPANDED = frozenset("${}`~")
-"""What makes an unquoted piece of a word mean something else than itself (`~` only in front, but who counts)."""
+_EXPANDED = frozenset("${}`")
+"""What makes an unquoted piece of a word mean something else than itself."""
 
 _OUTER = frozenset({"program", "list", "pipeline", "redirected_statement", "command", "command_name", "file_redirect"})
 _WORDS = frozenset({"word", "number", "raw_string", "string", "concatenation"})
@@ -137,7 +137,7 @@ def _word(node: Node, source: bytes) -> tuple[str, bool]:
 def _bare(text: str) -> tuple[str, bool]:
     """An unquoted piece of a word, its backslashes gone, and whether it holds a pattern."""
     plain = "".join(char for char, escaped in _chars(text, "") if not escaped)
-    if _EXPANDED & set(plain):
+    if _EXPANDED & set(plain) or any(f"{before}~" in f" {text}" for before in " =:"):
         raise NotReadError("an expansion")
     if not _GLOBS & set(plain):
         return _unescaped(text, in_quotes=False), False
