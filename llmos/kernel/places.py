@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import unicodedata
@@ -107,6 +106,8 @@ def _one_name(url: httpx.URL) -> str | None:
 
 def _address(name: str) -> str | None:
     """The usual form of an address, also of `2130706433`, `0x7f.1` or `::ffff:127.0.0.1`."""
+    import ipaddress
+
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

@@ -16,7 +16,7 @@ from llmos.kernel.places import Host, Place, folds_case, host_of, place_of
 from llmos.kernel.rules import Answer, Policy, intersection
 from llmos.plugins.builtin import llmos_tools
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Origin, Tool, ToolCall, ToolContext, ToolResult, llm_tool, tool_of
+from llmos.plugins.tool import Origin, ToolCall, ToolContext, ToolResult, llm_tool, tool_of
 from llmos.plugins.touching import Kind, Touch
 from llmos.settings import RuleSettings
 from llmos.trace.program import Effect
@@ -231,7 +231,10 @@ def test_a_search_through_a_folder_leaves_out_what_is_closed_in_it(desk: MakeDes
     made = desk(rule("deny", "*", path="private"), rule("ask", "*", path=".env"))
     assert made.call("grep", pattern="secret|TOKEN|alpha").output["files"] == [{"path": "a.txt", "count": 1}]
     assert made.call("find_files").output["count"] == 1
-    code = "import os\nresult = []\nfor name in ('private/key.txt', '.env', 'a.txt'):\n    try:\n        result.append(open(name).read())\n    except OSError:\n        pass"
+    code = (
+        "result = []\nfor name in ('private/key.txt', '.env', 'a.txt'):\n"
+        "    try:\n        result.append(open(name).read())\n    except OSError:\n        pass"
+    )
     assert made.call("python", code=code).output["result"] == ["alpha"]
     assert made.said("bash", command="grep -r secret .") is Answer.ASK
     assert made.said("bash", command="cat p*") is Answer.ASK

@@ -319,7 +319,7 @@ def test_a_call_known_only_in_the_midst_is_refused_before_it_is_made(ctx: ToolCo
 def test_permissions_are_judged_before_the_first_effect(ctx: ToolContext) -> None:
     permissions = Permissions(policy=Policy.of([], ctx.workspace))
     guarded = replace(ctx, middleware=(permissions,))
-    unknown = replace(SHELL, steps=(SHELL.steps[0], replace(SHELL.steps[1], effect=Effect.UNKNOWN)))
+    unknown = replace(SHELL, steps=(SHELL.steps[0], replace(SHELL.calls[1], effect=Effect.UNKNOWN)))
     with pytest.raises(CallRefusedError, match="needs an approval"):
         asyncio.run(shell_follower(guarded, "python3 x.py", unknown).run())
     with pytest.raises(CallRefusedError, match="outside the workspace"):
@@ -337,8 +337,8 @@ def test_a_step_whose_condition_is_known_not_to_hold_is_not_asked_about(ctx: Too
 
 def test_a_call_refused_in_the_midst_is_no_effect_that_was_done(ctx: ToolContext) -> None:
     guarded = replace(ctx, middleware=(Permissions(policy=Policy.of([], ctx.workspace)),))
-    args = {"command": OutputRef(step="look", path=("text",))}
-    run = Step(id="run", tool="bash", args=args, effect=Effect.UNKNOWN)
+    command = OutputRef(step="look", path=("text",))
+    run = Step(id="run", tool="bash", args={"command": command}, effect=Effect.UNKNOWN)
     (ctx.workspace / "a.txt").write_text("python3 x.py")
     made = shell_follower(guarded, "", replace(SHELL, steps=(READ, run)))
     with pytest.raises(CallRefusedError):
