@@ -54,11 +54,19 @@ def place_of(touch: Touch, workspace: Path) -> Place:
         if "\0" in touch.value:
             raise ValueError("a null byte")
         text = touch.value.removeprefix("file://") if touch.value.startswith("file:///") else touch.value
-        path = (root / (Path(text).expanduser() if text == "~" or text.startswith("~/") else text)).resolve()
+        path = _followed(root / (Path(text).expanduser() if text == "~" or text.startswith("~/") else text))
     except (OSError, ValueError, RuntimeError):
         return Place(path=None, inside=False, effect=touch.effect)
     inside = path == root or root in path.parents
     return Place(path=path, inside=inside, effect=touch.effect, recursive=touch.recursive, folds=folds_case(path))
+
+
+def _followed(path: Path) -> Path:
+    """The path with every link followed; one that goes round in circles, which nobody can open, as it is written."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() is what failed
 
 
 def folds_case(path: Path) -> bool:

@@ -166,6 +166,13 @@ def test_what_belongs_to_llm_os_stays_closed_whatever_a_rule_says(desk: MakeDesk
     assert made.said("bash", command="cat memory/llmos.duckdb") is Answer.DENY
 
 
+def test_a_link_that_goes_round_in_circles_is_left_to_the_tool(desk: MakeDesk, tmp_path: Path) -> None:
+    (tmp_path / "work" / "loop").symlink_to("loop")
+    made = desk()
+    assert "can't be used as a path" in made.call("read", file_path="loop").output
+    assert made.said("read", file_path="loop/../../outside/far.txt") is Answer.DENY
+
+
 # ---------------------------------------------------------------------------------------------------- the rules
 
 
