@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from llmos.interfaces.undoing import Undoing
     from llmos.interfaces.witnessing import Witnessing
     from llmos.kernel.journal import Journal
+    from llmos.kernel.permissions import Permissions
     from llmos.kernel.proof import Prover
     from llmos.kernel.sandbox.sandbox import Sandbox
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.token_economy import TokenEconomy
+    from llmos.memory.approvals import Approvals
     from llmos.memory.audit_log import AuditLog
     from llmos.memory.database import Database
     from llmos.memory.embeddings import Embedder
@@ -77,6 +79,9 @@ class LLMOS:
     memory: SemanticMemory
     audit_log: AuditLog
     witnessing: Witnessing
+    approvals: Approvals
+    permissions: Permissions
+    surroundings: Surroundings
     scheduler: Scheduler
     deciding: Deciding
     feedback: Feedback
@@ -177,6 +182,7 @@ class LLMOS:
 
     async def _open_memory(self, stack: AsyncExitStack) -> None:
         from llmos.kernel.token_economy import TokenEconomy
+        from llmos.memory.approvals import Approvals
         from llmos.memory.embeddings import SentenceTransformerEmbedder
         from llmos.memory.frozen import FrozenTraces
         from llmos.memory.index import VectorIndex
@@ -198,6 +204,7 @@ class LLMOS:
         self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
         self.runs = RunStore(database, clock=self._clock)
         self.effects = JournalStore(database, clock=self._clock)
+        self.approvals = Approvals(database, clock=self._clock)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
         stack.push_async_callback(self._recall.close)
@@ -272,11 +279,15 @@ class LLMOS:
 
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.surroundings import Surroundings
+        from llmos.kernel.permissions import Permissions
+        from llmos.kernel.rules import Policy
         from llmos.kernel.scheduler import Scheduler
         from llmos.plugins.confined import DeferredSandbox
 
         learner = self._learner or self._make_learner()
-        surroundings = Surroundings(
+        policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
+        self.permissions = Permissions(policy=policy, approvals=self.approvals)
+        surroundings = self.surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
             runs=self.runs,
@@ -284,8 +295,9 @@ class LLMOS:
             economy=self.economy,
             learner=learner,
             now=self._clock,
-            middleware=(self.witnessing, self.journal),
+            middleware=(self.witnessing, self.permissions, self.journal),
             sandbox=DeferredSandbox(lambda: self.sandbox),
+            gate=None if policy.is_empty else self.permissions,
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
@@ -352,6 +364,7 @@ class LLMOS:
     def _wire_doors(self, surroundings: Surroundings, learning: Learning) -> None:
         """What carries goals out, and what explains them."""
         from llmos.interfaces.agreeing import Agreeing
+        from llmos.interfaces.approving import Approving
         from llmos.interfaces.auditing import Auditing
         from llmos.interfaces.dispatcher import Dispatcher
         from llmos.interfaces.explaining import Explaining
@@ -372,8 +385,15 @@ class LLMOS:
         }
         following = Following(feedback=feedback, **replaying)
         guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
+        approving = Approving(permissions=self.permissions, registry=self.registry, surroundings=surroundings)
         self.explaining = Explaining(
-            deciding=self.deciding, learning=learning, guiding=guiding, judging=judging, runs=self.runs, world=world
+            deciding=self.deciding,
+            learning=learning,
+            guiding=guiding,
+            judging=judging,
+            runs=self.runs,
+            world=world,
+            approving=approving,
         )
         self.dispatcher = Dispatcher(
             deciding=self.deciding,
@@ -393,6 +413,7 @@ class LLMOS:
                 runs=self.runs,
                 undoing=self.undoing,
             ),
+            approving=approving,
         )
 
     def _make_prover(self, surroundings: Surroundings) -> Prover | None:

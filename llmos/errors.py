@@ -8,6 +8,7 @@ LLMOSError                      exit code
 │   └── NotFoundError               an id or a name that does not exist
 ├── LowBatteryError             3   the battery can't carry the estimate
 ├── NotPermittedError           4   outside the workspace, or needs a confirmation nobody gave
+│   └── CallRefusedError            a rule denies the call, or nobody approved it: it was not made
 ├── LearnerError                1   the learner was asked and did not finish
 │   └── NoLearnerError          5   no key, no login, no server
 ├── NothingToFollowError        6   --mode follow and no proven trace
@@ -22,7 +23,8 @@ LLMOSError                      exit code
 │   └── DuplicateToolError
 ├── DivergenceError             1   a replay met another world than the recorded one
 │   ├── StaleTraceError             the tools changed since the trace was made
-│   └── UnknownValueError           the goal names what the trace's own look-up does not list
+│   ├── UnknownValueError           the goal names what the trace's own look-up does not list
+│   └── WorseEffectError            with this goal's values a step would do more than was recorded
 └── WatchdogError               1   a process was stopped for its time or for repeating itself
 
 A message says what, which one, and what to do; it is the sentence the user reads.
@@ -33,6 +35,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "CallRefusedError",
     "DatabaseLockedError",
     "DivergenceError",
     "DuplicateToolError",
@@ -57,6 +60,7 @@ __all__ = [
     "UnknownValueError",
     "UsageError",
     "WatchdogError",
+    "WorseEffectError",
 ]
 
 
@@ -106,6 +110,14 @@ class NotPermittedError(LLMOSError):
     """The call reaches outside what this run may touch, or needs a confirmation nobody gave."""
 
     exit_code = 4
+
+
+class CallRefusedError(NotPermittedError):
+    """A tool call was judged and not made; `line` is the rule that would allow it, where one could."""
+
+    def __init__(self, message: str, *, line: str = "") -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class LearnerError(LLMOSError):
@@ -198,6 +210,10 @@ class StaleTraceError(DivergenceError):
 
 class UnknownValueError(DivergenceError):
     """The goal names what the trace's own look-up does not list; that is no failure of the trace."""
+
+
+class WorseEffectError(DivergenceError):
+    """With this goal's values a step would do more than was recorded; that is no failure of the trace."""
 
 
 class WatchdogError(LLMOSError):

@@ -21,6 +21,7 @@ from plugins import ToolContext, llm_tool
     read_only=True,
     idempotent=True,
     open_world=False,
+    paths=("path",),
 )
 def word_count(path: str, ctx: ToolContext, top: int = 5) -> dict[str, Any]:
     """Words are runs of letters and digits, counted without regard to case; ties are listed alphabetically."""

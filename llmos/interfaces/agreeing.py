@@ -53,7 +53,9 @@ class Agreeing:
         asked = question(goal, decision, found)
         agreed = await confirm(asked) if confirm is not None else None
         if agreed is not None:
-            self.bus.publish(Agreed(run_id=run.run.id, trace=label, agreed=agreed, by="user", question=asked.text))
+            self.bus.publish(
+                Agreed(run_id=run.run.id, trace=label, agreed=bool(agreed), by="user", question=asked.text)
+            )
         if agreed:
             reason = f"{label} was confirmed for this goal"
             followed = replace(decision, choice=Choice.FOLLOW, reason=reason)

@@ -379,6 +379,61 @@ def audit_reseal(reason: str) -> Action:
     return audit_commands.reseal(reason)
 
 
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def permissions(ctx: click.Context) -> Action | None:
+    """What tools may do: show, check."""
+    return first_by_default(ctx)
+
+
+@permissions.command("show")
+@shared_options()
+def permissions_show() -> Action:
+    """Show who runs goals here, and the rules."""
+    from llmos.interfaces import permitting
+
+    return permitting.show_permissions()
+
+
+@permissions.command("check")
+@shared_options()
+@click.argument("tool")
+@click.argument("arguments", nargs=-1, metavar="[ARG=VALUE]...")
+def permissions_check(tool: str, arguments: tuple[str, ...]) -> Action:
+    """Say whether TOOL may be called so, and by which rule."""
+    from llmos.interfaces import permitting
+
+    return permitting.check_permission(tool, arguments)
+
+
+@cli.group(cls=ListingGroup, invoke_without_command=True)
+@shared_options()
+@click.pass_context
+def approvals(ctx: click.Context) -> Action | None:
+    """The calls approved for good: list, revoke."""
+    return first_by_default(ctx)
+
+
+@approvals.command("list")
+@shared_options()
+def approvals_list() -> Action:
+    """List the approvals."""
+    from llmos.interfaces import permitting
+
+    return permitting.list_approvals()
+
+
+@approvals.command("revoke")
+@shared_options()
+@click.argument("approval", metavar="APPROVAL|TRACE")
+def approvals_revoke(approval: str) -> Action:
+    """Forget an approval, or all of a trace."""
+    from llmos.interfaces import permitting
+
+    return permitting.revoke_approval(approval)
+
+
 @cli.command()
 @shared_options()
 def tools() -> Action:

@@ -20,6 +20,7 @@ from llmos.errors import (
     StorageError,
 )
 from llmos.interfaces.agreeing import Agreeing, Agreement
+from llmos.interfaces.approving import Approving
 from llmos.interfaces.auditing import Auditing
 from llmos.interfaces.deciding import Deciding
 from llmos.interfaces.following import Following
@@ -54,6 +55,7 @@ class Dispatcher:
     learning: Learning
     guiding: Guiding
     handing: HandingOver
+    approving: Approving
 
     async def handle(self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None) -> Result:
         """One goal from top to bottom.
@@ -66,7 +68,8 @@ class Dispatcher:
         self.bus.publish(GoalAccepted(run_id=run.run.id, goal=goal))
         try:
             decision = await self._decided(run, mode)
-            outputs = await self._carried_out(run, decision, mode, confirm)
+            with self.approving.asking(run.run.id, confirm):
+                outputs = await self._carried_out(run, decision, mode, confirm)
             return await self._done(run, outputs)
         except (Exception, asyncio.CancelledError) as error:  # a run is a border: whatever ended it is kept with it
             if not isinstance(error, LLMOSError | asyncio.CancelledError):

@@ -64,7 +64,7 @@ async def doctor(session: Session) -> None:
         findings.append(Finding(name="settings", state=State.BROKEN, detail=str(error)))
     else:
         findings += [*_places(settings), *await _learner(settings), await asyncio.to_thread(_embedding, settings)]
-        findings += await _engine(session)
+        findings += [*await _engine(session), _permissions(settings)]
     broken = [finding.name for finding in findings if finding.state is State.BROKEN]
     session.screen.data({"ok": not broken, "findings": [data(finding) for finding in findings]})
     session.screen.show("\n".join(_lines(findings)))
@@ -125,6 +125,14 @@ def _folder(name: str, path: Path, option: str) -> Finding:
         state = State.BROKEN if name == "home" else State.MISSING
         return Finding(name=name, state=state, detail=f"{path} can't be written", fix=f"name another with {option}")
     return Finding(name=name, detail=f"{path}{'' if path.exists() else ' (made at the first goal)'}")
+
+
+def _permissions(settings: Settings) -> Finding:
+    """Who runs goals here, and what the rules say."""
+    given = settings.permissions
+    roles = ", ".join(given.principals.get(given.principal, ())) or "no roles"
+    rules = "; ".join(rule.line[2:] for rule in given.effective) or "no rules, so the defaults hold"
+    return Finding(name="permissions", detail=f"{given.principal} ({roles}): {rules}")
 
 
 # ------------------------------------------------------------------------------------------------------- models

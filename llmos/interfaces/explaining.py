@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from llmos.errors import LearnerError, LowBatteryError
+from llmos.interfaces.approving import Approving
 from llmos.interfaces.deciding import Deciding
 from llmos.interfaces.guiding import Guiding, Help
 from llmos.interfaces.judging import Judging
@@ -34,6 +35,7 @@ class Explaining:
     judging: Judging
     runs: RunStore
     world: World
+    approving: Approving
 
     async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
         """What a goal would do, and why."""
@@ -73,6 +75,7 @@ class Explaining:
             inputs=self._inputs(goal, nearest) if nearest else [],
             ways=[asdict(way) for way in await self._ways(decision, nearest, helped, estimate, missing, mode)],
             learner=missing,
+            permissions=await self.approving.rulings(found) if found else [],
         )
 
     def _missing(self, estimate: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmos.errors import DivergenceError, StaleTraceError, UnknownValueError
+from llmos.errors import DivergenceError, StaleTraceError, UnknownValueError, WorseEffectError
 from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
@@ -46,6 +46,7 @@ class Following:
         Raises:
             StaleTraceError: a tool is gone or has changed; the trace is quarantined.
             UnknownValueError: the goal names what the trace's look-up does not list; the trace did nothing wrong.
+            WorseEffectError: with the goal's values a step would do more than was recorded; nor did it here.
             DivergenceError: the world is not as recorded; counted against the trace.
         """
         trace = found.trace
@@ -59,7 +60,7 @@ class Following:
         except StaleTraceError as error:
             await self.feedback.set_aside(trace, str(error))
             raise
-        except UnknownValueError:
+        except (UnknownValueError, WorseEffectError):
             raise
         except DivergenceError as error:
             await self.feedback.diverged(trace, run.run.id, str(error))

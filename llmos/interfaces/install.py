@@ -23,6 +23,8 @@ PACKAGES = {
     "rich": "rich",
     "sentence_transformers": "sentence-transformers",
     "torch": "torch",
+    "tree_sitter": "tree-sitter",
+    "tree_sitter_bash": "tree-sitter-bash",
     "yaml": "pyyaml",
 }
 """Modules the package imports -> the distributions of pyproject.toml they come from."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from llmos.errors import LearnerError
+from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.prompts import FINISH, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.watchdog import Watch
@@ -123,7 +123,7 @@ class Recorder:
     """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
 
     `first_step` is the number of the first call, where an earlier attempt made some already; `origin` is noted with
-    each.
+    each. `refusals` counts the calls that were not permitted; `refused` is the last one, if no call was made after.
     """
 
     run_id: str
@@ -137,6 +137,8 @@ class Recorder:
     asked: bool = False
     first_step: int = 0
     origin: Origin | None = None
+    refusals: int = 0
+    refused: CallRefusedError | None = None
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -173,6 +175,7 @@ class Recorder:
             if effect.changes_world:
                 self._steps[index] = replace(step, output=CUT_OFF, is_error=True, effect=effect)
             raise
+        self._note_refusal(result)
         await self.take(
             replace(
                 step,
@@ -206,6 +209,12 @@ class Recorder:
         self._steps[step.index] = step
         if self.keep is not None:
             await self.keep(step)
+
+    def _note_refusal(self, result: ToolResult) -> None:
+        if isinstance(result.error, CallRefusedError):
+            self.refusals, self.refused = self.refusals + 1, result.error
+        elif not result.is_error:
+            self.refused = None
 
     def finish(
         self,

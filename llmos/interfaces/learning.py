@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.accounts import Reservation
-from llmos.errors import LearnerError, WatchdogError
+from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
 from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
 from llmos.interfaces.running import Running
@@ -23,8 +23,10 @@ from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.settings import LearnerSettings
 from llmos.trace.induce import NotATrace, step_ids
-from llmos.trace.program import Trace
+from llmos.trace.program import Status, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord
+
+_WAY_ROUND = "it goes round a call that was not permitted, and nobody has looked at it yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ class Learning:
         Raises:
             LowBatteryError: the battery can't carry the estimate; nobody was asked.
             LearnerError, WatchdogError: it was asked and did not finish; what it cost is charged.
+            CallRefusedError: it ended after a call that was not permitted, and found no other way; charged likewise.
         """
         await self.discover()
         self.learner.check()
@@ -92,7 +95,9 @@ class Learning:
             finally:
                 await asyncio.shield(self._settled(run, recorder, reservation))
             run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
-            await self.keep(run, before)
+            trace = await self.keep(run, before)
+            if recorder.refusals and isinstance(trace, Trace):
+                await self._doubt(run, trace)
         return {i: s.output for i, s in zip(step_ids(recorder.steps), recorder.steps, strict=True) if not s.is_error}
 
     def alone(self, first_step: int = 0) -> Attempt:
@@ -134,9 +139,21 @@ class Learning:
             plan=attempt.plan,
         )
         self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
-        learned = await self.ask(task, recorder)
-        run.update(model=learned.model)
-        return learned.answered()
+        try:
+            learned = await self.ask(task, recorder)
+            run.update(model=learned.model)
+            if recorder.refused is not None:
+                raise recorder.refused
+            return learned.answered()
+        except (LearnerError, WatchdogError) as error:
+            if recorder.refused is not None and not isinstance(error, NoLearnerError):
+                raise recorder.refused from error
+            raise
+
+    async def _doubt(self, run: Running, trace: Trace) -> None:
+        """A way round a call that was not permitted is followed only once a person has looked at it."""
+        if trace.status is Status.TRUSTED and trace.run_id == run.run.id:
+            await self.admission.traces.set_status(trace.id, Status.CANDIDATE, _WAY_ROUND)
 
     async def ask(self, task: LearnTask, recorder: Recorder) -> Learned:
         """Let the learner work on a task, watched; the recorder knows the bill, however it ends.

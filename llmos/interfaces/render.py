@@ -172,9 +172,19 @@ def explanation(told: Explanation) -> str:
         lines += ["", "steps"]
         for number, step in enumerate(told.steps, 1):
             lines += planned(str(number), step)
+    lines += _permitted(told)
     calls = f"{told.model_calls} model call{'s' * (told.model_calls > 1)}, ≈ " if told.model_calls else ""
     lines += ["", f"cost {calls}{money(told.cost_usd)} · saves {money(told.saved_usd)}"]
     return "\n".join(lines)
+
+
+def _permitted(told: Explanation) -> list[str]:
+    """The calls that are not simply allowed by default, and why."""
+    telling = [one for one in told.permissions if one["verdict"] != "allow" or not one["why"].startswith("by default")]
+    if not telling:
+        return []
+    rows = [f"  {one['step']}: {one['verdict']} ({one_line(one['why'], 200)})" for one in telling]
+    return ["", "permissions", *rows]
 
 
 def _standing(told: Explanation) -> list[str]:

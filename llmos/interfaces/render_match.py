@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,3 +73,13 @@ def _way(way: Mapping[str, Any]) -> str:
     cost = f"{'≈ ' if way['is_estimate'] else ''}{money(way['cost_usd'])}" if way["possible"] else "no"
     note = f"  {one_line(way['note'], 200)}" if way["note"] else ""
     return f"  {way['name']:<8}{cost:<10}{note}".rstrip()
+
+
+def call(asked: dict[str, Any]) -> str:
+    """A tool call that somebody must approve: the tool, its arguments in full, and what it may do."""
+    lines = [f"{asked['tool']} wants to be called ({asked['why']}); it may {_may(asked['effect'])}:"]
+    for name, value in asked["arguments"].items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        first, *rest = plain(text).splitlines() or [""]
+        lines += [f"  {name}: {first}", *(f"    {line}" for line in rest)]
+    return "\n".join(lines)

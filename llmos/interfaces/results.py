@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from llmos.trace.aligning import Pair
 from llmos.trace.conditions import to_pair
@@ -60,7 +60,8 @@ class Explanation:
 
     `alignment` lays the goal beside a wording of the `nearest` trace, word by word; `needed` is the goal that this
     wording would have taken; `inputs` are the paths it names; `ways` what could be done with it; `learner` says why
-    none could be asked. Carrying it out takes `model_calls`, which `cost_usd` then is an estimate of.
+    none could be asked. Carrying it out takes `model_calls`, which `cost_usd` then is an estimate of. `permissions`
+    says of the calls that are known beforehand whether they are allowed, asked about or denied, and why.
     """
 
     goal: str
@@ -79,6 +80,7 @@ class Explanation:
     ways: list[dict[str, Any]] = field(default_factory=list)
     learner: str = ""
     model_calls: int = 0
+    permissions: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""
@@ -90,7 +92,9 @@ class Question:
     """Something a person must agree to before it is done.
 
     `is_proven` says that the goal is known to mean the trace, and only the trace's standing is asked about. `wording`
-    is what a yes adds to the trace's templates. `alignment` shows the goal beside `template`, word by word.
+    is what a yes adds to the trace's templates. `alignment` shows the goal beside `template`, word by word. With a
+    `call` it is one tool call that is asked about, and `always` may be answered too: for that step of the trace, or
+    without a trace for exactly this call.
     """
 
     text: str
@@ -102,10 +106,12 @@ class Question:
     template: str = ""
     alignment: tuple[Pair, ...] = ()
     steps: tuple[dict[str, Any], ...] = ()
+    call: dict[str, Any] | None = None
 
 
-Confirm: TypeAlias = Callable[[Question], Awaitable[bool | None]]
-"""Answers a question: yes, no, or None where there is nobody to ask."""
+Reply: TypeAlias = bool | Literal["always"] | None
+Confirm: TypeAlias = Callable[[Question], Awaitable[Reply]]
+"""Answers a question: yes, no, or None where there is nobody to ask; to a call also "always"."""
 
 
 def step_summary(step: StepRecord) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from llmos.settings import wants_color
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
     from llmos.interfaces.progress import Progress
-    from llmos.interfaces.results import Confirm, Question
+    from llmos.interfaces.results import Confirm, Question, Reply
     from llmos.plugins.loader import PluginFailure
     from llmos.settings import Settings
 
@@ -209,24 +209,35 @@ class Session:
             return None
         return lambda question: self._ask(question, asked_on)
 
-    async def _ask(self, question: Question, stream: TextIO) -> bool | None:
+    async def _ask(self, question: Question, stream: TextIO) -> Reply:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.output import create_output
 
         progress = self.engine.progress
         with progress.paused() if progress is not None else contextlib.nullcontext():
-            if not question.is_proven:
+            if question.call is not None:
+                self.screen.note(render_match.call(question.call))
+            elif not question.is_proven:
                 self.screen.note(render_match.question(question))
             prompt: PromptSession[str] = PromptSession(output=create_output(stdout=stream))
             try:
-                reply = await prompt.prompt_async(f"{render.plain(question.text)} [y/N] ")
+                reply = await prompt.prompt_async(f"{render.plain(question.text)} {_choices(question)} ")
             except EOFError:
                 return None
             except KeyboardInterrupt:
                 self.interrupts.interrupt()
                 await asyncio.sleep(3600)  # ends with the cancellation just asked for
                 return False
-        return reply.strip().lower() in ("y", "yes")
+        word = reply.strip().lower()
+        if question.call is not None and word in ("a", "always"):
+            return "always"
+        return word in ("y", "yes") or (question.call is not None and word in ("o", "once"))
+
+
+def _choices(question: Question) -> str:
+    if question.call is None:
+        return "[y/N]"
+    return f"[o]nce / [a]lways for {'this trace' if question.trace_id else 'this very call'} / [N]o"
 
 
 def unloaded(system: LLMOS) -> list[PluginFailure]:

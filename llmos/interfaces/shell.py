@@ -46,6 +46,8 @@ A line is a goal, or one of these (a leading / or : is allowed):
   undo [RUN]          take back what a run did to files (--dry-run, --keep-changed)
   journal ...         list, settle, prune
   battery ...         show, recharge, ledger
+  permissions ...     show, check
+  approvals ...       list, revoke
   tools               the tools and their arguments
   doctor              what is installed and what is missing
   mode [{"|".join(MODES)}]

@@ -18,7 +18,7 @@ from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
 from llmos.plugins.confined import Sandbox
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Middleware, ToolContext
+from llmos.plugins.tool import Gate, Middleware, ToolContext
 from llmos.settings import PROVIDER, Settings, plain_environment
 from llmos.trace.guided import REWRITE
 from llmos.trace.match import World
@@ -36,7 +36,7 @@ _RECENT_RUNS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Everything a run takes from outside its goal; `now` is the injected clock, `middleware` stands around calls."""
+    """Everything a run takes from outside its goal; `now` is the injected clock, `middleware` is around its calls."""
 
     settings: Settings
     facts: SemanticMemory
@@ -47,6 +47,7 @@ class Surroundings:
     now: Callable[[], datetime]
     middleware: tuple[Middleware, ...] = ()
     sandbox: Sandbox | None = None
+    gate: Gate | None = None
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
     def world(self, registry: ToolRegistry) -> World:
@@ -83,6 +84,7 @@ class Surroundings:
             env=plain_environment(),
             middleware=self.middleware,
             sandbox=self.sandbox,
+            gate=self.gate,
         )
 
     def spent(self, run_id: str) -> float:

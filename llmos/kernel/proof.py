@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from llmos.errors import LLMOSError, NotPermittedError
+from llmos.errors import LLMOSError, NotPermittedError, WorseEffectError
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower, Replay, as_answer
 from llmos.kernel.scratch import Scratch, Snapshot
@@ -151,12 +151,14 @@ def cannot_run(trace: Trace, registry: ToolRegistry) -> str:
     """Why a trace can't be run in a copy ('': it can): a step might change what no copy holds."""
     for step in trace.calls:
         tool = registry.get(step.tool)
-        effect = max(step.effect, tool.effect, key=lambda one: one.rank)
-        if tool.effect.rank > step.effect.rank:
+        by_call = tool.classify is not None  # each call is classed again, and refused if it would do more
+        effect = step.effect if by_call else max(step.effect, tool.effect, key=lambda one: one.rank)
+        if effect.rank > step.effect.rank:
             return f"{step.tool} may do more than the trace says ({effect})"
         if effect.rank > Effect.WRITE.rank:
             return f"what {step.tool} does ({effect}) can't be done in a copy"
-        if effect is Effect.WRITE and (tool.open_world or is_mcp(tool) or not tool.takes_ctx):
+        confined = by_call and tool.source == "builtin"  # `bash`, whose WRITE is inside the workspace
+        if effect is Effect.WRITE and ((tool.open_world and not confined) or is_mcp(tool) or not tool.takes_ctx):
             return f"{step.tool} may change things outside of a copy"
     return ""
 
@@ -290,7 +292,7 @@ class _Trial:
         done = Replay(outputs={}, records=(), answer="")
         try:
             done = await follower.run()
-        except NotPermittedError as error:
+        except (NotPermittedError, WorseEffectError) as error:
             stage.unknown = stage.unknown or str(error)
         except LLMOSError as error:
             stopped = stage.place.read(str(error)).removeprefix(f"{self.trace.label}, ")

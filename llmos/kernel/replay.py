@@ -9,21 +9,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.errors import (
+    CallRefusedError,
     DivergenceError,
     InputError,
     NotPermittedError,
     StaleTraceError,
     StorageError,
     UnknownValueError,
+    WorseEffectError,
 )
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
 from llmos.plugins.registry import ToolRegistry, validate, validate_values
-from llmos.plugins.tool import Tool, ToolContext, ToolResult
+from llmos.plugins.tool import Foresees, Origin, Tool, ToolCall, ToolContext, ToolResult
 from llmos.trace.conditions import all_hold, phrase
 from llmos.trace.lookups import UnlistedError, looked_up, steps_before
 from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
-from llmos.trace.run import CUT_OFF, Origin, StepRecord
+from llmos.trace.run import CUT_OFF, StepRecord
+from llmos.trace.run import Origin as StepOrigin
 from llmos.trace.transforms import table
 from llmos.trace.values import (
     EnvRef,
@@ -38,6 +41,7 @@ from llmos.trace.values import (
     UnboundError,
     evaluate,
     references,
+    unparse,
 )
 
 MAX_ITERATIONS = 10_000
@@ -97,6 +101,7 @@ class Follower:
     frames: list[Frame] = field(default_factory=list)
     first_step: int = 0
     keep: Callable[[StepRecord], Awaitable[None]] | None = None
+    foreseen: list[ToolCall] = field(default_factory=list)
 
     async def run(self) -> Replay:
         """Preflight, then every step in order, then the answer.
@@ -105,10 +110,12 @@ class Follower:
             StaleTraceError: a tool is gone or has changed (nothing was called).
             DivergenceError: a step met another world than the recorded one; names step, expected and actual.
             UnknownValueError: a look-up of the trace does not list a value of the goal (nothing was changed).
+            WorseEffectError: with these bindings a call would do more than was recorded; it was not made.
             NotPermittedError, InputError: the call may not, or can't, be made with these bindings.
         """
         self.spelled, self.entries = dict(self.bindings), {}
         self.preflight()
+        await self._permit()
         outputs: dict[str, Any] = {}
         self.iterations = 0
         await self._nodes(self.trace.steps, self._scope(outputs), outputs)
@@ -120,8 +127,9 @@ class Follower:
         return Replay(outputs=outputs, records=tuple(self.records), answer=self._answer(outputs))
 
     def preflight(self) -> None:
-        """Everything that can be known before the first effect."""
+        """Everything that can be known before the first effect; the calls that are, are `foreseen`."""
         self.iterations = 0
+        self.foreseen.clear()
         for step in self.trace.calls:
             self._tool(step)
         self._check_lookups()
@@ -163,13 +171,59 @@ class Follower:
         tool = self._tool(step)
         validate_values(tool, {name: self._evaluated(step, expr, scope) for name, expr in known.items()})
         if self._is_known(step.args.values(), scope):
-            validate(tool, self._arguments(step, scope))
+            arguments = self._arguments(step, scope)
+            validate(tool, arguments)
+            call = self._call(step, arguments, scope)
+            if not self._is_ruled_out(step, scope):
+                self.foreseen.append(call)
+
+    def _call(self, step: Step, arguments: dict[str, Any], scope: Scope) -> ToolCall:
+        """A step's call with its effect; one that would do more than was recorded is refused.
+
+        Raises:
+            WorseEffectError: what it would do.
+        """
+        tool, ctx = self._tool(step), replace(self.ctx, origin=self._origin(step))
+        effect = tool.effect_of(ctx, arguments)
+        if effect.rank > max(step.effect.rank, Effect.READ.rank):
+            raise WorseEffectError(
+                f"{self.trace.label}, step {label_of(step, scope)}: with these values {step.tool} may do more than was "
+                f"recorded ({effect}, not {step.effect}), so it was not called",
+                step_id=label_of(step, scope),
+                expected=str(step.effect),
+                actual=str(effect),
+                effects_done=self.effects_done,
+            )
+        return ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx)
+
+    def _origin(self, step: Step) -> Origin:
+        pattern = {name: unparse(expr) for name, expr in step.args.items()}
+        hidden = {n for n, expr in step.args.items() if any(isinstance(ref, SecretRef) for ref in references(expr))}
+        text = json.dumps(pattern, sort_keys=True, ensure_ascii=False)
+        return Origin(trace_id=self.trace.id, step_id=step.id, pattern=text, hidden=frozenset(hidden))
+
+    def _is_ruled_out(self, step: Step, scope: Scope) -> bool:
+        """Whether a step's own conditions, as far as they are known and stay so, keep it from being called."""
+        lasting = [one for one in step.when if one.kind not in (ConditionKind.EXISTS, ConditionKind.MISSING)]
+        try:
+            return not all_hold(lasting, scope, self._files.exists)
+        except UnboundError:
+            return False
+
+    async def _permit(self) -> None:
+        """Have the calls that are known judged before the first of them is made."""
+        calls, self.foreseen = self.foreseen, []
+        for call in calls:
+            for one in self.ctx.middleware:
+                if isinstance(one, Foresees):
+                    await one.foresee(call)
 
     def _check_lookups(self) -> None:
         """What comes before a value was looked up must not change anything, whatever the trace says of it."""
         for listed in (slot.listed for slot in self.trace.slots if slot.listed is not None):
             for step in steps_before(self.trace, listed):
-                effect = self._tool(step).effect
+                tool = self._tool(step)
+                effect = tool.effect if tool.classify is None else step.effect  # each call is classed before it is made
                 if effect.changes_world:
                     message = f"the tool {step.tool!r} may change something ({effect}) before a value is looked up"
                     raise self._diverged(step, self._scope({}), message, expected="read", actual=str(effect))
@@ -243,6 +297,7 @@ class Follower:
             else:
                 frame.outputs[node.id] = await self._step(node, frame.scope)
                 self.look_up(node, frame.scope)
+                await self._permit()
         self.frames.pop()
 
     def _is_wanted(self, node: Node, scope: Scope, asked: list[tuple[Condition, bool]]) -> bool:
@@ -325,14 +380,14 @@ class Follower:
     async def _step(self, step: Step, scope: Scope) -> Any:
         self._expect(step, scope)
         arguments = self._arguments(step, scope)
+        call = self._call(step, arguments, scope)
         run_id, step_id = self.ctx.run_id, label_of(step, scope)
         self.bus.publish(ToolCalled(run_id=run_id, tool=step.tool, args=arguments, step_id=step_id))
-        of_call = self.registry.get(step.tool).effect_of(self.ctx, arguments)
-        effect = max(step.effect, of_call, key=lambda one: one.rank)
+        effect = max(step.effect, call.effect, key=lambda one: one.rank)
         self.effects_done += effect.changes_world
         self.labels.append(step_id)
         try:
-            ctx = replace(self.ctx, step=self.first_step + len(self.records))
+            ctx = replace(call.ctx, step=self.first_step + len(self.records))
             result = await self.registry.call(step.tool, arguments, ctx)
         except asyncio.CancelledError:
             if effect.changes_world:
@@ -367,14 +422,15 @@ class Follower:
             effect=effect,
             tool_version=self.registry.get(step.tool).version,
             duration_s=result.duration_s,
-            origin=Origin.RECORDED if result.is_recorded else None,
+            origin=StepOrigin.RECORDED if result.is_recorded else None,
         )
         self.records.append(record)
         return record
 
     def _refuse(self, step: Step, scope: Scope, effect: Effect, result: ToolResult) -> None:
-        if effect is Effect.WRITE or (effect.changes_world and not result.made):
-            self.effects_done -= 1  # our writes are whole or not at all: this one was not
+        refused = not result.made or isinstance(result.error, CallRefusedError)
+        if effect is Effect.WRITE or (effect.changes_world and refused):
+            self.effects_done -= 1  # our writes are whole or not at all, and what was refused was not called
         listed = {node.id for node in self.trace.nodes if isinstance(node, Loop) and isinstance(node.over, SlotRef)}
         refs = [ref for expr in step.args.values() for ref in references(expr)]
         from_goal = any(isinstance(ref, SlotRef) or (isinstance(ref, ItemRef) and ref.loop in listed) for ref in refs)

@@ -74,6 +74,14 @@ CREATE TABLE handovers (
 );
 """
 
+# And calls, and steps of traces, that a person approved for good.
+_APPROVALS = """
+CREATE TABLE approvals (
+    digest VARCHAR PRIMARY KEY, tool VARCHAR NOT NULL, effect VARCHAR NOT NULL, shown VARCHAR NOT NULL,
+    trace_id VARCHAR, step_id VARCHAR, approved_at TIMESTAMP NOT NULL
+);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -135,7 +143,8 @@ CREATE TABLE facts (
 {_TELLING_WORDS}
 {_AUDIT}
 {_JOURNAL}
-{_HANDOVERS}"""
+{_HANDOVERS}
+{_APPROVALS}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -149,6 +158,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 {_AUDIT}
 {_JOURNAL}
 {_HANDOVERS}
+{_APPROVALS}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
@@ -566,3 +576,14 @@ SELECT run_id FROM ({_JOURNAL_ENTRY}) AS e (no, run_id, step, tool, tool_version
     manifest, began_at, reach, files, note, outcome, ended_at)
 WHERE workspace = ? AND coalesce(outcome, 'open') <> 'not-done' GROUP BY run_id ORDER BY max(no) DESC
 """
+# --- approvals -------------------------------------------------------------------------------------
+
+PUT_APPROVAL = """
+INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET effect = excluded.effect, shown = excluded.shown, approved_at = excluded.approved_at
+"""
+GET_APPROVALS = "SELECT effect FROM approvals WHERE digest IN (SELECT unnest(?::VARCHAR[]))"
+LIST_APPROVALS = """
+SELECT digest, tool, effect, shown, trace_id, step_id, approved_at FROM approvals ORDER BY approved_at DESC, digest
+"""
+DELETE_APPROVALS = "DELETE FROM approvals WHERE digest IN (SELECT unnest(?::VARCHAR[]))"

@@ -12,13 +12,14 @@ import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 from llmos.errors import InputError, LLMOSError, NotPermittedError, PluginError
 from llmos.plugins.confined import Sandbox
 from llmos.plugins.source import fingerprint
+from llmos.plugins.touching import Touching
 from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,44 @@ class Middleware(Protocol):
     async def __call__(self, call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]], /) -> ToolResult: ...
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """Middleware that can judge a call before its turn, so that a replay is refused before its first effect."""
+
+    async def foresee(self, call: ToolCall, /) -> None:
+        """Judge a call that will be made.
+
+        Raises:
+            LLMOSError: it will be refused.
+        """
+
+
+class Gate(Protocol):
+    """Rules about paths and hosts, asked while a tool works."""
+
+    def opens(self, path: Path, *, write: bool) -> bool | None:
+        """Whether a resolved path is open (True) or closed (False) to the call under way; None: no rule says."""
+
+    def reaches(self, url: str) -> bool:
+        """Whether the call under way may read from a URL that it was redirected to."""
+
+    def closed(self, tool: str) -> tuple[str, ...]:
+        """Regular expressions of the paths (from the root) that a tool which opens files by itself must leave alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The step of a trace that a call comes from; `pattern` are its arguments as the trace has them, slots unfilled.
+
+    `hidden` are arguments that hold a secret.
+    """
+
+    trace_id: str
+    step_id: str
+    pattern: str
+    hidden: frozenset[str] = frozenset()
+
+
 class Thinker(Protocol):
     """One metered, bounded model call; returns the text and charges the ledger."""
 
@@ -90,6 +129,7 @@ class ToolContext:
     read but not written (settings and plugins: what runs goals is not changed by them). `middleware` stands
     around every call, the first outermost; `step` is the number of the call in its run, from 0, where that is known.
     `sandbox` confines child processes; None: the caller takes them as they are.
+    around every call, the first outermost; `gate` knows the rules about paths, `origin` which step is replayed.
     """
 
     workspace: Path
@@ -102,6 +142,8 @@ class ToolContext:
     middleware: tuple[Middleware, ...] = ()
     step: int | None = None
     sandbox: Sandbox | None = None
+    gate: Gate | None = None
+    origin: Origin | None = None
 
     def resolve(self, path: str, *, write: bool = False) -> Path:
         """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.
@@ -116,7 +158,10 @@ class ToolContext:
             resolved = (root / (Path(path).expanduser() if at_home else path)).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{path[:200]!r} can't be used as a path: {error}.") from None
-        if resolved != root and root not in resolved.parents:
+        said = self.gate.opens(resolved, write=write) if self.gate is not None else None
+        if said is False:
+            raise NotPermittedError(f"{path!r} is closed by a rule of llmos.yaml; `permissions show` lists them.")
+        if not said and resolved != root and root not in resolved.parents:
             raise NotPermittedError(
                 f"{path!r} is outside the workspace {root}; run with --workspace DIR to work elsewhere."
             )
@@ -124,6 +169,10 @@ class ToolContext:
             if resolved == closed or closed in resolved.parents:
                 raise NotPermittedError(f"{path!r} is in {closed}, which belongs to LLM OS itself; use another folder.")
         return resolved
+
+    def is_open(self, path: Path) -> bool:
+        """Whether something found below a folder may be read."""
+        return path not in self.denied and (self.gate is None or self.gate.opens(path, write=False) is not False)
 
     def relative(self, path: Path) -> str:
         """A path as the user would write it: relative to the workspace where possible, with slashes."""
@@ -141,6 +190,8 @@ class Tool:
     **arguments)` returns any JSON-able value; without `takes_ctx` it can't know which workspace is meant. `source`
     is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `writes` says which files a call
     changes; without it, it may be any of the workspace.
+    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `paths` and `hosts` say which arguments
+    name files and URLs (see `llmos.plugins.touching`).
     """
 
     name: str
@@ -159,6 +210,8 @@ class Tool:
     line: int | None = None
     classify: Classify | None = None
     writes: Writes | None = None
+    paths: Touching = ()
+    hosts: Touching = ()
 
     def effect_of(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
         """What a call with these arguments may do to the world: the tool's class, or what `classify` says of the call.
@@ -267,6 +320,9 @@ def llm_tool(
     payload: tuple[str, ...] = (),
     values: Callable[[str], Iterable[str] | None] | None = None,
     writes: Writes | None = None,
+    classify: Classify | None = None,
+    paths: Touching = (),
+    hosts: Touching = (),
     version: str | None = None,
 ) -> Callable[[F], F]:
     """Mark an async (or plain) function as a tool.
@@ -277,6 +333,10 @@ def llm_tool(
     A plain function runs in a thread, so that it may block. `values(parameter)` may list what a parameter can be at
     the moment (None: anything); a goal that asks for something else is not followed. `writes(ctx, arguments)` names the
     files that a call will change. Without `version` the tool's source is its version.
+    the moment (None: anything); a goal that asks for something else is not followed. `classify(ctx, arguments)` says
+    what one call may do, where calls differ; `paths` and `hosts` which arguments name files and URLs: their names, a
+    mapping of names to what is done (`{"source": "read"}`), or a function. Without `version` the tool's source is its
+    version.
 
     Raises:
         PluginError: the name, the schema or the function's signature can't be used.
@@ -300,6 +360,7 @@ def llm_tool(
             writes=writes,
             version=version,
         )
+        tool = replace(tool, classify=classify, paths=paths, hosts=hosts)
         setattr(function, MARK, tool)
         if (collected := _collected.get()) is not None:
             collected.append(tool)

@@ -8,6 +8,7 @@ workspace is never asked: what goals read and write must not configure what runs
 from llmos.settings.effective import effective_values, secret_values
 from llmos.settings.environment import hidden_variables, plain_environment, wants_color
 from llmos.settings.loading import load_settings
+from llmos.settings.permissions import PermissionSettings, RuleSettings
 from llmos.settings.records import (
     CONFIG_NAME,
     GUIDED_OFF,
@@ -32,7 +33,9 @@ __all__ = [
     "LearnerSettings",
     "McpServerSettings",
     "ModelPrice",
+    "PermissionSettings",
     "ProofSettings",
+    "RuleSettings",
     "SandboxLimits",
     "SandboxSettings",
     "Settings",

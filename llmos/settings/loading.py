@@ -12,6 +12,7 @@ from typing import Any
 from llmos.checked_yaml import read_yaml
 from llmos.errors import SettingsError
 from llmos.settings.environment import NO, YES, claude_environment, variables
+from llmos.settings.permissions import lay_over, load_permissions
 from llmos.settings.places import absolute, find_checkout, find_config, find_home, find_plugins
 from llmos.settings.records import (
     CONFIG_NAME,
@@ -83,6 +84,7 @@ def load_settings(
         proof=ProofSettings(**config.get("proof", {})),
         journal=JournalSettings(**config.get("journal", {})),
         sandbox=_sandbox(config),
+        permissions=load_permissions(config, env, CONFIG_NAME),
         secrets=secrets,
         **_trust(config, env, audit_rate, frozen),
         environment=MappingProxyType(claude_environment(env)),
@@ -102,7 +104,9 @@ def _read_config(files: Sequence[Path]) -> dict[str, Any]:
 def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
     """Sections are merged key by key; an entry of `mcp_servers` or `prices` is one key."""
     for key, value in above.items():
-        if isinstance(value, dict):
+        if key == "permissions":
+            below[key] = lay_over(below.get(key, {}), value)
+        elif isinstance(value, dict):
             below[key] = {**below.get(key, {}), **value}
         else:
             below[key] = value

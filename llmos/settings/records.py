@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from llmos.errors import SettingsError
 from llmos.settings.environment import YES
+from llmos.settings.permissions import PermissionSettings
 
 CONFIG_NAME = "llmos.yaml"
 
@@ -217,6 +218,7 @@ class Settings:
     proof: ProofSettings = ProofSettings()
     journal: JournalSettings = JournalSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    permissions: PermissionSettings = field(default_factory=PermissionSettings)
     audit_rate: float = 0.0
     frozen: bool = False
     secrets: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from llmos.checked_yaml import Many, Named, Section
 from llmos.errors import SettingsError
+from llmos.settings.permissions import permissions_schema
 from llmos.settings.records import GUIDED_OFF, MAX_WRONG, MAY_HAVE_NETWORK, SANDBOXES
 
 T = TypeVar("T")
@@ -123,6 +124,13 @@ def place(value: Any) -> Path:
     return path
 
 
+def effects(value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or any(one not in EFFECTS for one in listed):
+        raise ValueError(f"one of {', '.join(EFFECTS)}, or a list of them")
+    return tuple(listed)
+
+
 def server_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", value):
         raise ValueError("a name of 1 to 32 letters, digits, _ or -")
@@ -207,6 +215,7 @@ SCHEMA = Section(
         "sandbox_network": Many(of=network_tool),
         "sandbox_readable": Many(of=place),
         "sandbox_writable": Many(of=place),
+        "permissions": permissions_schema(text, effects),
         "frozen": boolean,
         "secrets": Many(of=variable),
     }

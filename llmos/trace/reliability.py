@@ -30,7 +30,7 @@ NEEDED: Mapping[Effect, float] = {
     Effect.READ: 0.5,
     Effect.WRITE: 0.6,
     Effect.EXTERNAL: 0.65,
-    Effect.UNKNOWN: 0.65,
+    Effect.UNKNOWN: 0.67,
 }
 """The lower bound a trace must have to be followed unasked."""
 

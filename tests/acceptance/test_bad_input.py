@@ -288,7 +288,9 @@ async def hangs():
 async def test_a_learner_and_tools_that_do_everything_wrong(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "home" / "plugins").mkdir(parents=True)
     (tmp_path / "home" / "plugins" / "odd.py").write_text(TOOLS)
-    (tmp_path / "home" / "llmos.yaml").write_text("learner: {timeout_s: 5}\n")
+    (tmp_path / "home" / "llmos.yaml").write_text(
+        'learner: {timeout_s: 5}\npermissions: {rules: [{allow: "*", effect: unknown}]}\n'
+    )
     again = load_settings(home=settings.home, workspace=settings.workspace, environ={"PATH": os.defpath})
     heard: list[tuple[str, bool]] = []
 

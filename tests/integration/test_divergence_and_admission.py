@@ -8,9 +8,10 @@ import pytest
 
 from llmos.boot import LLMOS, Question, Result
 from llmos.errors import DivergenceError, InputError, LearnerError, NothingToFollowError, NotPermittedError
+from llmos.interfaces.results import Reply
 from llmos.kernel.bus import Diverged, TraceRefused
 from llmos.testing import call, error, say
-from llmos.trace.program import Status
+from llmos.trace.program import Effect, Status
 from tests.lab import COPY, MakeLab, copying_lab, finishing, steps
 
 COPY_AGAIN = "Copy the text of c.txt into d.txt"
@@ -213,23 +214,47 @@ async def test_a_rejected_goal_never_replays_that_trace_again(make_lab: MakeLab)
             await system.execute(COPY, mode="follow")
 
 
-async def test_an_unknown_effect_asks_once_and_is_trusted_after_it_went_well(make_lab: MakeLab) -> None:
-    lab = make_lab(steps(call("bash", command="sort -u names.txt > once.txt"), say("Done.")))
+async def test_an_unknown_effect_is_agreed_to_once_and_approved_each_time_unless_for_good(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(call("bash", command="sort -u names.txt -o once.txt"), say("Done.")))
     lab.write("names.txt", "b\na\nb\n")
     goal = "Sort names.txt without repetition into once.txt"
     questions: list[Question] = []
+    replies: list[Reply] = [True, True, True, "always"]
 
-    async def agree(question: Question) -> bool:
+    async def agree(question: Question) -> Reply:
         questions.append(question)
-        return True
+        return replies[len(questions) - 1]
 
     async with lab.boot() as system:
-        await learned(system, goal)
+        await system.execute(goal, mode="learn", confirm=agree)
         with pytest.raises(NotPermittedError, match="--yes"):
             await system.execute(goal, mode="follow")
         await system.execute(goal, mode="follow", confirm=agree)
         await system.execute(goal, mode="follow", confirm=agree)
-    assert [(question.effect, "names.txt" in str(question.bindings)) for question in questions] == [("unknown", True)]
+        await system.execute(goal, mode="follow")
+    assert [(question.effect, question.call is not None) for question in questions] == [
+        ("unknown", True),  # the learner's call
+        ("unknown", False),  # the replay of a candidate
+        ("unknown", True),
+        ("unknown", True),
+    ]
+
+
+async def test_a_command_that_only_writes_inside_the_workspace_is_proven_in_a_copy_and_needs_no_approval(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(steps(call("bash", command="sort -u names.txt > once.txt"), say("Done.")))
+    lab.write("names.txt", "b\na\nb\n")
+    goal = "Sort names.txt without repetition into once.txt"
+    async with lab.boot() as system:
+        label = (await learned(system, goal)).trace_id or ""
+        trace = await system.traces.get(label.split("@")[0])
+        assert trace.effect is Effect.WRITE
+        assert "proven by re-execution, also with other names" in trace.reason
+        await system.feedback.trust(trace)
+        (lab.workspace / "once.txt").unlink()
+        await system.execute(goal, mode="follow")
+    assert lab.read("once.txt") == "a\nb\n"
 
 
 async def test_a_second_run_of_a_task_is_a_second_version(make_lab: MakeLab) -> None:

@@ -237,10 +237,15 @@ async def test_effects_nobody_can_undo_are_agreed_to_first(make_lab: MakeLab) ->
         return True
 
     async with lab.boot() as system:
-        label = (await learned(system, "Create a script for primes in primes.py and run it")).trace_id or ""
+        goal = "Create a script for primes in primes.py and run it"
+        label = (await system.execute(goal, mode="learn", confirm=agree)).trace_id or ""
+        questions.clear()
         await system.traces.set_status(label.split("@")[0], Status.TRUSTED, "for this test")
         result = await system.execute("Create a script for fibonacci in fib.py and run it", confirm=agree)
-    assert [question.effect for question in questions] == ["unknown"]
+    assert [(question.effect, question.call is not None) for question in questions] == [
+        ("unknown", False),
+        ("unknown", True),
+    ]
     assert "written anew for about $" in questions[0].text
     assert (result.mode, [step["tool"] for step in result.steps]) == ("guided", ["guided_rewrite", "write", "bash"])
     assert result.steps[2]["args"]["command"] == "python3 fib.py"

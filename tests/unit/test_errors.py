@@ -17,6 +17,7 @@ CODES = {
     "NotFoundError": 2,
     "LowBatteryError": 3,
     "NotPermittedError": 4,
+    "CallRefusedError": 4,
     "LearnerError": 1,
     "NoLearnerError": 5,
     "NothingToFollowError": 6,
@@ -32,6 +33,7 @@ CODES = {
     "DivergenceError": 1,
     "StaleTraceError": 1,
     "UnknownValueError": 1,
+    "WorseEffectError": 1,
     "WatchdogError": 1,
 }
 

@@ -9,14 +9,37 @@ from typing import Any
 
 import pytest
 
-from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, ToolError
+from llmos.errors import (
+    CallRefusedError,
+    DivergenceError,
+    InputError,
+    NotPermittedError,
+    StaleTraceError,
+    ToolError,
+    WorseEffectError,
+)
 from llmos.kernel.bus import Event, EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
+from llmos.kernel.permissions import Permissions
 from llmos.kernel.replay import Follower, as_answer
+from llmos.kernel.rules import Policy
+from llmos.plugins.builtin.shell import bash
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext, llm_tool, tool_of
 from llmos.trace.checking import digest
-from llmos.trace.program import Answer, Check, CheckKind, Effect, Slot, SlotType, Step, Trace, Verdict
+from llmos.trace.program import (
+    Answer,
+    Check,
+    CheckKind,
+    Condition,
+    ConditionKind,
+    Effect,
+    Slot,
+    SlotType,
+    Step,
+    Trace,
+    Verdict,
+)
 from llmos.trace.values import Const, EnvRef, OutputRef, Scope, SecretRef, SlotRef, parse
 
 CALLS: list[str] = []
@@ -239,3 +262,85 @@ def test_checks_pass_on_what_they_expect(ctx: ToolContext) -> None:
     for kind, expected, output in table:
         verdict, _ = evaluate_check(Check(kind=kind, expected=expected), output, scope, files)
         assert verdict is Verdict.PASS, kind
+
+
+# ------------------------------------------------------------------------------------- effects and permissions
+
+SHELL = Trace(
+    id="shell",
+    goals=("Show {source}, then run {command}",),
+    slots=(Slot(name="source", type=SlotType.PATH), Slot(name="command", type=SlotType.TEXT)),
+    steps=(
+        Step(
+            id="note",
+            tool="act",
+            args={"target": Const(value="note.txt"), "text": Const(value="x")},
+            effect=Effect.WRITE,
+            tool_version="1",
+        ),
+        Step(id="run", tool="bash", args={"command": SlotRef(name="command")}, effect=Effect.READ),
+    ),
+)
+
+
+def shell_follower(ctx: ToolContext, command: str, trace: Trace = SHELL) -> Follower:
+    made = follower(ctx, trace, source="a.txt", command=command)
+    made.registry.register(tool_of(bash))
+    return made
+
+
+@pytest.mark.parametrize("command", ["rm a.txt", "cat a.txt > b.txt", "cat a.txt; rm a.txt", "cat $(rm a.txt)"])
+def test_a_call_that_would_do_more_than_was_recorded_is_refused_before_any_effect(
+    ctx: ToolContext, command: str
+) -> None:
+    made = shell_follower(ctx, command)
+    with pytest.raises(WorseEffectError, match="more than was recorded") as caught:
+        asyncio.run(made.run())
+    assert (caught.value.step_id, caught.value.expected, caught.value.effects_done) == ("run", "read", 0)
+    assert sorted(path.name for path in ctx.workspace.iterdir()) == ["a.txt"]
+
+
+def test_a_call_that_does_as_little_as_was_recorded_is_made(ctx: ToolContext) -> None:
+    replay = asyncio.run(shell_follower(ctx, "cat a.txt").run())
+    assert [record.effect for record in replay.records] == [Effect.WRITE, Effect.READ]
+    assert replay.outputs["run"]["stdout"] == "hello"
+
+
+def test_a_call_known_only_in_the_midst_is_refused_before_it_is_made(ctx: ToolContext) -> None:
+    (ctx.workspace / "a.txt").write_text("rm a.txt")
+    run = Step(id="run", tool="bash", args={"command": OutputRef(step="look", path=("text",))}, effect=Effect.READ)
+    made = shell_follower(ctx, "", replace(SHELL, steps=(SHELL.steps[0], READ, run)))
+    with pytest.raises(WorseEffectError) as caught:
+        asyncio.run(made.run())
+    assert caught.value.effects_done == 1
+    assert (ctx.workspace / "a.txt").exists()
+
+
+def test_permissions_are_judged_before_the_first_effect(ctx: ToolContext) -> None:
+    permissions = Permissions(policy=Policy.of([], ctx.workspace))
+    guarded = replace(ctx, middleware=(permissions,))
+    unknown = replace(SHELL, steps=(SHELL.steps[0], replace(SHELL.calls[1], effect=Effect.UNKNOWN)))
+    with pytest.raises(CallRefusedError, match="needs an approval"):
+        asyncio.run(shell_follower(guarded, "python3 x.py", unknown).run())
+    with pytest.raises(CallRefusedError, match="outside the workspace"):
+        asyncio.run(shell_follower(guarded, "cat /etc/passwd").run())
+    assert sorted(path.name for path in ctx.workspace.iterdir()) == ["a.txt"]
+
+
+def test_a_step_whose_condition_is_known_not_to_hold_is_not_asked_about(ctx: ToolContext) -> None:
+    guarded = replace(ctx, middleware=(Permissions(policy=Policy.of([], ctx.workspace)),))
+    never = Condition(kind=ConditionKind.EQUALS, value=SlotRef(name="source"), expected=Const(value="other.txt"))
+    run = replace(SHELL.calls[1], effect=Effect.UNKNOWN, when=(never,))
+    replay = asyncio.run(shell_follower(guarded, "python3 x.py", replace(SHELL, steps=(SHELL.steps[0], run))).run())
+    assert [record.tool for record in replay.records] == ["act"]
+
+
+def test_a_call_refused_in_the_midst_is_no_effect_that_was_done(ctx: ToolContext) -> None:
+    guarded = replace(ctx, middleware=(Permissions(policy=Policy.of([], ctx.workspace)),))
+    command = OutputRef(step="look", path=("text",))
+    run = Step(id="run", tool="bash", args={"command": command}, effect=Effect.UNKNOWN)
+    (ctx.workspace / "a.txt").write_text("python3 x.py")
+    made = shell_follower(guarded, "", replace(SHELL, steps=(READ, run)))
+    with pytest.raises(CallRefusedError):
+        asyncio.run(made.run())
+    assert made.effects_done == 0

@@ -45,6 +45,7 @@ NESTED = ("STRUCT", "MAP", "UNION", "JSON")
     "min, max, mean, std, quartiles, most frequent values and a histogram. text is a report with small charts.",
     {"path": str},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     version="1",

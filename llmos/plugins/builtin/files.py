@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmos.errors import ToolError
+from llmos.plugins.builtin.opening import open_to_read
 from llmos.plugins.builtin.paths import count_text, existing_file, os_sentence, size_text
 from llmos.plugins.builtin.writing import utf8, writable_target, write_bytes
 from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
@@ -29,6 +31,7 @@ MAX_FILE_BYTES = 100_000_000
     },
     defaults={"offset": None, "limit": None},
     effect=Effect.READ,
+    paths=("file_path",),
     idempotent=True,
     open_world=False,
     version="1",
@@ -61,9 +64,10 @@ def read_text(ctx: ToolContext, path: Path) -> str:
     """
     name = ctx.relative(path)
     try:
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise ToolError(f"{name} is too large for a text file ({size_text(size)}); use query_data or bash.")
-        content = path.read_bytes()
+        with os.fdopen(open_to_read(path), "rb") as stream:
+            if (size := os.fstat(stream.fileno()).st_size) > MAX_FILE_BYTES:
+                raise ToolError(f"{name} is too large for a text file ({size_text(size)}); use query_data or bash.")
+            content = stream.read()
     except OSError as error:
         raise os_sentence(error, f"{name} can't be read") from None
     if b"\0" in content[:8192]:
@@ -84,6 +88,7 @@ def _written(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     "Write a text file (UTF-8), replacing what was there; missing folders are made.",
     {"file_path": str, "content": str},
     effect=Effect.WRITE,
+    paths=("file_path",),
     idempotent=True,
     open_world=False,
     payload=("content",),
@@ -116,6 +121,7 @@ def _to_edit(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     {"file_path": str, "old_string": str, "new_string": str, "replace_all": bool},
     defaults={"replace_all": False},
     effect=Effect.WRITE,
+    paths=("file_path",),
     open_world=False,
     payload=("old_string", "new_string"),
     writes=_to_edit,

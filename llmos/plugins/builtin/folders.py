@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.errors import ToolError
+from llmos.plugins.builtin.opening import open_to_read
 from llmos.plugins.builtin.paths import (
     count_text,
     existing_folder,
@@ -35,6 +36,7 @@ RECURSIVE = {"type": "boolean", "description": "also in the folders below (defau
     {"path": str, "pattern": PATTERN, "recursive": RECURSIVE},
     defaults={"path": ".", "pattern": "*", "recursive": True},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     code=("pattern",),
@@ -65,6 +67,7 @@ def _count(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[s
     {"path": str, "pattern": PATTERN, "recursive": RECURSIVE},
     defaults={"path": ".", "pattern": "*", "recursive": True},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     code=("pattern",),
@@ -101,6 +104,7 @@ def _stat(file: Path) -> os.stat_result:
     {"path": str, "pattern": PATTERN},
     defaults={"path": ".", "pattern": "*"},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     code=("pattern",),
@@ -135,7 +139,7 @@ def _duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
 
 def _sha256(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
+        with os.fdopen(open_to_read(file), "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise os_sentence(error, f"{file.name} can't be read") from None
@@ -155,6 +159,7 @@ def _to_rename(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite
     {"path": str, "find": str, "replace": str, "pattern": PATTERN},
     defaults={"path": ".", "pattern": "*"},
     effect=Effect.WRITE,
+    paths=("path",),
     open_world=False,
     code=("pattern",),
     writes=_to_rename,

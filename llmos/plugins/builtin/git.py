@@ -42,6 +42,7 @@ HARMLESS = (
     {"path": str},
     defaults={"path": "."},
     effect=Effect.READ,
+    paths=("path",),
     idempotent=True,
     open_world=False,
     version="1",

@@ -81,14 +81,15 @@ def walk(ctx: ToolContext, root: Path, *, recursive: bool = True) -> Iterator[Pa
         for entry in entries:
             path = Path(entry.path)
             if entry.is_file(follow_symlinks=False):
-                yield path
+                if ctx.is_open(path):
+                    yield path
             elif recursive and entry.is_dir(follow_symlinks=False) and _open(ctx, path):
                 inner.append(path)
         folders.extend(reversed(inner))
 
 
 def _open(ctx: ToolContext, folder: Path) -> bool:
-    return folder.name not in SKIPPED_FOLDERS and folder not in ctx.denied
+    return folder.name not in SKIPPED_FOLDERS and ctx.is_open(folder)
 
 
 def matching(ctx: ToolContext, root: Path, pattern: str, *, recursive: bool = True) -> list[Path]:

@@ -11,6 +11,7 @@ import io
 import json
 import linecache
 import os
+import re
 import resource
 import sys
 import traceback
@@ -102,10 +103,11 @@ class Guard:
     operating system's sandbox.
     """
 
-    def __init__(self, workspace: str, closed: list[str]) -> None:
+    def __init__(self, workspace: str, closed: list[str], patterns: list[str]) -> None:
         python = {os.path.realpath(path) for path in (*sys.path, sys.prefix, sys.base_prefix) if path}
         self._readable = (workspace, *python, *SYSTEM_FILES, os.devnull)
         self._closed = tuple(closed)
+        self._patterns = [re.compile(pattern) for pattern in patterns]
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -127,6 +129,8 @@ class Guard:
         real = os.path.realpath(os.fsdecode(path))
         if not _inside(real, self._readable) or _inside(real, self._closed):
             raise PermissionError(f"{os.fsdecode(path)!r} is outside the workspace and can't be read")
+        if any(pattern.fullmatch(real) for pattern in self._patterns):
+            raise PermissionError(f"{os.fsdecode(path)!r} is closed by a rule of llmos.yaml")
 
 
 _WAY_OUT = "put the value in `result` and use the write tool"
@@ -225,7 +229,7 @@ def main() -> None:
         os.dup2(nothing.fileno(), 1)
     sys.stdin = io.StringIO()
     printed = io.StringIO()
-    guard = Guard(request["workspace"], request["closed"])
+    guard = Guard(request["workspace"], request["closed"], request["patterns"])
     limit(request["cpu_s"])
     close_side_doors()
     sys.addaudithook(guard)

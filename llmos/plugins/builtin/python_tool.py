@@ -48,6 +48,7 @@ async def python(ctx: ToolContext, code: str, inputs: dict[str, Any]) -> dict[st
         "inputs": inputs,
         "workspace": str(workspace),
         "closed": [str(folder) for folder in ctx.denied],
+        "patterns": ctx.gate.closed("python") if ctx.gate is not None else (),
         "cpu_s": int(TIMEOUT_S),
     }
     env = {name: value for name, value in clean_environment(ctx).items() if name in ("TZ", "PATH")}

@@ -5,17 +5,31 @@ from __future__ import annotations
 import math
 import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmos.errors import ToolError
 from llmos.plugins.builtin.processes import Completed, clean_environment, confined, run
 from llmos.plugins.confined import Child
 from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.touching import Touch
 from llmos.trace.program import Effect
 
 MAX_TIMEOUT_MS = 600_000
 MAX_OUTPUT_BYTES = 1_000_000
 TAIL_CHARS = 4000
+
+
+def _classify(ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
+    from llmos.plugins.builtin.bash_effect import classify
+
+    return classify(ctx, arguments)
+
+
+def _paths(ctx: ToolContext, arguments: Mapping[str, Any]) -> Iterable[Touch]:
+    from llmos.plugins.builtin.bash_effect import paths
+
+    return paths(ctx, arguments)
 
 
 @llm_tool(
@@ -26,6 +40,8 @@ TAIL_CHARS = 4000
     defaults={"timeout": 120_000},
     effect=Effect.UNKNOWN,
     code=("command",),
+    classify=_classify,
+    paths=_paths,
     version=f"1 on {sys.platform}",
 )
 async def bash(ctx: ToolContext, command: str, timeout: int) -> dict[str, Any]:  # noqa: ASYNC109 - the tool's argument

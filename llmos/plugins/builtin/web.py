@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from llmos.errors import ToolError
+from llmos.errors import NotPermittedError, ToolError
 from llmos.plugins.builtin.paths import size_text
 from llmos.plugins.builtin.writing import replacing, writable_target
 from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
@@ -32,12 +32,13 @@ TEXTUAL = ("text/", "application/json", "application/xml", "application/javascri
     {"url": str, "timeout": {"type": "integer", "minimum": 1, "maximum": 600_000}},
     defaults={"timeout": 30_000},
     effect=Effect.READ,
+    hosts=("url",),
     idempotent=True,
     open_world=True,
     version="1",
 )
-async def http_get(url: str, timeout: int) -> dict[str, Any]:  # noqa: ASYNC109 - the tool's argument
-    async with answer(url, timeout / 1000) as response:
+async def http_get(ctx: ToolContext, url: str, timeout: int) -> dict[str, Any]:  # noqa: ASYNC109 - the tool's argument
+    async with answer(ctx, url, timeout / 1000) as response:
         content_type = response.headers.get("content-type", "")
         plain = content_type.split(";")[0].strip().lower()
         if plain and not plain.startswith(TEXTUAL) and not plain.endswith(("+json", "+xml")):
@@ -79,6 +80,8 @@ def _fetched(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     "Download a URL (http, https; redirects followed) to a file, whole or not at all.",
     {"url": str, "target": str},
     effect=Effect.WRITE,
+    paths=("target",),
+    hosts={"url": Effect.READ},
     idempotent=True,
     open_world=True,
     writes=_fetched,
@@ -87,7 +90,7 @@ def _fetched(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
 async def fetch_file(ctx: ToolContext, url: str, target: str) -> dict[str, Any]:
     place = writable_target(ctx, target)
     digest, size = hashlib.sha256(), 0
-    async with answer(url, 60.0) as response:
+    async with answer(ctx, url, 60.0) as response:
         with replacing(ctx, place) as temporary, temporary.open("wb") as stream:
             async for chunk in response.aiter_bytes():
                 size += len(chunk)
@@ -109,21 +112,33 @@ async def fetch_file(ctx: ToolContext, url: str, target: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def answer(url: str, timeout_s: float) -> AsyncIterator[httpx.Response]:
+async def answer(ctx: ToolContext, url: str, timeout_s: float) -> AsyncIterator[httpx.Response]:
     """A successful response whose body is still to be read.
 
     Raises:
         ToolError: no http(s) URL, no connection, too slow, too many redirects, a status of 400 or more, or an
             answer that was cut.
+        NotPermittedError: it is redirected to a host that may not be read.
     """
     import httpx
 
     shown = _shown(url)
+
+    async def check(request: httpx.Request) -> None:
+        is_own = request.url.host == httpx.URL(url).host
+        if not is_own and ctx.gate is not None and not ctx.gate.reaches(str(request.url)):
+            raise NotPermittedError(f"{shown} is redirected to {request.url.host}, which a rule of llmos.yaml closes.")
+
     if not url.lower().startswith(("http://", "https://")):
         raise ToolError(f"{shown} is no http or https URL.")
     try:
         async with (
-            httpx.AsyncClient(follow_redirects=True, max_redirects=MAX_REDIRECTS, timeout=timeout_s) as client,
+            httpx.AsyncClient(
+                follow_redirects=True,
+                max_redirects=MAX_REDIRECTS,
+                timeout=timeout_s,
+                event_hooks={"request": [check]},
+            ) as client,
             client.stream("GET", url, headers={"User-Agent": "llmos"}) as response,
         ):
             if response.status_code >= 400:

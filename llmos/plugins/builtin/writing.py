@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmos.errors import ToolError
+from llmos.plugins.builtin.opening import folder_of, in_folder, remove_made
 from llmos.plugins.builtin.paths import os_sentence
 from llmos.plugins.tool import ToolContext
 
@@ -33,26 +34,27 @@ def writable_target(ctx: ToolContext, path: str) -> Path:
 
 @contextmanager
 def replacing(ctx: ToolContext, target: Path) -> Iterator[Path]:
-    """Gives a fresh path beside `target`; what is written there takes its place when the block ends well.
+    """Gives a fresh path beside `target`, a resolved path; what is written there takes its place if all goes well.
 
     On any failure neither the temporary file nor folders made for it stay behind.
 
     Raises:
         ToolError: the file can't be written (the sentence names it).
     """
-    made: list[Path] = []
-    temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.tmp")
+    made: list[tuple[int, str]] = []
+    name = f".{target.name[:80]}.{secrets.token_hex(6)}.tmp"
     try:
-        made = _make_folders(target.parent)
-        yield temporary
-        _settle(temporary, target)
-    except BaseException as error:
-        for remove in (temporary.unlink, *(folder.rmdir for folder in made)):
-            with contextlib.suppress(OSError):
-                remove()
-        if isinstance(error, OSError):
-            raise os_sentence(error, f"{ctx.relative(target)} can't be written") from None
-        raise
+        with folder_of(target, made=made) as folder:
+            try:
+                yield in_folder(folder, name, target.with_name(name))
+                _settle(folder, name, target.name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
+                remove_made(made)
+                raise
+    except OSError as error:
+        raise os_sentence(error, f"{ctx.relative(target)} can't be written") from None
 
 
 def write_bytes(ctx: ToolContext, target: Path, content: bytes) -> None:
@@ -71,25 +73,18 @@ def utf8(ctx: ToolContext, target: Path, text: str) -> bytes:
         ) from None
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; gives those that were not there, deepest first."""
-    made = []
-    here = folder
-    while not here.exists():
-        made.append(here)
-        here = here.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return made
-
-
-def _settle(temporary: Path, target: Path) -> None:
-    if target.exists():
-        temporary.chmod(target.stat().st_mode & 0o7777)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+def _settle(folder: int, name: str, target: str) -> None:
+    """Put the temporary file in the target's place, with its rights, durably."""
+    stream = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        os.fsync(folder)
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(stream, os.stat(target, dir_fd=folder, follow_symlinks=False).st_mode & 0o7777)
+        os.fsync(stream)
     finally:
-        os.close(folder)
+        os.close(stream)
+    os.replace(name, target, src_dir_fd=folder, dst_dir_fd=folder)
+    names = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.fsync(names)
+    finally:
+        os.close(names)
