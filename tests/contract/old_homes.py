@@ -6,8 +6,6 @@ AS_VERSION_2 = (
     "DROP TABLE telling_words",
     "DROP TABLE audit_log",
     "DROP TABLE approvals",
-    "DROP TABLE handovers",
-    "ALTER TABLE steps DROP COLUMN origin",
     "DROP TABLE journal",
     "DROP TABLE journal_outcomes",
     "DROP TABLE journal_unsettled",
