@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from llmos.errors import GoalError, SettingsError, TraceFormatError, UsageError
 from llmos.interfaces.results import Confirm, Explanation, Question, Result
 from llmos.kernel.bus import EventBus
+from llmos.redaction.logs import guarded
 from llmos.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class LLMOS:
         loaded = settings if settings is not None else load_settings(budget_usd=budget_usd)
         self.settings = loaded if budget_usd is None else dataclasses.replace(loaded, budget_usd=budget_usd)
         self._first_charge_usd = loaded.initial_usd if budget_usd is None else budget_usd
-        self.bus = EventBus()
+        self.redactor = self.settings.redactor
+        self.bus = EventBus(redact=self.redactor.record)
         self._learner = learner
         self._embedder = embedder
         self._clock = clock
@@ -116,6 +118,7 @@ class LLMOS:
         if self._stack is not None:
             return
         async with AsyncExitStack() as stack:
+            stack.enter_context(guarded(self.redactor))
             await self._open_memory(stack)
             await self._load_tools(stack)
             await self.traces.put_demonstrations(self._demonstrations())
@@ -141,15 +144,23 @@ class LLMOS:
         self._check(goal, mode)
         self.plugins.rescan()
         asked = confirm if confirm is not None else self._confirm
-        return await self.scheduler.submit(
-            lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked), priority=priority, name=goal[:60]
-        )
+        goal = self.redactor.named(goal)
+        try:
+            result = await self.scheduler.submit(
+                lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked),
+                priority=priority,
+                name=self.redactor.text(goal)[:60],
+            )
+        except BaseException as error:
+            self.redactor.error(error)
+            raise
+        return self.redactor.record(result)
 
     async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
         self._check(goal, mode)
         self.plugins.rescan()
-        return await self.explaining.explain(goal, mode=mode)
+        return self.redactor.record(await self.explaining.explain(self.redactor.named(goal), mode=mode))
 
     def _check(self, goal: str, mode: str) -> None:
         if self._stack is None:
@@ -176,7 +187,7 @@ class LLMOS:
 
         stamp = self.settings.memory / "model.json"
         embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
-        database = await stack.enter_async_context(Database(self.settings.database))
+        database = await stack.enter_async_context(Database(self.settings.database, redactor=self.redactor))
         index = VectorIndex(self.settings.memory / "traces.faiss")
         store = FrozenTraces if self.settings.frozen else TraceStore
         self.traces = store(database, index, clock=self._clock)
@@ -205,7 +216,12 @@ class LLMOS:
         self.plugins = PluginLoader(self.registry, self.bus, self.settings.plugin_dirs)
         self.plugins.load()
         cache = self.settings.memory / "mcp_tools.json"
-        self.mcp = McpTools(self.settings.mcp_servers, cache=cache, cwd=self.settings.workspace)
+        self.mcp = McpTools(
+            self.settings.mcp_servers,
+            cache=cache,
+            cwd=self.settings.workspace,
+            is_secret=lambda listing: bool(self.redactor.credentials(listing)),
+        )
         stack.push_async_callback(self.mcp.aclose)
         await self.mcp.register(self.registry, start=False)
 
@@ -221,6 +237,7 @@ class LLMOS:
             traces=self.traces,
             economy=self.economy,
             learner=learner,
+            redactor=self.redactor,
             now=self._clock,
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
@@ -261,6 +278,7 @@ class LLMOS:
             registry=self.registry,
             traces=self.traces,
             constants=surroundings.constants,
+            redactor=self.redactor,
             files=Files(resolve=surroundings.context("").resolve),
             prover=prover,
             merging=Merging(traces=self.traces, runs=self.runs, constants=surroundings.constants),

@@ -69,7 +69,7 @@ class ClaudeLearner:
             mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": bridge.server()}},
             allowed_tools=[f"mcp__{SERVER}"],
         )
-        heard = await self._converse(options, first_message(task.goal, task.plan), session)
+        heard = await self._converse(options, first_message(task.goal, task.plan, task.secrets), session)
         cost_usd = heard.cost_usd
         session.bill(cost_usd)
         if heard.failure is not None:

@@ -17,7 +17,10 @@ from llmos.trace.run import Finish, StepRecord
 
 @dataclass(frozen=True, kw_only=True)
 class LearnTask:
-    """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most."""
+    """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most.
+
+    `secrets` are the names that it may use in arguments.
+    """
 
     run_id: str
     goal: str
@@ -25,6 +28,7 @@ class LearnTask:
     max_budget_usd: float
     max_turns: int = 50
     plan: str | None = None
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

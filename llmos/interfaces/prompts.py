@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmos.redaction import mark
+
 FINISH = "finish"
 
 SYSTEM = """\
@@ -47,8 +49,14 @@ FINISH_SCHEMA: dict[str, Any] = {
 }
 
 
-def first_message(goal: str, plan: str | None = None) -> str:
-    """The goal, and for a guided run the steps that reached a similar one."""
+def first_message(goal: str, plan: str | None = None, secrets: Sequence[str] = ()) -> str:
+    """The goal, for a guided run the steps that reached a similar one, and how to use secrets where there are some."""
+    if secrets:
+        marks = ", ".join(map(mark, secrets))
+        goal = (
+            f"{goal}\n\n(Where an argument of a tool needs one of these secrets, write its mark, and the tool gets the "
+            f"value; you never see it: {marks})"
+        )
     if not plan:
         return goal
     return (

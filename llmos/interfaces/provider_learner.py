@@ -89,7 +89,7 @@ class _Work:
         """Say the goal; what comes back are the tools, for every request."""
         from pydantic_ai.messages import ModelRequest, UserPromptPart
 
-        prompt = first_message(self.task.goal, self.task.plan)
+        prompt = first_message(self.task.goal, self.task.plan, self.task.secrets)
         self.messages.append(ModelRequest(parts=[UserPromptPart(content=prompt)], instructions=SYSTEM))
         parameters = _parameters(self.session.tools)
         self.line.context_tokens = estimated_tokens(SYSTEM, prompt, parameters.function_tools)

@@ -21,6 +21,7 @@ class Running:
     stored: bool = False
     estimate_usd: float = 0.0
     audit: str = ""
+    notice: str = ""
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(
@@ -59,7 +60,9 @@ class Running:
         self.run = replace(self.run, status=status, duration_s=time.perf_counter() - self.started_s)
 
 
-def result_of(run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_usd: float = 0.0) -> Result:
+def result_of(
+    run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_usd: float = 0.0, notice: str = ""
+) -> Result:
     """A finished run as the doors show it."""
     return Result(
         run_id=run.id,
@@ -76,4 +79,5 @@ def result_of(run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_us
         reason=run.reason,
         audit=audit,
         estimate_usd=estimate_usd,
+        notice=notice,
     )

@@ -18,6 +18,7 @@ from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolContext
+from llmos.redaction import UNNAMED, Redactor, mark
 from llmos.settings import PROVIDER, Settings, plain_environment
 from llmos.trace.guided import REWRITE
 from llmos.trace.match import World
@@ -43,6 +44,7 @@ class Surroundings:
     traces: TraceStore
     economy: TokenEconomy
     learner: Learner
+    redactor: Redactor
     now: Callable[[], datetime]
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
@@ -75,6 +77,7 @@ class Surroundings:
             denied=(self.settings.memory.resolve(),),
             sealed=tuple(path.resolve() for path in (*self.settings.config_files, *self.settings.plugin_dirs)),
             env=plain_environment(),
+            secrets=self.redactor,
         )
 
     def spent(self, run_id: str) -> float:
@@ -126,7 +129,7 @@ class Surroundings:
         cost_usd = 0.0
         try:
             thought = await self.learner.think(
-                prompt, max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
+                self.redactor.named(prompt), max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
             )
             cost_usd = thought.cost_usd
             return thought.text
@@ -164,6 +167,8 @@ class Surroundings:
         """The answer of the last run whose result has a name."""
         for run in await self.runs.list(limit=_RECENT_RUNS):
             name = await self._result_name(run) if run.answer else None
+            if name is not None and UNNAMED in (run.answer or ""):
+                return {}  # what was left out of it is not known, and an older result is not meant
             if name is not None:
                 return {"last_result": run.answer, "last_result_name": name}
         return {}
@@ -177,12 +182,13 @@ class Surroundings:
             return None
 
     def secret(self, name: str) -> str:
-        """A secret for a replay, from the environment.
+        """The mark of a secret for a replay; the value itself is put in by the tool's call alone.
 
         Raises:
             UnboundError: it is not allowed or not set.
         """
         try:
-            return self.settings.secret(name)
+            self.settings.secret(name)
         except SettingsError as error:
             raise UnboundError(str(error)) from None
+        return mark(name)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, UnknownValueError
+from llmos.errors import DivergenceError, InputError, LLMOSError, NotPermittedError, StaleTraceError, UnknownValueError
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
 from llmos.plugins.registry import ToolRegistry, validate, validate_values
@@ -17,6 +17,7 @@ from llmos.trace.conditions import all_hold, phrase
 from llmos.trace.lookups import UnlistedError, looked_up, steps_before
 from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
 from llmos.trace.run import StepRecord
+from llmos.trace.secrecy import secrets_of
 from llmos.trace.transforms import table
 from llmos.trace.values import (
     EnvRef,
@@ -49,7 +50,7 @@ class Replay:
 class Follower:
     """Replays one trace with one set of bindings.
 
-    `env` holds the values `env.*` may refer to, `secret` looks one up by name. `records` and `effects_done`
+    `env` holds what `env.*` may refer to; `secret` gives a secret's mark, or refuses it. `records` and `effects_done`
     tell, also after a failure, which calls were made and how many of them may have changed the world. `spelled` are the
     bindings as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both.
     """
@@ -92,9 +93,9 @@ class Follower:
         self._check_lookups()
         for node in self.trace.nodes:
             for expr in node.exprs:
-                for ref in references(expr):
-                    if isinstance(ref, EnvRef | SecretRef):
-                        self._evaluated(node, ref, self._scope({}))
+                needed = [ref for ref in references(expr) if isinstance(ref, EnvRef)]
+                for ref in (*needed, *(SecretRef(name=name) for name in sorted(secrets_of(expr)))):
+                    self._evaluated(node, ref, self._scope({}))
         self._foresee(self.trace.steps, self._scope({}))
 
     def _foresee(self, nodes: Sequence[Node], scope: Scope) -> None:
@@ -116,9 +117,11 @@ class Follower:
         given = {name: expr for name, expr in step.args.items() if any(map(_is_given, references(expr)))}
         known = {name: expr for name, expr in given.items() if self._is_known((expr,), scope)}
         tool = self._tool(step)
-        validate_values(tool, {name: self._evaluated(step, expr, scope) for name, expr in known.items()})
+        validate_values(
+            tool, self._revealed(step, {n: self._evaluated(step, e, scope) for n, e in known.items()}, scope)
+        )
         if self._is_known(step.args.values(), scope):
-            validate(tool, self._arguments(step, scope))
+            validate(tool, self._revealed(step, self._arguments(step, scope), scope))
 
     def _check_lookups(self) -> None:
         """What comes before a value was looked up must not change anything, whatever the trace says of it."""
@@ -161,12 +164,17 @@ class Follower:
 
     def _scope(self, outputs: Mapping[str, Any]) -> Scope:
         slots = self.spelled or self.bindings
-        if self.secret is None:
-            return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries)
-        return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries, secret=self.secret)
+        return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries, secret=self.secret or _no_secret)
 
     def _arguments(self, step: Step, scope: Scope) -> dict[str, Any]:
         return {name: self._evaluated(step, expr, scope) for name, expr in step.args.items()}
+
+    def _revealed(self, step: Step, arguments: dict[str, Any], scope: Scope) -> dict[str, Any]:
+        """Arguments as the tool will get them, for a look ahead."""
+        try:
+            return self.ctx.revealed(arguments)
+        except LLMOSError as error:
+            raise self._diverged(step, scope, str(error), actual=str(error)) from None
 
     def _evaluated(self, node: Node, expr: Any, scope: Scope) -> Any:
         try:
@@ -275,7 +283,7 @@ class Follower:
         arguments = self._arguments(step, scope)
         run_id, step_id = self.ctx.run_id, _label(step, scope)
         self.bus.publish(ToolCalled(run_id=run_id, tool=step.tool, args=arguments, step_id=step_id))
-        of_call = self.registry.get(step.tool).effect_of(self.ctx, arguments)
+        of_call = self.registry.get(step.tool).effect_of(self.ctx, self._revealed(step, arguments, scope))
         effect = max(step.effect, of_call, key=lambda one: one.rank)
         self.effects_done += effect.changes_world
         result = await self.registry.call(step.tool, arguments, self.ctx)
@@ -370,6 +378,10 @@ class Follower:
             return False
         verdict, _ = evaluate_check(check, outputs[step], self._scope(outputs), self._files)
         return verdict is Verdict.PASS
+
+
+def _no_secret(name: str) -> str:
+    raise UnboundError(f"the secret {name} is not set")
 
 
 def _is_given(ref: Ref) -> bool:

@@ -129,6 +129,7 @@ class Stage(ToolRegistry):
             denied=denied,
             sealed=sealed,
             env=ctx.env,
+            secrets=ctx.secrets,
             place=self.place,
         )
 

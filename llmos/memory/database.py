@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from llmos.errors import DatabaseLockedError, LLMOSError, StorageError
 from llmos.memory import sql
+from llmos.redaction import Redactor
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -40,11 +41,12 @@ class Database:
     """The memory's file; `async with Database(path) as db` opens and closes it.
 
     All work is done by one thread, in the order it was asked for. A call whose waiter is cancelled is carried out
-    all the same, or not at all.
+    all the same, or not at all. What `redactor` takes out of texts is never stored, whoever wrote the statement.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, redactor: Redactor | None = None) -> None:
         self.path = path
+        self.redactor = redactor or Redactor()
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
 
@@ -124,7 +126,7 @@ class Database:
         connection = self._connection = self._connection or _connect(self.path)
         try:
             connection.execute("BEGIN")
-            result = work(connection)
+            result = work(cast("DuckDBPyConnection", _Redacting(connection, self.redactor)))
             connection.execute("COMMIT")
         except BaseException as error:
             with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already rolled back
@@ -135,6 +137,39 @@ class Database:
                 raise _translated(error, self.path) from error
             raise
         return result
+
+
+class _Redacting:
+    """A connection that takes secrets out of the parameters of every statement that `sql.AS_THEY_ARE` does not hold."""
+
+    def __init__(self, connection: DuckDBPyConnection, redactor: Redactor) -> None:
+        self._connection = connection
+        self._redactor = redactor
+
+    def execute(self, query: str, parameters: Any = None) -> DuckDBPyConnection:
+        if parameters is None:
+            return self._connection.execute(query)
+        if query not in sql.AS_THEY_ARE:
+            parameters = _redacted(parameters, self._redactor)
+        return self._connection.execute(query, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def _redacted(parameters: Any, redactor: Redactor) -> Any:
+    """Parameters by position or by name, the texts among them and in their lists without secrets."""
+    values = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
+    changed = {key: _without(value, redactor) for key, value in values}
+    return changed if isinstance(parameters, dict) else list(changed.values())
+
+
+def _without(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, str):
+        return redactor.text(value)
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return [redactor.text(one) if isinstance(one, str) else one for one in value]
+    return value
 
 
 # --- opening ---------------------------------------------------------------------------------------

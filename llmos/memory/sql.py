@@ -261,6 +261,9 @@ DELETE_NEGATIVE = "DELETE FROM hard_negatives WHERE trace_id = ? AND goal_hash =
 GET_NEGATIVES = "SELECT goal FROM hard_negatives WHERE trace_id = ?"
 NEGATIVE_FOR = "SELECT trace_id FROM hard_negatives WHERE goal_hash = ?"
 
+# A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
+AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES})
+
 # --- recall ----------------------------------------------------------------------------------------
 
 # Traces that did exactly this goal before, or whose template without slots is this goal.

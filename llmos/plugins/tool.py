@@ -53,6 +53,13 @@ class Middleware(Protocol):
     async def __call__(self, call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]], /) -> ToolResult: ...
 
 
+class Secrets(Protocol):
+    """Puts secrets into a call and takes them out of what it gives; everything around the call sees marks only."""
+
+    def revealed(self, value: Any, /) -> Any: ...
+    def hidden(self, value: Any, /) -> Any: ...
+
+
 class Thinker(Protocol):
     """One metered, bounded model call; returns the text and charges the ledger."""
 
@@ -65,7 +72,7 @@ class ToolContext:
 
     `denied` are places inside the workspace that stay closed (the home's own memory), `sealed` those that may be
     read but not written (settings and plugins: what runs goals is not changed by them). `middleware` stands
-    around every call, the first outermost.
+    around every call, the first outermost. With `secrets`, arguments hold marks until the call itself.
     """
 
     workspace: Path
@@ -76,6 +83,19 @@ class ToolContext:
     sealed: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     middleware: tuple[Middleware, ...] = ()
+    secrets: Secrets | None = None
+
+    def revealed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments with secrets in the place of their marks.
+
+        Raises:
+            LLMOSError: a mark names a secret that is not allowed, or not set.
+        """
+        return dict(arguments) if self.secrets is None else dict(self.secrets.revealed(dict(arguments)))
+
+    def hidden(self, value: Any) -> Any:
+        """What a tool gave, with marks in the place of secrets."""
+        return value if self.secrets is None else self.secrets.hidden(value)
 
     def resolve(self, path: str, *, write: bool = False) -> Path:
         """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.
@@ -162,7 +182,7 @@ class Tool:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """One call on its way; `effect` is what it may do with just these arguments."""
+    """One call on its way; `effect` is what it may do with just these arguments, in which secrets are marks."""
 
     tool: Tool
     arguments: Mapping[str, Any]
