@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.interfaces.merging import Merging
@@ -38,7 +38,7 @@ class Admission:
     registry: ToolRegistry
     traces: TraceStore
     constants: Callable[[], Mapping[str, str]]
-    redactor: Redactor
+    redactor: Redactor = field(default_factory=Redactor)
     prover: Prover | None = None
     merging: Merging | None = None
     files: Files | None = None

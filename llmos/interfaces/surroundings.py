@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from llmos.accounts import Reservation
-from llmos.errors import LearnerError, LowBatteryError, NoLearnerError, SettingsError
+from llmos.errors import LearnerError, LowBatteryError, NoLearnerError
 from llmos.interfaces.learner import Learner
 from llmos.interfaces.prices import Tokens, price_of
 from llmos.kernel.token_economy import TokenEconomy
@@ -24,7 +24,7 @@ from llmos.trace.guided import REWRITE
 from llmos.trace.match import World
 from llmos.trace.program import Trace
 from llmos.trace.run import Run
-from llmos.trace.values import EnvRef, UnboundError, references
+from llmos.trace.values import EnvRef, references
 
 _THINK_MAX_USD = 0.25
 _THINK_LEAST_USD = _THINK_MAX_USD / 10
@@ -185,10 +185,7 @@ class Surroundings:
         """The mark of a secret for a replay; the value itself is put in by the tool's call alone.
 
         Raises:
-            UnboundError: it is not allowed or not set.
+            SettingsError: it is not allowed or not set. No divergence: learning would not mend it.
         """
-        try:
-            self.settings.secret(name)
-        except SettingsError as error:
-            raise UnboundError(str(error)) from None
+        self.settings.secret(name)
         return mark(name)

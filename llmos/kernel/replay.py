@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmos.errors import DivergenceError, InputError, LLMOSError, NotPermittedError, StaleTraceError, UnknownValueError
+from llmos.errors import DivergenceError, InputError, NotPermittedError, StaleTraceError, ToolError, UnknownValueError
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
 from llmos.plugins.registry import ToolRegistry, validate, validate_values
@@ -75,6 +75,7 @@ class Follower:
             StaleTraceError: a tool is gone or has changed (nothing was called).
             DivergenceError: a step met another world than the recorded one; names step, expected and actual.
             UnknownValueError: a look-up of the trace does not list a value of the goal (nothing was changed).
+            SettingsError: a secret that the trace needs is not set, or not allowed (nothing was called).
             NotPermittedError, InputError: the call may not, or can't, be made with these bindings.
         """
         self.spelled, self.entries = dict(self.bindings), {}
@@ -173,7 +174,7 @@ class Follower:
         """Arguments as the tool will get them, for a look ahead."""
         try:
             return self.ctx.revealed(arguments)
-        except LLMOSError as error:
+        except ToolError as error:
             raise self._diverged(step, scope, str(error), actual=str(error)) from None
 
     def _evaluated(self, node: Node, expr: Any, scope: Scope) -> Any:

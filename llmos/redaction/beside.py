@@ -107,7 +107,7 @@ def _value_at(text: str, at: int, quote: str | None) -> tuple[int, int] | None:
         rest = _compiled(rf"{char}*+").match(text, end)
         end = rest.end() if rest is not None else end
     elif quote is None:
-        end = at + len(found[0].rstrip(".:!?"))
+        end = at + len(found[0].rstrip(".:?"))
     return (at, end) if end - at > 2 else None
 
 

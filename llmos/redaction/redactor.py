@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +16,9 @@ from llmos.redaction.named import LEAST_CHARS, NamedValues
 
 R = TypeVar("R")
 
-_MOST_DEEP = 100
+_REVEALED = re.compile(rf"(?P<meant>«=+secret)|{MARK.pattern}")
+_MOST_DEEP = 150
+_MOST_MET = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Redactor:
 
     `named` are the values of the secrets the settings name, by variable; `others` values that are secret too, but that
     no goal may use. Without either it knows credentials by their looks alone. `known` says why a secret of some name
-    can't be put in, by raising.
+    can't be put in, by raising. What once looked like a credential is known again wherever it stands by itself.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Redactor:
             {f"_{number}": value for number, value in enumerate(others) if len(value) > LEAST_CHARS}
         )
         self._known = known
+        self._met: dict[str, tuple[str, str]] = {}
 
     # --- at a tool's call ------------------------------------------------------------------------------
 
@@ -70,8 +74,8 @@ class Redactor:
             return text
 
         def put(found: Any) -> str:
-            if found["quoted"]:
-                return f"«{found['quoted'][1:]}{found[0][1 + len(found['quoted']) :]}"
+            if found["meant"]:
+                return f"«{found['meant'][2:]}"
             if not found["name"]:
                 return str(found[0])
             value = self._named.text_of(found[0])
@@ -81,25 +85,37 @@ class Redactor:
                 raise ToolError(f"{found[0]} stands for nothing here; use the mark as it was given")
             return value
 
-        return MARK.sub(put, text)
+        return _REVEALED.sub(put, text)
 
     # --- where something is written --------------------------------------------------------------------
 
     def text(self, text: str) -> str:
-        """A text without secrets: marks for named values and for what looks like a credential."""
+        """A text without secrets: marks for named values and for what looks like a credential, or did before."""
         text = self._hidden_others(self._named.hidden(text))
         found = credentials_in(text)
-        if not found:
-            return text
-        pieces, position = [], 0
-        for one in found:
-            pieces += [text[position : one.start], UNNAMED]
-            position = one.end
-        return "".join([*pieces, text[position:]])
+        if found:
+            pieces, position = [], 0
+            for one in found:
+                self._meet(text[one.start : one.end], one.kind, one.variable)
+                pieces += [text[position : one.start], UNNAMED]
+                position = one.end
+            text = "".join([*pieces, text[position:]])
+        for value in self._met:
+            if value in text:
+                text = text.replace(value, UNNAMED)
+        return text
+
+    def _meet(self, value: str, kind: str, variable: str) -> None:
+        """Know a credential again where nothing beside it tells what it is."""
+        if value not in self._met and looks_random(value):
+            kept = list(self._met.items())[-_MOST_MET + 1 :]  # replaced as a whole: other threads may be reading
+            self._met = dict(sorted([*kept, (value, (kind, variable))], key=lambda one: -len(one[0])))
 
     def value(self, value: Any) -> Any:
         """The same for JSON data; a field's name counts, such as `password`."""
-        return self._value(value, 0)
+        known = self._met
+        redacted = self._value(value, 0)
+        return redacted if self._met is known else self._value(redacted, 0)  # what stood before it told what it is
 
     def record(self, record: R) -> R:
         """The same for a dataclass; the record itself where nothing had to go."""
@@ -122,7 +138,7 @@ class Redactor:
 
     def credentials(self, value: Any) -> list[Credential]:
         """What a text or data must not keep: credentials by their looks, and values of any variable that is secret."""
-        return list(self._credentials(value, (), None))
+        return list(self._credentials(value, ()))
 
     # --- inside ----------------------------------------------------------------------------------------
 
@@ -134,21 +150,23 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if depth > _MOST_DEEP:
-            return value
-        if isinstance(value, list | tuple):
-            return (
-                type(value)(self._value(item, depth + 1) for item in value) if type(value) in (list, tuple) else value
-            )
+            return UNNAMED if isinstance(value, list | tuple | Mapping) else value
+        if type(value) in (list, tuple):
+            return type(value)([self._value(item, depth + 1) for item in value])
         if isinstance(value, Mapping):
             return {
-                self.text(key) if isinstance(key, str) else key: UNNAMED
-                if _is_secret_field(value, key, item)
-                else self._value(item, depth + 1)
+                self.text(key) if isinstance(key, str) else key: self._field(value, key, item, depth)
                 for key, item in value.items()
             }
         return value
 
-    def _credentials(self, value: Any, path: tuple[str | int, ...], holder: Any) -> Iterable[Credential]:
+    def _field(self, holder: Mapping[Any, Any], key: Any, item: Any, depth: int) -> Any:
+        if _is_secret_field(holder, key, item):
+            self._meet(item, f"a credential in {key!r}", _variable(_name_of(holder, key)))
+            return UNNAMED
+        return self._value(item, depth + 1)
+
+    def _credentials(self, value: Any, path: tuple[str | int, ...]) -> Iterable[Credential]:
         if isinstance(value, str):
             yield from self._in_text(value, path)
         elif isinstance(value, Mapping) and len(path) <= _MOST_DEEP:
@@ -156,13 +174,13 @@ class Redactor:
                 if isinstance(key, str):
                     yield from self._in_text(key, path)
                 if _is_secret_field(value, key, item):
-                    name = str(key if key != "value" else value.get("name", "secret"))
+                    name = _name_of(value, key)
                     yield Credential(kind=f"a credential in {name!r}", variable=_variable(name), path=(*path, key))
                 else:
-                    yield from self._credentials(item, (*path, key), value)
+                    yield from self._credentials(item, (*path, key))
         elif isinstance(value, list | tuple) and len(path) <= _MOST_DEEP:
             for number, item in enumerate(value):
-                yield from self._credentials(item, (*path, number), value)
+                yield from self._credentials(item, (*path, number))
 
     def _in_text(self, text: str, path: tuple[str | int, ...]) -> Iterable[Credential]:
         plain = self._named.hidden(text)
@@ -172,8 +190,12 @@ class Redactor:
             yield Credential(kind=f"the value of {name}", variable=name, path=path)
         if self._others.hidden(plain) != plain:
             yield Credential(kind="the value of a secret variable", variable="SERVICE_SECRET", path=path)
-        for one in credentials_in(plain):
+        spans = credentials_in(plain)
+        for one in spans:
             yield Credential(kind=one.kind, variable=one.variable, path=path)
+        for value, (kind, variable) in self._met.items() if not spans else ():
+            if value in plain:
+                yield Credential(kind=kind, variable=variable, path=path)
 
 
 def _unnamed(found: Any) -> str:
@@ -182,11 +204,15 @@ def _unnamed(found: Any) -> str:
 
 
 def _mapped(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
-    """Every text in JSON data changed, keys included; the value itself where nothing changes."""
+    """Every text in JSON data changed, keys included.
+
+    Raises:
+        ToolError: it is nested deeper than anybody means to.
+    """
     if isinstance(value, str):
         return change(value)
-    if depth > _MOST_DEEP:
-        return value
+    if depth > _MOST_DEEP and isinstance(value, list | dict):
+        raise ToolError(f"the data is nested more than {_MOST_DEEP} levels deep; use flatter data")
     if isinstance(value, list):
         return [_mapped(item, change, depth + 1) for item in value]
     if isinstance(value, dict):
@@ -198,10 +224,15 @@ def _is_secret_field(holder: Mapping[Any, Any], key: Any, item: Any) -> bool:
     """Whether a field holds a credential for its name, or, as `value`, for the name beside it."""
     if not isinstance(item, str) or not isinstance(key, str):
         return False
-    name = holder.get("name", holder.get("key")) if key == "value" else key
-    if not isinstance(name, str) or not is_credential_name(name) or is_filler(item) or "${{" in item:
+    name = _name_of(holder, key)
+    if not is_credential_name(name) or is_filler(item) or "${{" in item:
         return False
     return looks_random(item) or (_is_password(name) and len(item) >= 4 and " " not in item)
+
+
+def _name_of(holder: Mapping[Any, Any], key: Any) -> str:
+    """What a field is called: a `value` after the `name` or `key` beside it."""
+    return str(holder.get("name", holder.get("key", key)) if key == "value" else key)
 
 
 def _is_password(name: str) -> bool:

@@ -108,7 +108,8 @@ def kept_credential(trace: Trace, redactor: Redactor) -> str:
         for found in redactor.credentials({name: unparse(expr) for name, expr in step.args.items()}):
             where = f"{found.path[0]!r} of {step.tool}" if found.path else step.tool
             return f"{where} would hold {found.kind}, which no trace may keep: {put_away(found)}"
-    for found in redactor.credentials(to_data(trace)):
+    said = [{slot.name: value} for slot in trace.slots for value in (*slot.examples, *(slot.values or ()))]
+    for found in redactor.credentials([said, to_data(trace)]):
         return f"it would keep {found.kind}: {put_away(found)}"
     return ""
 
