@@ -261,9 +261,6 @@ DELETE_NEGATIVE = "DELETE FROM hard_negatives WHERE trace_id = ? AND goal_hash =
 GET_NEGATIVES = "SELECT goal FROM hard_negatives WHERE trace_id = ?"
 NEGATIVE_FOR = "SELECT trace_id FROM hard_negatives WHERE goal_hash = ?"
 
-# A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
-AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES})
-
 # --- recall ----------------------------------------------------------------------------------------
 
 # Traces that did exactly this goal before, or whose template without slots is this goal.
@@ -372,6 +369,9 @@ WHERE f.name = ? AND f.text = ?
 
 TEMPLATE_VECTOR_IDS = "SELECT id FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id"
 TEMPLATE_VECTORS = "SELECT id, vector FROM embeddings WHERE id IN (SELECT unnest(?::BIGINT[])) ORDER BY id"
+
+# A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
+AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES, INSERT_TEMPLATE_EMBEDDINGS})
 
 # --- ledger ----------------------------------------------------------------------------------------
 

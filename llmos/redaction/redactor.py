@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from llmos.redaction.named import LEAST_CHARS, NamedValues
 R = TypeVar("R")
 
 _REVEALED = re.compile(rf"(?P<meant>«=+secret)|{MARK.pattern}")
+_IDS = frozenset({"id", "run_id", "trace_id", "trace"})
 _MOST_DEEP = 150
 _MOST_MET = 500
 
@@ -41,7 +42,7 @@ class Redactor:
     def __init__(
         self,
         named: Mapping[str, str] | None = None,
-        others: Iterable[str] = (),
+        others: Sequence[str] = (),
         known: Callable[[str], str] | None = None,
     ) -> None:
         self._named = NamedValues(named or {})
@@ -49,6 +50,7 @@ class Redactor:
             {f"_{number}": value for number, value in enumerate(others) if len(value) > LEAST_CHARS}
         )
         self._known = known
+        self._numbers = {one for one in (*(named or {}).values(), *others) if re.fullmatch(r"[\d.]+", one)}
         self._met: dict[str, tuple[str, str]] = {}
 
     # --- at a tool's call ------------------------------------------------------------------------------
@@ -118,8 +120,9 @@ class Redactor:
         return redacted if self._met is known else self._value(redacted, 0)  # what stood before it told what it is
 
     def record(self, record: R) -> R:
-        """The same for a dataclass; the record itself where nothing had to go."""
-        fields = {one.name: getattr(record, one.name) for one in dataclasses.fields(record) if one.init}  # type: ignore[arg-type]
+        """The same for a dataclass, but for its ids; the record itself where nothing had to go."""
+        names = [one.name for one in dataclasses.fields(record) if one.init and one.name not in _IDS]  # type: ignore[arg-type]
+        fields = {name: getattr(record, name) for name in names}
         changed = {name: new for name, old in fields.items() if (new := self.value(old)) != old}
         return dataclasses.replace(record, **changed) if changed else record  # type: ignore[type-var]
 
@@ -149,6 +152,8 @@ class Redactor:
     def _value(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
             return self.text(value)
+        if isinstance(value, int | float) and str(value) in self._numbers:
+            return self.text(str(value))
         if depth > _MOST_DEEP:
             return UNNAMED if isinstance(value, list | tuple | Mapping) else value
         if type(value) in (list, tuple):
@@ -162,7 +167,7 @@ class Redactor:
 
     def _field(self, holder: Mapping[Any, Any], key: Any, item: Any, depth: int) -> Any:
         if _is_secret_field(holder, key, item):
-            self._meet(item, f"a credential in {key!r}", _variable(_name_of(holder, key)))
+            self._meet(str(item), f"a credential in {key!r}", _variable(_name_of(holder, key)))
             return UNNAMED
         return self._value(item, depth + 1)
 
@@ -222,9 +227,11 @@ def _mapped(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
 
 def _is_secret_field(holder: Mapping[Any, Any], key: Any, item: Any) -> bool:
     """Whether a field holds a credential for its name, or, as `value`, for the name beside it."""
+    name = _name_of(holder, key)
+    if isinstance(item, int) and not isinstance(item, bool):
+        return _is_password(name) and is_credential_name(name) and abs(item) > 99_999
     if not isinstance(item, str) or not isinstance(key, str):
         return False
-    name = _name_of(holder, key)
     if not is_credential_name(name) or is_filler(item) or "${{" in item:
         return False
     return looks_random(item) or (_is_password(name) and len(item) >= 4 and " " not in item)

@@ -109,7 +109,8 @@ def kept_credential(trace: Trace, redactor: Redactor) -> str:
             where = f"{found.path[0]!r} of {step.tool}" if found.path else step.tool
             return f"{where} would hold {found.kind}, which no trace may keep: {put_away(found)}"
     said = [{slot.name: value} for slot in trace.slots for value in (*slot.examples, *(slot.values or ()))]
-    for found in redactor.credentials([said, to_data(trace)]):
+    rest = {key: value for key, value in to_data(trace).items() if key not in ("id", "run_id")}
+    for found in redactor.credentials([said, rest]):
         return f"it would keep {found.kind}: {put_away(found)}"
     return ""
 

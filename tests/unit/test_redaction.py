@@ -131,6 +131,22 @@ def test_fields_count_by_their_names(redactor: Redactor) -> None:
     ]
 
 
+def test_numbers_that_are_secrets_go_too() -> None:
+    redactor = Redactor({"PIN_CODE": "48151623"})
+    assert redactor.value({"pin": 48151623, "password": 123456, "n": 5}) == {
+        "pin": mark("PIN_CODE"),
+        "password": UNNAMED,
+        "n": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["reset-the-password-of-8b6c35", "show-token-1a2b3c", "count-the-secret-files-in-0a1b2c"]
+)
+def test_ids_of_traces_are_no_credentials(text: str) -> None:
+    assert Redactor().text(text) == text
+
+
 def test_what_was_recognised_once_is_known_where_nothing_tells_what_it_is() -> None:
     redactor = Redactor()
     assert redactor.value(["q9w8e7r6t5!", "password=q9w8e7r6t5!"]) == [UNNAMED, f"password={UNNAMED}"]
