@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from llmos.errors import GoalError, SettingsError, TraceFormatError, UsageError
 from llmos.interfaces.results import Confirm, Explanation, Question, Result
 from llmos.kernel.bus import EventBus
+from llmos.redaction.logs import guarded
 from llmos.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class LLMOS:
         loaded = settings if settings is not None else load_settings(budget_usd=budget_usd)
         self.settings = loaded if budget_usd is None else dataclasses.replace(loaded, budget_usd=budget_usd)
         self._first_charge_usd = loaded.initial_usd if budget_usd is None else budget_usd
-        self.bus = EventBus()
+        self.redactor = self.settings.redactor
+        self.bus = EventBus(redact=self.redactor.record)
         self._learner = learner
         self._embedder = embedder
         self._clock = clock
@@ -134,6 +136,7 @@ class LLMOS:
         if self._stack is not None:
             return
         async with AsyncExitStack() as stack:
+            stack.enter_context(guarded(self.redactor))
             await self._open_memory(stack)
             await self._open_journal(stack)
             await self._load_tools(stack)
@@ -160,15 +163,23 @@ class LLMOS:
         self._check(goal, mode)
         self.plugins.rescan()
         asked = confirm if confirm is not None else self._confirm
-        return await self.scheduler.submit(
-            lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked), priority=priority, name=goal[:60]
-        )
+        goal = self.redactor.named(goal)
+        try:
+            result = await self.scheduler.submit(
+                lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked),
+                priority=priority,
+                name=self.redactor.text(goal)[:60],
+            )
+        except BaseException as error:
+            self.redactor.error(error)
+            raise
+        return self.redactor.record(result)
 
     async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
         self._check(goal, mode)
         self.plugins.rescan()
-        return await self.explaining.explain(goal, mode=mode)
+        return self.redactor.record(await self.explaining.explain(self.redactor.named(goal), mode=mode))
 
     def _check(self, goal: str, mode: str) -> None:
         if self._stack is None:
@@ -225,12 +236,12 @@ class LLMOS:
         from llmos.memory.audit_chain import AuditChain
         from llmos.memory.audit_log import AuditLog
         from llmos.memory.database import Database
-        from llmos.memory.redacting import redactor
-        from llmos.settings import secret_values
 
-        redact = redactor(secret_values(self.settings))
+        redact = self.redactor.text
         chain = AuditChain(Anchor(self.settings.memory / "audit-anchor.json"), redact=redact, clock=self._clock)
-        database = await stack.enter_async_context(Database(self.settings.database, witness=chain))
+        database = await stack.enter_async_context(
+            Database(self.settings.database, witness=chain, redactor=self.redactor)
+        )
         self.audit_log = AuditLog(database, chain)
         self.witnessing = Witnessing(log=self.audit_log, redact=redact)
         stack.push_async_callback(self.audit_log.close)
@@ -273,6 +284,7 @@ class LLMOS:
             cache=self.settings.memory / "mcp_tools.json",
             cwd=self.settings.workspace,
             sandbox=DeferredSandbox(lambda: self.sandbox),
+            is_secret=lambda listing: bool(self.redactor.credentials(listing)),
         )
         stack.push_async_callback(self.mcp.aclose)
         await self.mcp.register(self.registry, start=False)
@@ -294,6 +306,7 @@ class LLMOS:
             traces=self.traces,
             economy=self.economy,
             learner=learner,
+            redactor=self.redactor,
             now=self._clock,
             middleware=(self.witnessing, self.permissions, self.journal),
             sandbox=DeferredSandbox(lambda: self.sandbox),
@@ -337,6 +350,7 @@ class LLMOS:
             registry=self.registry,
             traces=self.traces,
             constants=surroundings.constants,
+            redactor=self.redactor,
             files=Files(resolve=surroundings.context("").resolve),
             prover=prover,
             merging=Merging(traces=self.traces, runs=self.runs, constants=surroundings.constants),

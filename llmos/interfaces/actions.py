@@ -57,6 +57,8 @@ def run(goal: str, *, then: Callable[[Result], None] = lambda result: None) -> A
         session.screen.answer(result.answer)
         session.screen.data(result.to_json())
         session.screen.note(render.closing_line(result), dim=True)
+        if result.notice:
+            session.screen.note(f"llmos: {result.notice}")
         if result.audit == "disagreed":
             session.screen.note(f"llmos: {result.reason}")
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.interfaces.merging import Merging
@@ -16,9 +16,11 @@ from llmos.kernel.scratch import Snapshot
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
+from llmos.redaction import Redactor
 from llmos.trace.induce import NotATrace, ToolFacts, induce
 from llmos.trace.program import Effect, Status, Trace
 from llmos.trace.run import Mode, Run
+from llmos.trace.secrecy import kept_credential
 from llmos.trace.validity import validate
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Admission:
     registry: ToolRegistry
     traces: TraceStore
     constants: Callable[[], Mapping[str, str]]
+    redactor: Redactor = field(default_factory=Redactor)
     prover: Prover | None = None
     merging: Merging | None = None
     files: Files | None = None
@@ -103,6 +106,8 @@ class Admission:
                 validate(trace)
                 if self.files is not None:
                     trace = await asyncio.to_thread(with_held_checks, trace, run, self.constants(), self.files)
+            if isinstance(trace, Trace) and (kept := kept_credential(trace, self.redactor)):
+                return NotATrace(reason=kept, is_urgent=True)
         except Exception as error:
             log.exception("induction broke", extra={"action": "induction_broke", "run_id": run.id})
             return NotATrace(reason=f"induction broke on it ({type(error).__name__}: {error})")

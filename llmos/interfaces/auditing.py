@@ -90,6 +90,7 @@ class Auditing:
             model=limits.model,
             max_budget_usd=reservation.amount_usd,
             max_turns=limits.max_turns,
+            secrets=self.learning.surroundings.settings.secrets,
         )
         return (await self.learning.ask(task, recorder)).answered()
 

@@ -39,6 +39,8 @@ _QUIET = {
     "DISABLE_ERROR_REPORTING": "1",
     "DISABLE_AUTOUPDATER": "1",
     "ENABLE_TOOL_SEARCH": "false",
+    # The CLI logs what tools say in errors below its cache; in a place that can't be, it goes without.
+    "XDG_CACHE_HOME": os.devnull,
 }
 NO_LOGIN = (
     "no Claude key or login was found: set ANTHROPIC_API_KEY, or log in with Claude Code (`claude` and then /login), "

@@ -16,6 +16,8 @@ from llmos.interfaces.commands import parse
 from llmos.interfaces.parsing import Line
 from llmos.interfaces.render import one_line
 from llmos.interfaces.session import READER_LEFT, Options, Screen, perform, report
+from llmos.redaction import Redactor
+from llmos.redaction.logs import LogFilter
 
 
 def main(argv: Sequence[str] | None = None, *, prog_name: str | None = None) -> int:
@@ -82,10 +84,12 @@ class _Sentence(logging.Formatter):
 def _configure_logging(verbose: int) -> None:
     """Our warnings as sentences; with -v our information with its origin and tracebacks; with -vv everybody's."""
     handler = logging.StreamHandler()
+    handler.addFilter(LogFilter(Redactor()))  # before there are settings, and for what is not ours
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s") if verbose else _Sentence())
     root, ours = logging.getLogger(), logging.getLogger("llmos")
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING if verbose else logging.CRITICAL)
     ours.setLevel(logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING)
+    logging.captureWarnings(True)
     if not verbose and not sys.warnoptions:
         warnings.simplefilter("ignore")

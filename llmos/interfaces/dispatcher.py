@@ -173,7 +173,7 @@ class Dispatcher:
         run.end(RunStatus.DONE)
         await self.runs.finish(run.run)
         self._tell_ended(run.run)
-        return result_of(run.run, outputs, run.audit, run.estimate_usd)
+        return result_of(run.run, outputs, run.audit, run.estimate_usd, run.notice)
 
     async def _failed(self, run: Running, error: BaseException) -> None:
         """Keep what is known of a run that did not end well; the error carries it out."""

@@ -22,6 +22,7 @@ class LearnTask:
     """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most.
 
     With `taken_over` a replay has begun already, and `plan` says what it did, where it stopped and what is left.
+    `secrets` are the names that it may use in arguments.
     """
 
     run_id: str
@@ -31,11 +32,12 @@ class LearnTask:
     max_turns: int = 50
     plan: str | None = None
     taken_over: bool = False
+    secrets: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> str:
         """What a learner is told first."""
-        return first_message(self.goal, self.plan, taken_over=self.taken_over)
+        return first_message(self.goal, self.plan, self.secrets, taken_over=self.taken_over)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,6 +137,7 @@ class Learning:
             max_budget_usd=reservation.amount_usd,
             max_turns=attempt.max_turns,
             plan=attempt.plan,
+            secrets=self.surroundings.settings.secrets,
         )
         self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
         try:
@@ -185,6 +186,7 @@ class Learning:
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")
+            run.notice = f"not kept as a trace: {trace.reason}" if trace.is_urgent else run.notice
             return trace
         run.update(trace_id=trace.id, trace_version=trace.version)
         if trace.reason:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from llmos.errors import NotFoundError, StorageError
 from llmos.memory.runs import RunStore
 from llmos.memory.traces import TraceStore
+from llmos.redaction import UNNAMED
 from llmos.trace.findings import ToolFacts
 from llmos.trace.lex import normalise
 from llmos.trace.program import Provenance, Trace
@@ -109,9 +110,10 @@ class Merging:
             return None
 
     async def _recordings(self, ids: Sequence[str]) -> Sequence[Run]:
-        """These runs with their steps; none if one of them is gone or there are too many."""
+        """These runs with their steps; none if one of them is gone or lacks a secret, or there are too many."""
         try:
-            return [(await self.runs.get(run_id)).recording for run_id in ids] if len(ids) <= MAX_RUNS else []
+            runs = [(await self.runs.get(run_id)).recording for run_id in ids] if len(ids) <= MAX_RUNS else []
+            return [] if any(UNNAMED in repr((run.goal, run.steps)) for run in runs) else runs  # two may look like one
         except (NotFoundError, StorageError):
             return []
 

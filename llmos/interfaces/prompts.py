@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmos.redaction import mark
+
 FINISH = "finish"
 
 SYSTEM = """\
@@ -72,8 +74,14 @@ REJOIN_SCHEMA: dict[str, Any] = {
 }
 
 
-def first_message(goal: str, plan: str | None = None, *, taken_over: bool = False) -> str:
-    """The goal, and for a guided run the steps that reached a similar one, or what a replay has done already."""
+def first_message(goal: str, plan: str | None = None, secrets: Sequence[str] = (), *, taken_over: bool = False) -> str:
+    """The goal, with the steps that reached a similar one or what a replay has done already, and how to use secrets."""
+    if secrets:
+        marks = ", ".join(map(mark, secrets))
+        goal = (
+            f"{goal}\n\n(Where an argument of a tool needs one of these secrets, write its mark, and the tool gets the "
+            f"value; you never see it: {marks})"
+        )
     if not plan:
         return goal
     if taken_over:

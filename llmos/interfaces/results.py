@@ -20,7 +20,8 @@ class Result:
     """How a goal ended. `outputs` maps step ids to outputs, `trace_id` is the label `id@version` or None.
 
     `audit` says how a replay compared with the learner's own work: agreed, disagreed, undecided or failed; '' if nobody
-    looked. `estimate_usd` is what learning a guided goal from nothing was thought to cost.
+    looked. `estimate_usd` is what learning a guided goal from nothing was thought to cost. `notice` is what the user
+    should do something about.
     """
 
     run_id: str
@@ -37,6 +38,7 @@ class Result:
     reason: str = ""
     audit: str = ""
     estimate_usd: float = 0.0
+    notice: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""

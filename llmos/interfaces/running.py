@@ -26,6 +26,7 @@ class Running:
     estimate_usd: float = 0.0
     audit: str = ""
     follower: Follower | None = None
+    notice: str = ""
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(
@@ -64,7 +65,9 @@ class Running:
         self.run = replace(self.run, status=status, duration_s=time.perf_counter() - self.started_s)
 
 
-def result_of(run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_usd: float = 0.0) -> Result:
+def result_of(
+    run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_usd: float = 0.0, notice: str = ""
+) -> Result:
     """A finished run as the doors show it."""
     return Result(
         run_id=run.id,
@@ -81,4 +84,5 @@ def result_of(run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_us
         reason=run.reason,
         audit=audit,
         estimate_usd=estimate_usd,
+        notice=notice,
     )

@@ -19,6 +19,7 @@ import click
 
 from llmos.errors import LLMOSError, StorageError
 from llmos.interfaces import render, render_match
+from llmos.redaction import Redactor
 from llmos.settings import wants_color
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ class Options:
 class Screen:
     """Where a command writes: what was asked for on stdout, all else on stderr.
 
-    With `as_json` stdout gets exactly one JSON object, by `data`; `show` and `answer` are silent then.
+    With `as_json` stdout gets exactly one JSON object, by `data`; `show` and `answer` are silent then. What `redactor`
+    takes out is not written; until LLMOS has booted that is what looks like a credential.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        self.redactor = Redactor()
         self._expected: dict[str, Any] = {}
         self._has_told = False
         self.color = wants_color()
@@ -88,6 +91,11 @@ class Screen:
     def show(self, text: str) -> None:
         """Text for people, on stdout."""
         if not self.as_json:
+            self._out(self.redactor.text(text))
+
+    def exactly(self, text: str) -> None:
+        """Text on stdout as it is: whoever made it has looked that it holds no secret."""
+        if not self.as_json:
             self._out(text)
 
     def table(self, columns: tuple[str, ...], rows: list[list[Any]], *, empty: str) -> None:
@@ -95,6 +103,7 @@ class Screen:
         if self.as_json:
             return
         if rows:
+            rows = self.redactor.value(rows)
             self._out(render.table(columns, rows, width=self.width, color=self.color and is_terminal(sys.stdout)))
         else:
             self.note(empty)
@@ -102,6 +111,7 @@ class Screen:
     def answer(self, text: str) -> None:
         """An answer as it is; on a terminal without what could steer it."""
         if not self.as_json:
+            text = self.redactor.text(text)
             self._out(render.plain(text) if is_terminal(sys.stdout) else text)
 
     def expect(self, fields: dict[str, Any]) -> None:
@@ -113,11 +123,12 @@ class Screen:
         if self.as_json and not self._has_told:
             self._has_told = True
             encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
-            self._out(json.dumps(render.data({**self._expected, **value}), ensure_ascii=encoding != "utf8"))
+            shown = self.redactor.value(render.data({**self._expected, **value}))
+            self._out(json.dumps(shown, ensure_ascii=encoding != "utf8"))
 
     def note(self, text: str, *, dim: bool = False) -> None:
         """A line beside the answer, on stderr."""
-        line = render.plain(text)
+        line = render.plain(self.redactor.text(text))
         with contextlib.suppress(OSError):  # nobody reads stderr: that must not fail a goal
             click.echo(click.style(line, dim=True) if dim and self.color else line, err=True)
 
@@ -174,6 +185,7 @@ class Engine:
             watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(sys.stderr))
             self.progress = self._stack.enter_context(watching)
             self._system = system
+        screen.redactor = self._system.redactor
         failures = unloaded(self._system)
         for failure in failures:
             if failure not in self._told:
@@ -221,7 +233,8 @@ class Session:
                 self.screen.note(render_match.question(question))
             prompt: PromptSession[str] = PromptSession(output=create_output(stdout=stream))
             try:
-                reply = await prompt.prompt_async(f"{render.plain(question.text)} {_choices(question)} ")
+                asked = render.plain(self.screen.redactor.text(question.text))
+                reply = await prompt.prompt_async(f"{asked} {_choices(question)} ")
             except EOFError:
                 return None
             except KeyboardInterrupt:

@@ -76,13 +76,13 @@ class Shell:
 
     async def do(self, line: str) -> None:
         """Do one line; what goes wrong is told and does not end the shell."""
-        screen = Screen(as_json=self.options.as_json)
+        screen = self._screen(self.options)
         options = self.options
         try:
             action, options = self.read(line)
             if action is None:
                 return
-            screen = Screen(as_json=options.as_json)
+            screen = self._screen(options)
             await self._finish(action, replace(self.session, options=options, screen=screen))
         except ReaderLeftError:
             raise
@@ -90,6 +90,11 @@ class Shell:
             screen.show(error.format_message())
         except Exception as error:
             report(error, screen, verbose=options.verbose)
+
+    def _screen(self, options: Options) -> Screen:
+        screen = Screen(as_json=options.as_json)
+        screen.redactor = self.session.screen.redactor
+        return screen
 
     def read(self, line: str) -> tuple[Action | None, Options]:
         """The action a line asks for (None: nothing, or answered already) and the options it gave.
@@ -308,11 +313,19 @@ async def _prompt(session: Session, memory: Path) -> PromptSession[str]:
     from prompt_toolkit.history import FileHistory, InMemoryHistory
     from prompt_toolkit.output import create_output
 
+    redactor = (await session.system()).redactor
+
+    class Lines(FileHistory):
+        """Keeps what is typed, without secrets."""
+
+        def store_string(self, string: str) -> None:
+            super().store_string(redactor.text(string))
+
     path = memory / "history"
     try:
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
         path.chmod(0o600)
-        history: FileHistory | InMemoryHistory = FileHistory(str(path))
+        history: FileHistory | InMemoryHistory = Lines(str(path))
     except OSError as error:
         session.screen.note(f"llmos: no history: {path} can't be written: {error.strerror or error}")
         history = InMemoryHistory()

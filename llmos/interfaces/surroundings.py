@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from llmos.accounts import Reservation
-from llmos.errors import LearnerError, LowBatteryError, NoLearnerError, SettingsError
+from llmos.errors import LearnerError, LowBatteryError, NoLearnerError
 from llmos.interfaces.learner import Learner
 from llmos.interfaces.prices import Tokens, price_of
 from llmos.kernel.token_economy import TokenEconomy
@@ -19,12 +19,13 @@ from llmos.memory.traces import TraceStore
 from llmos.plugins.confined import Sandbox
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Gate, Middleware, ToolContext
+from llmos.redaction import UNNAMED, Redactor, mark
 from llmos.settings import PROVIDER, Settings, plain_environment
 from llmos.trace.guided import REWRITE
 from llmos.trace.match import World
 from llmos.trace.program import Trace
 from llmos.trace.run import Run
-from llmos.trace.values import EnvRef, UnboundError, references
+from llmos.trace.values import EnvRef, references
 
 _THINK_MAX_USD = 0.25
 _THINK_LEAST_USD = _THINK_MAX_USD / 10
@@ -44,6 +45,7 @@ class Surroundings:
     traces: TraceStore
     economy: TokenEconomy
     learner: Learner
+    redactor: Redactor
     now: Callable[[], datetime]
     middleware: tuple[Middleware, ...] = ()
     sandbox: Sandbox | None = None
@@ -85,6 +87,7 @@ class Surroundings:
             middleware=self.middleware,
             sandbox=self.sandbox,
             gate=self.gate,
+            secrets=self.redactor,
         )
 
     def spent(self, run_id: str) -> float:
@@ -136,7 +139,7 @@ class Surroundings:
         cost_usd = 0.0
         try:
             thought = await self.learner.think(
-                prompt, max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
+                self.redactor.named(prompt), max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
             )
             cost_usd = thought.cost_usd
             return thought.text
@@ -174,6 +177,8 @@ class Surroundings:
         """The answer of the last run whose result has a name."""
         for run in await self.runs.list(limit=_RECENT_RUNS):
             name = await self._result_name(run) if run.answer else None
+            if name is not None and UNNAMED in (run.answer or ""):
+                return {}  # what was left out of it is not known, and an older result is not meant
             if name is not None:
                 return {"last_result": run.answer, "last_result_name": name}
         return {}
@@ -187,12 +192,10 @@ class Surroundings:
             return None
 
     def secret(self, name: str) -> str:
-        """A secret for a replay, from the environment.
+        """The mark of a secret for a replay; the value itself is put in by the tool's call alone.
 
         Raises:
-            UnboundError: it is not allowed or not set.
+            SettingsError: it is not allowed or not set. No divergence: learning would not mend it.
         """
-        try:
-            return self.settings.secret(name)
-        except SettingsError as error:
-            raise UnboundError(str(error)) from None
+        self.settings.secret(name)
+        return mark(name)

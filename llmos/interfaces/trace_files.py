@@ -26,11 +26,15 @@ def export_trace(name: str, file: Path | None, *, force: bool) -> Action:
 
     async def action(session: Session) -> None:
         from llmos.trace.codec import dumps_yaml
+        from llmos.trace.secrecy import kept_credential
 
-        trace = await find_trace(await session.system(), name)
+        system = await session.system()
+        trace = await find_trace(system, name)
+        if kept := kept_credential(trace, system.redactor):
+            raise TraceFormatError(f"{trace.label} is not exported: {kept}.")
         text = dumps_yaml(trace)
         if file is None:
-            session.screen.show(text.rstrip("\n"))
+            session.screen.exactly(text.rstrip("\n"))
             session.screen.data({"trace": trace.label, "yaml": text})
             return
         write_whole(file, text, force=force)

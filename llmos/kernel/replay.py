@@ -15,6 +15,7 @@ from llmos.errors import (
     NotPermittedError,
     StaleTraceError,
     StorageError,
+    ToolError,
     UnknownValueError,
     WorseEffectError,
 )
@@ -27,6 +28,7 @@ from llmos.trace.lookups import UnlistedError, looked_up, steps_before
 from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
 from llmos.trace.run import CUT_OFF, StepRecord
 from llmos.trace.run import Origin as StepOrigin
+from llmos.trace.secrecy import secrets_of
 from llmos.trace.transforms import table
 from llmos.trace.values import (
     EnvRef,
@@ -76,7 +78,7 @@ class Frame:
 class Follower:
     """Replays one trace with one set of bindings.
 
-    `env` holds the values `env.*` may refer to, `secret` looks one up by name. `records` and `effects_done`
+    `env` holds what `env.*` may refer to; `secret` gives a secret's mark, or refuses it. `records` and `effects_done`
     tell, also after a failure, which calls were made and how many of them may have changed the world. `spelled` are the
     bindings as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both.
     `labels` name the step of each record, the first `settled` records passed their checks, and `frames` say where a
@@ -111,6 +113,7 @@ class Follower:
             DivergenceError: a step met another world than the recorded one; names step, expected and actual.
             UnknownValueError: a look-up of the trace does not list a value of the goal (nothing was changed).
             WorseEffectError: with these bindings a call would do more than was recorded; it was not made.
+            SettingsError: a secret that the trace needs is not set, or not allowed (nothing was called).
             NotPermittedError, InputError: the call may not, or can't, be made with these bindings.
         """
         self.spelled, self.entries = dict(self.bindings), {}
@@ -135,9 +138,9 @@ class Follower:
         self._check_lookups()
         for node in self.trace.nodes:
             for expr in node.exprs:
-                for ref in references(expr):
-                    if isinstance(ref, EnvRef | SecretRef):
-                        self._evaluated(node, ref, self._scope({}))
+                needed = [ref for ref in references(expr) if isinstance(ref, EnvRef)]
+                for ref in (*needed, *(SecretRef(name=name) for name in sorted(secrets_of(expr)))):
+                    self._evaluated(node, ref, self._scope({}))
         self._foresee(self.trace.steps, self._scope({}))
 
     def foresee(self, nodes: Sequence[Node], scope: Scope) -> None:
@@ -169,10 +172,12 @@ class Follower:
         given = {name: expr for name, expr in step.args.items() if any(map(_is_given, references(expr)))}
         known = {name: expr for name, expr in given.items() if self._is_known((expr,), scope)}
         tool = self._tool(step)
-        validate_values(tool, {name: self._evaluated(step, expr, scope) for name, expr in known.items()})
+        validate_values(
+            tool, self._revealed(step, {n: self._evaluated(step, e, scope) for n, e in known.items()}, scope)
+        )
         if self._is_known(step.args.values(), scope):
             arguments = self._arguments(step, scope)
-            validate(tool, arguments)
+            validate(tool, self._revealed(step, arguments, scope))
             call = self._call(step, arguments, scope)
             if not self._is_ruled_out(step, scope):
                 self.foreseen.append(call)
@@ -184,7 +189,7 @@ class Follower:
             WorseEffectError: what it would do.
         """
         tool, ctx = self._tool(step), replace(self.ctx, origin=self._origin(step))
-        effect = tool.effect_of(ctx, arguments)
+        effect = tool.effect_of(ctx, self._revealed(step, arguments, scope))
         if effect.rank > max(step.effect.rank, Effect.READ.rank):
             raise WorseEffectError(
                 f"{self.trace.label}, step {label_of(step, scope)}: with these values {step.tool} may do more than was "
@@ -260,12 +265,17 @@ class Follower:
 
     def _scope(self, outputs: Mapping[str, Any]) -> Scope:
         slots = self.spelled or self.bindings
-        if self.secret is None:
-            return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries)
-        return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries, secret=self.secret)
+        return Scope(slots=slots, outputs=outputs, env=self.env, items=self.entries, secret=self.secret or _no_secret)
 
     def _arguments(self, step: Step, scope: Scope) -> dict[str, Any]:
         return {name: self._evaluated(step, expr, scope) for name, expr in step.args.items()}
+
+    def _revealed(self, step: Step, arguments: dict[str, Any], scope: Scope) -> dict[str, Any]:
+        """Arguments as the tool will get them, for a look ahead."""
+        try:
+            return self.ctx.revealed(arguments)
+        except ToolError as error:
+            raise self._diverged(step, scope, str(error), actual=str(error)) from None
 
     def _evaluated(self, node: Node, expr: Any, scope: Scope) -> Any:
         try:
@@ -495,6 +505,10 @@ class Follower:
 def made_of(loop: Loop, scope: Scope, outputs: Mapping[str, Any]) -> dict[str, Any]:
     """What an iteration of a loop gives: its entry and the outputs of its steps."""
     return {"each": scope.items[loop.id], **{node.id: outputs[node.id] for node in loop.steps if node.id in outputs}}
+
+
+def _no_secret(name: str) -> str:
+    raise UnboundError(f"the secret {name} is not set")
 
 
 def _is_given(ref: Ref) -> bool:

@@ -130,6 +130,7 @@ class Stage(ToolRegistry):
             sealed=sealed,
             env=ctx.env,
             sandbox=ctx.sandbox,
+            secrets=ctx.secrets,
             place=self.place,
         )
 

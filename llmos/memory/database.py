@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import os
 import re
@@ -15,11 +16,12 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 from llmos.errors import DatabaseLockedError, LLMOSError, StorageError
 from llmos.memory import sql
 from llmos.memory.audit_notes import Kind, note
+from llmos.redaction import Redactor
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -50,12 +52,13 @@ class Database:
     """The memory's file; `async with Database(path) as db` opens and closes it.
 
     All work is done by one thread, in the order it was asked for. A call whose waiter is cancelled is carried out
-    all the same, or not at all.
+    all the same, or not at all. What `redactor` takes out of texts is never stored, whoever wrote the statement.
     """
 
-    def __init__(self, path: Path, *, witness: Witness | None = None) -> None:
+    def __init__(self, path: Path, *, witness: Witness | None = None, redactor: Redactor | None = None) -> None:
         self.path = path
         self._witness = witness
+        self.redactor = redactor or Redactor()
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
 
@@ -138,7 +141,7 @@ class Database:
             connection.execute("BEGIN")
             if witness is not None:
                 witness.begin()
-            result = work(connection)
+            result = work(cast("DuckDBPyConnection", _Redacting(connection, self.redactor)))
             if witness is not None:
                 witness.before_commit(connection)
             connection.execute("COMMIT")
@@ -160,6 +163,49 @@ class Database:
 def _end_left_running(connection: DuckDBPyConnection) -> None:
     for run_id, mode in connection.execute(sql.INTERRUPT_RUNNING, [INTERRUPTED_REASON]).fetchall():
         note(Kind.RUN_END, {"mode": mode, "status": "interrupted", "reason": INTERRUPTED_REASON}, run_id=run_id)
+
+
+class _Redacting:
+    """A connection that takes secrets out of the parameters of every statement that `sql.AS_THEY_ARE` does not hold."""
+
+    def __init__(self, connection: DuckDBPyConnection, redactor: Redactor) -> None:
+        self._connection = connection
+        self._redactor = redactor
+
+    def execute(self, query: str, parameters: Any = None) -> DuckDBPyConnection:
+        if parameters is None:
+            return self._connection.execute(query)
+        if query not in sql.AS_THEY_ARE:
+            parameters = _redacted(parameters, self._redactor)
+        return self._connection.execute(query, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def _redacted(parameters: Any, redactor: Redactor) -> Any:
+    """Parameters by position or by name, the texts among them and in their lists without secrets."""
+    values = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
+    changed = {key: _without(value, redactor) for key, value in values}
+    return changed if isinstance(parameters, dict) else list(changed.values())
+
+
+_OUR_ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,8}-[0-9a-f]{6}|[a-z]+(?:-[a-z]+){0,8}|[0-9a-f]{12}|[0-9a-f]{64}")
+"""Ids of traces, runs and digests: rows are found by them, so they stay, even where a secret is a word of one."""
+
+
+def _without(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, list):
+        return [_without(one, redactor) for one in value] if value and isinstance(value[0], str) else value
+    if not isinstance(value, str) or _OUR_ID.fullmatch(value):
+        return value
+    redacted = redactor.text(value)
+    if redacted == value or value[:1] not in ("{", "["):
+        return redacted
+    try:
+        return json.dumps(redactor.value(json.loads(value)))
+    except (ValueError, RecursionError):
+        return redacted
 
 
 # --- opening ---------------------------------------------------------------------------------------

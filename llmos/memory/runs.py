@@ -36,7 +36,7 @@ class RunStore:
         Raises:
             StorageError: there is a run of this id already.
         """
-        started = replace(run, started_at=run.started_at or self._clock())
+        started = self._db.redactor.record(replace(run, started_at=run.started_at or self._clock()))
 
         def work(connection: DuckDBPyConnection) -> None:
             if connection.execute(sql.RUN_EXISTS, [run.id]).fetchone():
@@ -47,11 +47,12 @@ class RunStore:
 
     async def add_step(self, run_id: str, step: StepRecord) -> None:
         """Store one tool call with its outcome; a step of the same index is left as it was stored first."""
-        row = _step_row(run_id, step)
+        row = _step_row(run_id, self._db.redactor.record(step))
         await self._db.run(lambda connection: connection.execute(sql.INSERT_STEP, row) and None)
 
     async def finish(self, run: Run) -> None:
         """Store how a run ended, and those of its steps that are not stored yet."""
+        run = self._db.redactor.record(replace(run, steps=tuple(map(self._db.redactor.record, run.steps))))
         values = _outcome(run)
         steps = [_step_row(run.id, step) for step in run.steps]
 

@@ -478,6 +478,9 @@ WHERE kind = 'template' AND list_contains($owners::VARCHAR[], owner) AND model =
 TEMPLATE_VECTOR_IDS = "SELECT id FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id"
 TEMPLATE_VECTORS = "SELECT id, vector FROM embeddings WHERE id IN (SELECT unnest(?::BIGINT[])) ORDER BY id"
 
+# A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
+AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES, INSERT_TEMPLATE_EMBEDDINGS})
+
 # --- ledger ----------------------------------------------------------------------------------------
 
 LEDGER_COLUMNS = (

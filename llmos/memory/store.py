@@ -36,9 +36,14 @@ class SemanticMemory:
         """Store a JSON value under a name, in place of what was there.
 
         Raises:
-            UsageError: the name is empty, or the value is not JSON.
+            UsageError: the name is empty, or the value is not JSON or holds a credential.
         """
         name, now = _name(key), to_utc(self._clock())
+        for found in self._db.redactor.credentials({key: value}):
+            raise UsageError(
+                f"{found.kind} is not remembered: put it in the environment as {found.variable} and name that under "
+                "`secrets` in llmos.yaml."
+            )
         try:
             body = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:

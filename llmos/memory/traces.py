@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmos.errors import NotFoundError, StorageError
+from llmos.errors import NotFoundError, StorageError, TraceFormatError
 from llmos.memory import sql
 from llmos.memory import trace_rows as rows
 from llmos.memory.audit_notes import Kind, note
@@ -19,6 +19,7 @@ from llmos.memory.words import file_templates
 from llmos.trace.codec import dumps_json, loads_json
 from llmos.trace.lex import normalise, skeleton, template_skeleton
 from llmos.trace.program import Status, Trace
+from llmos.trace.secrecy import kept_credential
 from llmos.trace.shape import MAX_WORDINGS, shape
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class TraceStore:
         `runs` are the runs it was proven on besides its own.
 
         Raises:
-            TraceFormatError: it could not be read back; nothing was stored.
+            TraceFormatError: it could not be read back, or would keep a credential; nothing was stored.
         """
         now = self._clock()
-        loads_json(dumps_json(trace))
+        self._check(trace)
 
         def work(connection: DuckDBPyConnection) -> tuple[Trace, list[int]]:
             return rows.add(connection, replace(trace, created_at=trace.created_at or now), now, runs)
@@ -57,6 +58,13 @@ class TraceStore:
         stored, gone = await self._db.run(work)
         await self._drop(gone)
         return stored
+
+    def _check(self, trace: Trace) -> None:
+        """TraceFormatError if it could not be read back, or would keep a credential."""
+        loads_json(dumps_json(trace))
+        kept = kept_credential(trace, self._db.redactor)
+        if kept:
+            raise TraceFormatError(f"{trace.id} can't be stored: {kept}.")
 
     async def get(self, trace_id: str, version: int | None = None) -> Trace:
         """A trace in its current or a given version, with the trace's present status.
@@ -76,7 +84,7 @@ class TraceStore:
     async def supersede(self, known: Trace, trace: Trace, *, runs: Sequence[str] = ()) -> Trace | None:
         """Store the next version of a known trace; None if it changed, or its standing did, since it was read."""
         now = self._clock()
-        loads_json(dumps_json(trace))
+        self._check(trace)
 
         def work(connection: DuckDBPyConnection) -> tuple[Trace | None, builtins.list[int]]:
             current = rows.get(connection, known.id, None)
@@ -103,7 +111,7 @@ class TraceStore:
                 return trace, []
             runs = rows.runs_of(connection, trace.id, trace.version)
             worded = replace(trace, goals=(*trace.goals, template), created_at=now)
-            loads_json(dumps_json(worded))
+            self._check(worded)
             return rows.add(connection, worded, now, runs)
 
         stored, gone = await self._db.run(work)
@@ -188,7 +196,7 @@ class TraceStore:
 
     async def add_negative(self, trace_id: str, goal: str) -> None:
         """Remember for good that this trace is wrong for this goal."""
-        normal, now = normalise(goal), self._clock()
+        normal, now = self._normal(goal), self._clock()
 
         def work(connection: DuckDBPyConnection) -> None:
             rows.require(connection, trace_id)
@@ -199,7 +207,7 @@ class TraceStore:
 
     async def drop_negative(self, trace_id: str, goal: str) -> None:
         """Forget that this trace is wrong for this goal: whoever said so has taken it back."""
-        row = [clean(trace_id), digest(normalise(goal))]
+        row = [clean(trace_id), digest(self._normal(goal))]
 
         def work(connection: DuckDBPyConnection) -> None:
             if connection.execute(sql.DELETE_NEGATIVE, row).fetchall():
@@ -215,9 +223,13 @@ class TraceStore:
 
     async def wrong_for(self, goal: str) -> frozenset[str]:
         """The ids of the traces that are known to be wrong for a goal."""
-        query = [digest(normalise(goal))]
+        query = [digest(self._normal(goal))]
         found = await self._db.run(lambda connection: connection.execute(sql.NEGATIVE_FOR, query).fetchall())
         return frozenset(row[0] for row in found)
+
+    def _normal(self, goal: str) -> str:
+        """A goal as it is remembered: without what must not be."""
+        return normalise(self._db.redactor.text(goal))
 
     async def record_use(self, trace_id: str, ok: bool, saved_usd: float) -> None:
         """Count a replay, and the dollars it saved."""

@@ -39,7 +39,8 @@ class McpTools:
     """The tools of every server in the settings.
 
     `cache` is a JSON file that keeps each server's list of tools, so that knowing them starts nothing.
-    `cwd` is the folder stdio servers run in, `sandbox` what confines them.
+    `cwd` is the folder stdio servers run in, `sandbox` what confines them; a list that `is_secret` is asked for anew
+    instead of kept.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class McpTools:
         cwd: Path | None = None,
         sandbox: Sandbox | None = None,
         timeout_s: float = 60.0,
+        is_secret: Callable[[Listing], bool] = lambda listing: False,
     ) -> None:
+        self._is_secret = is_secret
         self._settings = dict(servers)
         self._cache = cache
         self._registry: ToolRegistry | None = None
@@ -165,7 +168,7 @@ class McpTools:
             return {}
 
     def _write_cache(self, name: str, listing: Listing) -> None:
-        if self._cache is None:
+        if self._cache is None or self._is_secret(listing):
             return
         kept: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

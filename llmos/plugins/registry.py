@@ -75,12 +75,13 @@ class ToolRegistry:
         try:
             tool = self.get(name)
             effect = tool.effect
-            validate(tool, arguments)
-            effect = tool.effect_of(ctx, arguments)
+            revealed = ctx.revealed(arguments)
+            validate(tool, revealed)
+            effect = tool.effect_of(ctx, revealed)
             call = ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx)
             result = await _through(ctx.middleware, call, make)
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            result = _failure(name, error)
+            result = _failure(name, error, ctx)
         return replace(result, effect=effect, made=made, duration_s=time.perf_counter() - started)
 
 
@@ -93,22 +94,24 @@ async def _through(
 
 
 async def _made(call: ToolCall) -> ToolResult:
-    """The call itself."""
-    name = call.tool.name
+    """The call itself: the one place where secrets are in the arguments."""
+    name, ctx = call.tool.name, call.ctx
     try:
-        return ToolResult(output=jsonable(name, await call.tool.function(call.ctx, **call.arguments)))
+        output = jsonable(name, await call.tool.function(ctx, **ctx.revealed(call.arguments)))
+        return ToolResult(output=ctx.hidden(output))
     except (Exception, SystemExit, asyncio.CancelledError) as error:
-        return _failure(name, error)
+        return _failure(name, error, ctx)
 
 
-def _failure(name: str, error: BaseException) -> ToolResult:
+def _failure(name: str, error: BaseException, ctx: ToolContext) -> ToolResult:
     """What a failed call came to; a cancellation of the task passes through."""
     if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
         raise error
     if isinstance(error, LLMOSError):
+        error.args = tuple(map(ctx.hidden, error.args))
         return ToolResult(output=str(error), is_error=True, error=error)
     log.info("tool %s raised", name, exc_info=error, extra={"action": "tool_raised", "tool": name})
-    failure = ToolError(f"{name}: {type(error).__name__}: {error}")
+    failure = ToolError(ctx.hidden(f"{name}: {type(error).__name__}: {error}"))
     return ToolResult(output=str(failure), is_error=True, error=failure)
 
 

@@ -115,6 +115,13 @@ class Origin:
     hidden: frozenset[str] = frozenset()
 
 
+class Secrets(Protocol):
+    """Puts secrets into a call and takes them out of what it gives; everything around the call sees marks only."""
+
+    def revealed(self, value: Any, /) -> Any: ...
+    def hidden(self, value: Any, /) -> Any: ...
+
+
 class Thinker(Protocol):
     """One metered, bounded model call; returns the text and charges the ledger."""
 
@@ -128,8 +135,8 @@ class ToolContext:
     `denied` are places inside the workspace that stay closed (the home's own memory), `sealed` those that may be
     read but not written (settings and plugins: what runs goals is not changed by them). `middleware` stands
     around every call, the first outermost; `step` is the number of the call in its run, from 0, where that is known.
-    `sandbox` confines child processes; None: the caller takes them as they are.
-    around every call, the first outermost; `gate` knows the rules about paths, `origin` which step is replayed.
+    `sandbox` confines child processes; None: the caller takes them as they are. `gate` knows the rules about paths,
+    `origin` which step is replayed. With `secrets`, arguments hold marks until the call itself.
     """
 
     workspace: Path
@@ -144,6 +151,19 @@ class ToolContext:
     sandbox: Sandbox | None = None
     gate: Gate | None = None
     origin: Origin | None = None
+    secrets: Secrets | None = None
+
+    def revealed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments with secrets in the place of their marks.
+
+        Raises:
+            LLMOSError: a mark names a secret that is not allowed, or not set.
+        """
+        return dict(arguments) if self.secrets is None else dict(self.secrets.revealed(dict(arguments)))
+
+    def hidden(self, value: Any) -> Any:
+        """What a tool gave, with marks in the place of secrets."""
+        return value if self.secrets is None else self.secrets.hidden(value)
 
     def resolve(self, path: str, *, write: bool = False) -> Path:
         """An absolute path inside the workspace (relative ones count from it), to be read or, with `write`, changed.
@@ -254,7 +274,7 @@ class Tool:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """One call on its way; `effect` is what it may do with just these arguments."""
+    """One call on its way; `effect` is what it may do with just these arguments, in which secrets are marks."""
 
     tool: Tool
     arguments: Mapping[str, Any]

@@ -5,7 +5,7 @@ llmos.yaml is $LLMOS_CONFIG if that is set; else the checkout's file with the ho
 workspace is never asked: what goals read and write must not configure what runs them.
 """
 
-from llmos.settings.effective import effective_values, secret_values
+from llmos.settings.effective import effective_values
 from llmos.settings.environment import hidden_variables, plain_environment, wants_color
 from llmos.settings.loading import load_settings
 from llmos.settings.permissions import PermissionSettings, RuleSettings
@@ -43,6 +43,5 @@ __all__ = [
     "hidden_variables",
     "load_settings",
     "plain_environment",
-    "secret_values",
     "wants_color",
 ]

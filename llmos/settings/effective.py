@@ -12,7 +12,6 @@ from llmos.settings.environment import plain_environment
 from llmos.settings.records import Settings
 
 SET, UNSET = "set", "unset"
-_LONG_ENOUGH = 8
 
 
 def effective_values(settings: Settings) -> dict[str, Any]:
@@ -32,23 +31,6 @@ def effective_values(settings: Settings) -> dict[str, Any]:
     for name in settings.secrets:
         found[f"secrets.{name}"] = SET if _value(settings, name) else UNSET
     return found
-
-
-def secret_values(settings: Settings) -> frozenset[str]:
-    """The values that must not be recorded anywhere."""
-    values = {_value(settings, name) for name in settings.secrets}
-    values.add(settings.provider.api_key or "")
-    given = [
-        value for server in settings.mcp_servers.values() for value in (*server.env.values(), *_parts(server.headers))
-    ]
-    keys = [value for name, value in settings.environment.items() if "KEY" in name or "TOKEN" in name]
-    values |= {value for value in (*given, *keys) if len(value) >= _LONG_ENOUGH}
-    return frozenset(values - {""})
-
-
-def _parts(headers: Mapping[str, str]) -> list[str]:
-    """The values of headers, and what stands behind `Bearer`."""
-    return [part for value in headers.values() for part in (value, value.partition(" ")[2])]
 
 
 def _value(settings: Settings, name: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from llmos.redaction import is_credential_name
 
 YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 """What a variable that turns something on or off may say, in small letters."""
@@ -38,6 +40,21 @@ def plain_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
 def hidden_variables(seen: Mapping[str, str]) -> list[str]:
     """The names of this process's variables that a child with the environment `seen` is not to know."""
     return [name for name in variables() if name not in seen]
+
+
+_LEAST_SECRET_CHARS = 8
+
+
+def other_secrets(env: Mapping[str, str], named: Collection[str]) -> tuple[str, ...]:
+    """The values of variables that no setting names, but whose names say that they hold a secret."""
+    return tuple(
+        value
+        for name, value in env.items()
+        if name not in named
+        and len(value) >= _LEAST_SECRET_CHARS
+        and is_credential_name(name)
+        and not value.startswith(("/", "~", "./"))
+    )
 
 
 def wants_color(environ: Mapping[str, str] | None = None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmos.checked_yaml import read_yaml
 from llmos.errors import SettingsError
-from llmos.settings.environment import NO, YES, claude_environment, variables
+from llmos.settings.environment import NO, YES, claude_environment, other_secrets, variables
 from llmos.settings.permissions import lay_over, load_permissions
 from llmos.settings.places import absolute, find_checkout, find_config, find_home, find_plugins
 from llmos.settings.records import (
@@ -89,6 +89,7 @@ def load_settings(
         **_trust(config, env, audit_rate, frozen),
         environment=MappingProxyType(claude_environment(env)),
         _secret_values=MappingProxyType({name: env[name] for name in secrets if env.get(name)}),
+        _other_secrets=other_secrets(env, secrets),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from llmos.errors import SettingsError
+from llmos.redaction import Redactor
 from llmos.settings.environment import YES
 from llmos.settings.permissions import PermissionSettings
 
@@ -224,6 +225,7 @@ class Settings:
     secrets: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     _secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    _other_secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def memory(self) -> Path:
@@ -245,6 +247,11 @@ class Settings:
         clouds = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
         has_cloud = any(self.environment.get(name, "").lower() in YES for name in clouds)
         return has_cloud or sys.platform == "darwin" or self.claude_login.is_file()
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows these secrets, and the values of the other variables whose names say that they hold one."""
+        return Redactor(self._secret_values, self._other_secrets, known=self.secret)
 
     def secret(self, name: str) -> str:
         """The value of a secret from the environment as it was when the settings were loaded.

@@ -46,6 +46,7 @@ from llmos.trace.program import Answer, Effect, Loop, Provenance, Slot, SlotType
 from llmos.trace.provenance import Explainer
 from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
 from llmos.trace.run import Run, RunStatus, StepRecord
+from llmos.trace.secrecy import with_secret_refs
 from llmos.trace.selection import selecting
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
@@ -61,9 +62,10 @@ _MAX_PASSES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class NotATrace:
-    """Why a finished run does not become a trace."""
+    """Why a finished run does not become a trace; with `is_urgent` the user should be told without asking."""
 
     reason: str
+    is_urgent: bool = False
 
 
 def induce(
@@ -262,7 +264,10 @@ class _Inducer:
         return Step(
             id=explainer.step_ids[index],
             tool=step.tool,
-            args={n: self.fold.filled(explainer.explain(value, index, n, facts)) for n, value in step.args.items()},
+            args={
+                n: with_secret_refs(self.fold.filled(explainer.explain(value, index, n, facts)))
+                for n, value in step.args.items()
+            },
             effect=step.effect,
             tool_version=facts.version,
             expect=self.fold.expected(index),

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from llmos.redaction import secret_of
 from llmos.trace.align import ambiguous_number, safe_inline
 from llmos.trace.codewords import (
     EVERYDAY,
@@ -42,6 +43,7 @@ from llmos.trace.values import (
     OutputRef,
     Record,
     Ref,
+    SecretRef,
     SlotRef,
     Transform,
     text_of,
@@ -82,6 +84,8 @@ class Explainer:
         if isinstance(value, dict | list):
             whole = self._output_ref(value, at) or self._listed(value, param, at)
             return whole or self._explain_parts(value, at, param, facts)
+        if isinstance(value, str) and (name := secret_of(value)):
+            return SecretRef(name=name)
         if isinstance(value, bool) or value is None:
             self.found.guessed |= value is not None and facts.effect.rank > Effect.WRITE.rank
             return Const(value=value)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from llmos.errors import TraceFormatError
+from llmos.redaction import mark
 from llmos.trace.transforms import TRANSFORMS
 
 ValuePath: TypeAlias = tuple[str | int, ...]
@@ -130,16 +131,13 @@ class UnboundError(LookupError):
     """A reference that nothing in the scope answers; the message names it."""
 
 
-def _no_secret(name: str) -> str:
-    raise UnboundError(f"secret {name!r} is not set")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scope:
     """What the references of one replay resolve to.
 
     `outputs` maps step ids to their outputs, `items` and `indexes` the ids of the loops that are under way to the
-    current entry and its number.
+    current entry and its number. A secret is its mark, which only a tool's call turns into the value; `secret` may
+    refuse one.
     """
 
     slots: Mapping[str, Any] = field(default_factory=dict)
@@ -147,7 +145,7 @@ class Scope:
     env: Mapping[str, Any] = field(default_factory=dict)
     items: Mapping[str, Any] = field(default_factory=dict)
     indexes: Mapping[str, int] = field(default_factory=dict)
-    secret: Callable[[str], str] = _no_secret
+    secret: Callable[[str], str] = mark
 
 
 def evaluate(expr: Expr, scope: Scope) -> Any:

@@ -22,6 +22,7 @@ import pytest
 
 from llmos.testing import Request, ScriptedServer, Turn, say, slow
 from tests.door import BOOT, Door
+from tests.planted import planted
 
 TIMEOUT_S = 60
 _FORWARD = re.compile(r"\x1b\[(\d*)C")
@@ -154,6 +155,18 @@ def test_history_survives_and_is_private(terminal: Terminal, tmp_path: Path, env
         assert again.wait() == 0
     finally:
         again.close()
+
+
+def test_history_keeps_no_credential(terminal: Terminal, tmp_path: Path) -> None:
+    token = planted()["github token"]
+    terminal.type(f"/nothing {token}\r")
+    terminal.expect("there is no command /nothing")
+    terminal.expect("llmos> ")
+    terminal.type("exit\r")
+    assert terminal.wait() == 0
+    history = (tmp_path / "home" / "memory" / "history").read_text(encoding="utf-8")
+    assert "/nothing «secret»" in history
+    assert token[4:16] not in history
 
 
 def test_ctrl_c_at_the_prompt_drops_the_line_only(terminal: Terminal) -> None:

@@ -26,6 +26,7 @@ LAYERS = {
     "errors": 0,
     "events": 0,
     "checked_yaml": 1,
+    "redaction": 1,
     "accounts": 1,
     "settings": 2,
     "trace": 3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -21,8 +22,8 @@ from llmos.memory.audit_chain import shortened
 from llmos.memory.audit_check import ChainCheck
 from llmos.memory.audit_entries import Head, Row, canonical, hash_of, linked, row_of, stamp
 from llmos.memory.audit_notes import Kind, note, noted
-from llmos.memory.redacting import REDACTED, redactor, without_secrets
-from llmos.settings import effective_values, load_settings, secret_values
+from llmos.memory.redacting import REDACTED, without_secrets
+from llmos.settings import effective_values, load_settings
 
 ROW = Row(
     number=7,
@@ -134,60 +135,13 @@ def test_the_commands_know_the_kinds_that_there_are() -> None:
 # ----------------------------------------------------------------------------------------------------------- secrets
 
 
-@pytest.mark.parametrize(
-    "secret",
-    [
-        "sk-ant-api03-abcdefghijklmnop",
-        "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
-        "github_pat_11ABCDEFG0abcdefghij",
-        "xoxb-123456789012-abcdef",
-        "AKIAABCDEFGHIJKLMNOP",
-        "AIzaSyA1234567890abcdefghijklmnopqrstuv",
-        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
-        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
-        "-----BEGIN PRIVATE KEY-----\nMIIEow and the rest was cut off",
-    ],
-)
-def test_what_looks_like_a_credential_is_taken_out(secret: str) -> None:
-    redacted = redactor()(f"before {secret}")
-    assert secret not in redacted and "MIIEow" not in redacted
-    assert redacted.startswith("before ") and REDACTED in redacted
-
-
-@pytest.mark.parametrize(
-    ("text", "redacted"),
-    [
-        ("curl -H 'Authorization: Bearer abcdefgh12345'", "curl -H 'Authorization: [redacted] [redacted]'"),
-        ("https://ada:hunter2@example.org/x", "https://ada:[redacted]@example.org/x"),
-        ("export DB_PASSWORD=hunter2 && run", "export DB_PASSWORD=[redacted] && run"),
-        ('{"api_key": "hunter2", "n": 1}', '{"api_key": [redacted], "n": 1}'),
-        ("token: hunter2", "token: [redacted]"),
-    ],
-)
-def test_what_is_named_as_a_secret_is_taken_out(text: str, redacted: str) -> None:
-    assert redactor()(text) == redacted
-    assert redactor()(redacted).count("hunter2") == 0
-
-
-@pytest.mark.parametrize("text", ["Total amount by region of sales.csv into sales.md", "a-b_c 1,234.5", "a" * 64, ""])
-def test_plain_text_stays(text: str) -> None:
-    assert redactor()(text) == text
-
-
-@given(st.text(min_size=1, max_size=20), st.text(max_size=30), st.text(max_size=30))
-def test_a_known_value_never_stays(secret: str, before: str, after: str) -> None:
-    redact = redactor([secret, ""])
-    assert secret not in redact(before + secret + after).replace(REDACTED, "\0") or secret == "\0"
-
-
-def test_a_text_made_to_be_slow_is_not() -> None:
-    text = "token" * 3_000 + "x" * 20_000 + "://" * 3_000
-    assert redactor()(text) == text
+def hiding(secret: str) -> Callable[[str], str]:
+    return lambda text: text.replace(secret, REDACTED)
 
 
 def test_arguments_called_like_secrets_are_left_out_whole() -> None:
     given_ = {"password": {"deep": "x"}, "api_key": "x", "token": "", "pin": 1234, "list": ["1234", {"n": 5}]}
-    assert without_secrets(given_, redactor(["1234"])) == {
+    assert without_secrets(given_, hiding("1234")) == {
         "password": REDACTED,
         "api_key": REDACTED,
         "token": "",
@@ -199,14 +153,14 @@ def test_arguments_called_like_secrets_are_left_out_whole() -> None:
 @pytest.mark.parametrize("place", [0, 100, 395, 7_990, 9_000])
 def test_a_secret_is_not_cut_and_missed_where_a_text_is_shortened(place: int) -> None:
     secret = "correct horse battery staple"
-    told = shortened("x" * place + secret + "y" * 20_000, redactor([secret]))
+    told = shortened("x" * place + secret + "y" * 20_000, hiding(secret))
     assert "correct" not in told and "staple" not in told
     assert told.endswith(f"… ({place + len(secret) + 20_000} characters)")
 
 
 def test_a_window_full_of_secrets_leaves_nothing_of_one_at_its_end() -> None:
     secret = "s3cret" * 50
-    told = shortened((secret + " ") * 100, redactor([secret]))
+    told = shortened((secret + " ") * 100, hiding(secret))
     assert "s3cret" not in told
 
 
@@ -241,9 +195,7 @@ def test_effective_settings_name_everything_and_tell_no_secret(tmp_path: Path) -
     assert values["provider.api_key"] == "set"
     assert not any("XDG" in name or name.endswith("PATH") for name in values)
     text = json.dumps(values)
-    secrets = secret_values(settings)
-    assert {ENVIRON[name] for name in ENVIRON if "KEY" in name or "TOKEN" in name} <= secrets
-    assert "abcdefgh12345" in secrets
+    secrets = {ENVIRON[name] for name in ENVIRON if "KEY" in name or "TOKEN" in name} | {"abcdefgh12345"}
     assert not any(secret in text for secret in secrets)
 
 

@@ -14,7 +14,6 @@ from llmos.trace.values import (
     OutputRef,
     Record,
     Scope,
-    SecretRef,
     SlotRef,
     Text,
     Transform,
@@ -87,7 +86,6 @@ def test_what_is_not_json_is_refused(data: Any) -> None:
         (OutputRef(step="s"), "step 's'"),
         (OutputRef(step="t", path=("rows", 3)), r"steps\.t\.rows\[3\]"),
         (EnvRef(name="today"), r"env\.today"),
-        (SecretRef(name="KEY"), "KEY"),
         (OutputRef(step="t", path=("rows",), transforms=(Transform(name="lower"),)), "lower"),
     ],
 )
