@@ -82,6 +82,8 @@ def likely(
     `cosines` says how near the masked goal is to each trace, by its id.
     """
     goal = unicodedata.normalize("NFC", goal)
+    if any(token.key in ARTICLES for token in without_final(tokenize(goal))[-1:]):
+        return None  # an article at the end is a name, or the goal is broken off
     library = Library(traces=traces)
     found = [
         replace(reading, features=_with_cosine(reading, library, cosines or {}))
@@ -133,8 +135,6 @@ def _does_the_same(one: Match, other: Match) -> bool:
 def _reworded(goal: str, trace: Trace, library: Library, world: World) -> Iterator[Likely]:
     """The nearest reading in which every value is delimited, seen or known, and rewrites lead to a wording."""
     tokens = without_final(tokenize(goal))
-    if not tokens or tokens[-1].key in ARTICLES:
-        return  # an article at the end is a name, or the goal is broken off
     aligner = Aligner(goal=goal, pattern=(), tokens=tokens, trace=trace, world=world)
     best: list[Likely] = []
     for spans in frames(trace, aligner):
