@@ -28,7 +28,9 @@ def tables(results: Mapping[str, Any], fitted: Mapping[str, Any] | None = None) 
     """All tables of the page, as Markdown; `fitted` is what `benchmarks.equivalence` found."""
     parts = [_conditions(results["conditions"])]
     if results.get("sets"):
-        parts += [_compared(results["sets"]), _variants(results["sets"])]
+        parts += [_compared(results["sets"]), _variants(results["sets"], "The product in its variants")]
+    if results.get("whole"):
+        parts.append(_variants(results["whole"], "All goals of a set, in one order"))
     if results.get("pairs"):
         parts.append(_pairs(results["pairs"], "Pairs whose labels are the sources'"))
     if results.get("perturbed"):
@@ -55,7 +57,7 @@ def _compared(sets: Mapping[str, Any]) -> str:
     return "Hit % / wrong % of each system:\n\n" + _markdown(["set", *_COMPARED], rows)
 
 
-def _variants(sets: Mapping[str, Any]) -> str:
+def _variants(sets: Mapping[str, Any], title: str) -> str:
     rows = []
     for name, systems in sets.items():
         for system in _VARIANTS:
@@ -73,7 +75,7 @@ def _variants(sets: Mapping[str, Any]) -> str:
             ]
             rows.append([*cells, row["goals"], row["repeats"], row["questions"], often])
     head = ["set", "system", "hit %", "wrong %", "95 %", "goals", "repeats", "questions", "repeats missed by"]
-    return "The product in its variants:\n\n" + _markdown(head, rows)
+    return f"{title}:\n\n" + _markdown(head, rows)
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
