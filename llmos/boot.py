@@ -141,11 +141,18 @@ class LLMOS:
             await stack.aclose()
 
     async def execute(
-        self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None, priority: int = 10
+        self,
+        goal: str,
+        *,
+        mode: str = "auto",
+        confirm: Confirm | None = None,
+        priority: int = 10,
+        again: bool = False,
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
-        `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first.
+        `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first. A goal whose earlier
+        run still stands is only told of, unless it is to be done `again`.
 
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
@@ -154,14 +161,16 @@ class LLMOS:
         self.plugins.rescan()
         asked = confirm if confirm is not None else self._confirm
         return await self.scheduler.submit(
-            lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked), priority=priority, name=goal[:60]
+            lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again),
+            priority=priority,
+            name=goal[:60],
         )
 
-    async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
+    async def explain(self, goal: str, *, mode: str = "auto", again: bool = False) -> Explanation:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
         self._check(goal, mode)
         self.plugins.rescan()
-        return await self.explaining.explain(goal, mode=mode)
+        return await self.explaining.explain(goal, mode=mode, again=again)
 
     def _check(self, goal: str, mode: str) -> None:
         if self._stack is None:
@@ -183,6 +192,7 @@ class LLMOS:
         from llmos.memory.outcomes import Outcomes
         from llmos.memory.recall import Recall
         from llmos.memory.runs import RunStore
+        from llmos.memory.standing import StandingStore
         from llmos.memory.store import SemanticMemory
         from llmos.memory.traces import TraceStore
 
@@ -196,6 +206,7 @@ class LLMOS:
         self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
         self.runs = RunStore(database, clock=self._clock)
         self.effects = JournalStore(database, clock=self._clock)
+        self._standing_runs = StandingStore(database)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
         stack.push_async_callback(self._recall.close)
@@ -349,6 +360,7 @@ class LLMOS:
         from llmos.interfaces.following import Following
         from llmos.interfaces.guiding import Guiding
         from llmos.interfaces.judging import Judging
+        from llmos.interfaces.standing import Standing
 
         feedback, world = self.feedback, self.deciding.world
         judging = Judging(settings=self.settings.judge, learner=learning.learner, economy=self.economy, world=world)
@@ -360,10 +372,25 @@ class LLMOS:
             "surroundings": surroundings,
             "discover": self.mcp.discover,
         }
-        following = Following(feedback=feedback, **replaying)
+        standing = Standing(
+            store=self._standing_runs,
+            journal=self.effects,
+            runs=self.runs,
+            registry=self.registry,
+            surroundings=surroundings,
+            clock=self._clock,
+            is_enabled=self.settings.skip_unchanged,
+        )
+        following = Following(feedback=feedback, standing=standing, **replaying)
         guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
         self.explaining = Explaining(
-            deciding=self.deciding, learning=learning, guiding=guiding, judging=judging, runs=self.runs, world=world
+            deciding=self.deciding,
+            learning=learning,
+            guiding=guiding,
+            judging=judging,
+            standing=standing,
+            runs=self.runs,
+            world=world,
         )
         self.dispatcher = Dispatcher(
             deciding=self.deciding,
@@ -376,6 +403,7 @@ class LLMOS:
             reviving=self.reviving,
             learning=learning,
             guiding=guiding,
+            standing=standing,
         )
 
     def _make_prover(self, surroundings: Surroundings) -> Prover | None:

@@ -20,7 +20,8 @@ class Result:
     """How a goal ended. `outputs` maps step ids to outputs, `trace_id` is the label `id@version` or None.
 
     `audit` says how a replay compared with the learner's own work: agreed, disagreed, undecided or failed; '' if nobody
-    looked. `estimate_usd` is what learning a guided goal from nothing was thought to cost.
+    looked. `estimate_usd` is what learning a guided goal from nothing was thought to cost. In the mode `unchanged`
+    nothing was done: answer and outputs are those of the run `of_run`, which ended at `done_at` (ISO 8601) and stands.
     """
 
     run_id: str
@@ -37,6 +38,8 @@ class Result:
     reason: str = ""
     audit: str = ""
     estimate_usd: float = 0.0
+    of_run: str | None = None
+    done_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""
@@ -60,7 +63,8 @@ class Explanation:
 
     `alignment` lays the goal beside a wording of the `nearest` trace, word by word; `needed` is the goal that this
     wording would have taken; `inputs` are the paths it names; `ways` what could be done with it; `learner` says why
-    none could be asked. Carrying it out takes `model_calls`, which `cost_usd` then is an estimate of.
+    none could be asked. Carrying it out takes `model_calls`, which `cost_usd` then is an estimate of. A goal
+    that would only be told of has the run `of_run` that still stands, which ended at `done_at`.
     """
 
     goal: str
@@ -79,6 +83,8 @@ class Explanation:
     ways: list[dict[str, Any]] = field(default_factory=list)
     learner: str = ""
     model_calls: int = 0
+    of_run: str | None = None
+    done_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""

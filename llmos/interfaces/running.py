@@ -8,19 +8,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.interfaces.results import Result, step_summary
+from llmos.kernel.standing import Watching
 from llmos.memory.runs import RunStore
 from llmos.trace.program import Trace
 from llmos.trace.run import Mode, Run, RunStatus
+from llmos.trace.standing import StandingRun
 
 
 @dataclass(kw_only=True)
 class Running:
-    """The record of one run, as far as it is known; `estimate_usd` is what learning a guided goal may have cost."""
+    """The record of one run, as far as it is known.
+
+    `estimate_usd` is what learning a guided goal may have cost; `again` says that it is to be done even if an earlier
+    run still stands, `standing` is that run where this one only tells of it, `watching` what was seen of a replay.
+    """
 
     run: Run
     stored: bool = False
     estimate_usd: float = 0.0
     audit: str = ""
+    again: bool = False
+    standing: StandingRun | None = None
+    watching: Watching | None = None
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(
@@ -59,7 +68,13 @@ class Running:
         self.run = replace(self.run, status=status, duration_s=time.perf_counter() - self.started_s)
 
 
-def result_of(run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_usd: float = 0.0) -> Result:
+def result_of(
+    run: Run,
+    outputs: Mapping[str, Any],
+    audit: str = "",
+    estimate_usd: float = 0.0,
+    standing: StandingRun | None = None,
+) -> Result:
     """A finished run as the doors show it."""
     return Result(
         run_id=run.id,
@@ -76,4 +91,6 @@ def result_of(run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_us
         reason=run.reason,
         audit=audit,
         estimate_usd=estimate_usd,
+        of_run=standing.run_id if standing else None,
+        done_at=standing.done_at.isoformat() if standing else None,
     )

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from llmos.errors import (
@@ -56,7 +57,8 @@ class Replay:
 class Follower:
     """Replays one trace with one set of bindings.
 
-    `env` holds the values `env.*` may refer to, `secret` looks one up by name. `records` and `effects_done`
+    `env` holds the values `env.*` may refer to, `secret` looks one up by name; `resolve` gives the places of paths that
+    checks and conditions ask for (by default the context does). `records` and `effects_done`
     tell, also after a failure, which calls were made and how many of them may have changed the world. `spelled` are the
     bindings as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both.
     """
@@ -71,6 +73,7 @@ class Follower:
     records: list[StepRecord] = field(default_factory=list)
     effects_done: int = 0
     iterations: int = 0
+    resolve: Callable[[str], Path] | None = None
     spelled: dict[str, Any] = field(default_factory=dict)
     entries: dict[str, Any] = field(default_factory=dict)
 
@@ -348,7 +351,7 @@ class Follower:
 
     @property
     def _files(self) -> Files:
-        return Files(resolve=self.ctx.resolve)
+        return Files(resolve=self.resolve or self.ctx.resolve)
 
     def _diverged(
         self, node: Node, scope: Scope, message: str, *, expected: Any = None, actual: Any = None

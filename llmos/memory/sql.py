@@ -65,6 +65,14 @@ CREATE INDEX journal_outcomes_by_intent ON journal_outcomes (intent_no);
 CREATE TABLE journal_unsettled (intent_no BIGINT NOT NULL, key VARCHAR NOT NULL, is_open BOOLEAN NOT NULL);
 """
 
+# And the runs that may still stand: one for each trace version with bindings and workspace. `key` is their digest.
+_STANDING = """
+CREATE TABLE standing_runs (
+    key VARCHAR PRIMARY KEY, run_id VARCHAR NOT NULL, trace_id VARCHAR NOT NULL, done_at TIMESTAMP NOT NULL,
+    body VARCHAR NOT NULL
+);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -125,7 +133,8 @@ CREATE TABLE facts (
 {_OUTCOMES}
 {_TELLING_WORDS}
 {_AUDIT}
-{_JOURNAL}"""
+{_JOURNAL}
+{_STANDING}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -138,6 +147,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 {_TELLING_WORDS}
 {_AUDIT}
 {_JOURNAL}
+{_STANDING}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
@@ -549,3 +559,19 @@ SELECT run_id FROM ({_JOURNAL_ENTRY}) AS e (no, run_id, step, tool, tool_version
     manifest, began_at, reach, files, note, outcome, ended_at)
 WHERE workspace = ? AND coalesce(outcome, 'open') <> 'not-done' GROUP BY run_id ORDER BY max(no) DESC
 """
+
+# --- runs that still stand -------------------------------------------------------------------------
+
+PUT_STANDING = """
+INSERT INTO standing_runs VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET run_id = excluded.run_id, done_at = excluded.done_at, body = excluded.body
+"""
+TRIM_STANDING = """
+DELETE FROM standing_runs WHERE done_at < (SELECT min(done_at) FROM
+    (SELECT done_at FROM standing_runs ORDER BY done_at DESC LIMIT ?))
+"""
+RENEW_STANDING = "UPDATE standing_runs SET body = ? WHERE key = ? AND run_id = ?"
+GET_STANDING = "SELECT body FROM standing_runs WHERE key = ?"
+DELETE_STANDING = "DELETE FROM standing_runs WHERE key = ?"
+DELETE_STANDING_RUN = "DELETE FROM standing_runs WHERE run_id = ?"
+DELETE_STANDING_OF_TRACE = "DELETE FROM standing_runs WHERE trace_id = ?"

@@ -80,6 +80,7 @@ def load_settings(
         prices=MappingProxyType({name: ModelPrice(**entry) for name, entry in config.get("prices", {}).items()}),
         proof=ProofSettings(**config.get("proof", {})),
         journal=JournalSettings(**config.get("journal", {})),
+        skip_unchanged=config.get("skip_unchanged", Settings.skip_unchanged),
         secrets=secrets,
         **_trust(config, env, audit_rate, frozen),
         environment=MappingProxyType(claude_environment(env)),

@@ -169,6 +169,7 @@ SCHEMA = Section(
             }
         ),
         "frozen": boolean,
+        "skip_unchanged": boolean,
         "secrets": Many(of=variable),
     }
 )

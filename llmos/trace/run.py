@@ -11,18 +11,23 @@ from llmos.trace.program import Effect
 
 
 class Mode(StrEnum):
-    """Who solved the goal; JUDGED is a replay that a small model agreed to, UNDO took a run back, NONE: no one."""
+    """Who solved the goal.
+
+    JUDGED is a replay that a small model agreed to, UNCHANGED needed none, since an earlier one still stands; UNDO took
+    a run back, NONE: no one.
+    """
 
     LEARNER = "learner"
     GUIDED = "guided"
     FOLLOWER = "follower"
     JUDGED = "judged"
+    UNCHANGED = "unchanged"
     UNDO = "undo"
     NONE = "none"
 
     @property
     def is_replay(self) -> bool:
-        return self in (Mode.FOLLOWER, Mode.JUDGED)
+        return self in (Mode.FOLLOWER, Mode.JUDGED, Mode.UNCHANGED)
 
 
 class RunStatus(StrEnum):

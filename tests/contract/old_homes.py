@@ -5,6 +5,7 @@ from __future__ import annotations
 AS_VERSION_2 = (
     "DROP TABLE telling_words",
     "DROP TABLE audit_log",
+    "DROP TABLE standing_runs",
     "DROP TABLE journal",
     "DROP TABLE journal_outcomes",
     "DROP TABLE journal_unsettled",

@@ -10,8 +10,9 @@ from typing import Any
 
 from llmos.errors import ToolError
 from llmos.plugins.builtin.paths import count_text, existing_file, os_sentence, size_text
+from llmos.plugins.builtin.reading import content_of
 from llmos.plugins.builtin.writing import utf8, writable_target, write_bytes
-from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
+from llmos.plugins.tool import FileRead, FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 MAX_READ_BYTES = 2_000_000
@@ -31,6 +32,7 @@ MAX_FILE_BYTES = 100_000_000
     effect=Effect.READ,
     idempotent=True,
     open_world=False,
+    reads=content_of("file_path"),
     version="1",
 )
 async def read(ctx: ToolContext, file_path: str, offset: int | None, limit: int | None) -> dict[str, Any]:
@@ -79,6 +81,11 @@ def _written(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     return [FileWrite(path=target, content=utf8(ctx, target, arguments["content"]))]
 
 
+def _replaced(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    target = writable_target(ctx, arguments["file_path"])
+    return [FileRead(path=target, value=target.exists(), shows_in=("created",))]
+
+
 @llm_tool(
     "write",
     "Write a text file (UTF-8), replacing what was there; missing folders are made.",
@@ -88,6 +95,7 @@ def _written(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     open_world=False,
     payload=("content",),
     writes=_written,
+    reads=_replaced,
     version="1",
 )
 async def write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
@@ -119,6 +127,7 @@ def _to_edit(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     open_world=False,
     payload=("old_string", "new_string"),
     writes=_to_edit,
+    reads=content_of("file_path"),
     version="1",
 )
 async def edit(ctx: ToolContext, file_path: str, old_string: str, new_string: str, replace_all: bool) -> dict[str, Any]:
