@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -117,11 +116,10 @@ class Standing:
         """What a replay depends on beside its bindings and files: values of `env.*`, versions, the time zone."""
         env = await self.surroundings.env(trace)
         names = sorted(env_names(trace))
-        return {"env": {name: env.get(name) for name in names}, **await asyncio.to_thread(_machine)}
+        return {"env": {name: env.get(name) for name in names}, **await asyncio.to_thread(self._machine)}
 
+    def _machine(self) -> dict[str, Any]:
+        import duckdb
 
-def _machine() -> dict[str, Any]:
-    import duckdb
-
-    zone = [os.environ.get("TZ"), *time.tzname, str(_LOCAL_TIME.resolve())]
-    return {"zone": zone, "versions": [__version__, platform.python_version(), duckdb.__version__]}
+        zone = [self.surroundings.context("").env.get("TZ"), *time.tzname, str(_LOCAL_TIME.resolve())]
+        return {"zone": zone, "versions": [__version__, platform.python_version(), duckdb.__version__]}
