@@ -170,5 +170,5 @@ EXAMPLES = int(os.environ.get("LLMOS_STANDING_EXAMPLES", "40"))
 def test_what_is_told_as_unchanged_is_what_doing_it_would_give(world: type[World]) -> None:
     checks = (HealthCheck.too_slow, HealthCheck.data_too_large)
     how = settings(max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=checks)
-    run_state_machine_as_test(Edits, settings=how)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Edits, settings=how)
     assert world.modes["unchanged"] > 0 < world.modes["follower"]
