@@ -36,6 +36,7 @@ MAX_HASHED_BYTES = 64_000_000
 _RACY_NS = 2_000_000_000
 """Coarse file systems keep times of two seconds (FAT): a file changed less long before it was read is read again."""
 _VALUE = "\0value"
+_TOO_MANY = f"more than {MAX_INPUTS:,} files are read"
 
 
 class ChangedError(Exception):
@@ -70,24 +71,34 @@ class Watching:
     async def __call__(self, call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
         if self.void:
             return await proceed()
-        await asyncio.to_thread(self._note, call)
+        left_out = await asyncio.to_thread(self._note, call)
         result = await proceed()
         if result.is_error:
             self.void = f"{call.tool.name} failed"
+        elif left_out and not (isinstance(result.output, dict) and isinstance(result.output.get("text"), str)):
+            self.void = f"all that {call.tool.name} gave may be the answer"
         return result
 
-    def _note(self, call: ToolCall) -> None:
+    def _note(self, call: ToolCall) -> bool:
+        """Note what a call reads; gives whether something was left out, for the trace does not show it."""
+        left_out = False
+
+        def counts(read: FileRead) -> bool:
+            nonlocal left_out
+            left_out = left_out or not self._shows(read)
+            return self._shows(read)
+
         try:
             if call.tool.reads is None and call.tool.valid_for_s is not None:
                 until = self.now() + timedelta(seconds=call.tool.valid_for_s)
                 self.valid_until = min(until, self.valid_until or until)
-            seen = seen_of(call, {}, self._shows)
+            seen = seen_of(call, {}, counts)
+            if sum(len(one.inputs) for _, one in self.calls) + len(seen.inputs) > MAX_INPUTS:
+                raise ChangedError(_TOO_MANY)
+            self.calls.append((call, seen))
         except ChangedError as error:
             self.void = str(error)
-            return
-        self.calls.append((call, seen))
-        if sum(len(one.inputs) for _, one in self.calls) > MAX_INPUTS:
-            self.void = f"it reads more than {MAX_INPUTS:,} files"
+        return left_out
 
     def _shows(self, read: FileRead) -> bool:
         """Whether a read counts; one that shows in some fields of the output only where they show in the trace."""
@@ -247,6 +258,8 @@ def seen_of(call: ToolCall, known: Mapping[str, Input], counts: Callable[[FileRe
         raise ChangedError(f"{tool.name} does not say what it reads")
     try:
         reads = list(tool.reads(call.ctx, call.arguments)) if tool.reads is not None else []
+        if len(reads) > MAX_INPUTS:
+            raise ChangedError(_TOO_MANY)
         writes = list(tool.writes(call.ctx, call.arguments)) if effect is Effect.WRITE and tool.writes else []
         inputs = {_name(read): _input(read, known) for read in reads if counts(read)}
         root = call.ctx.workspace.resolve()

@@ -164,7 +164,7 @@ def world(tmp_path: Path) -> Iterator[type[World]]:
         runner.run(World.lab.__aexit__())
 
 
-EXAMPLES = int(os.environ.get("LLMOS_STANDING_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("LLMOS_STANDING_EXAMPLES", "15"))
 
 
 def test_what_is_told_as_unchanged_is_what_doing_it_would_give(world: type[World]) -> None:

@@ -15,7 +15,7 @@ abs any_value arg_max arg_min array_agg ascii avg bool_and bool_or ceil ceiling 
 concat concat_ws contains corr count count_if countif covar_pop covar_samp cume_dist date date_add date_diff
 date_part date_sub date_trunc datediff datepart datetrunc day dayname dayofmonth dayofweek dayofyear
 dense_rank ends_with epoch epoch_ms exp extract first first_value floor format greatest group_concat grouping
-hour if ifnull isfinite isnan iso_week isodow isoyear json_extract json_extract_string lag last last_day
+hour if ifnull isfinite isnan isodow isoyear json_extract json_extract_string lag last last_day
 last_value lcase lead least left len length list list_value listagg ln log log10 log2 lower lpad ltrim
 make_date make_timestamp max max_by md5 mean median min min_by minute mod mode month monthname nth_value ntile
 nullif percent_rank percentile_cont percentile_disc pow power printf product quantile quantile_cont
