@@ -151,11 +151,18 @@ class LLMOS:
             await stack.aclose()
 
     async def execute(
-        self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None, priority: int = 10
+        self,
+        goal: str,
+        *,
+        mode: str = "auto",
+        confirm: Confirm | None = None,
+        priority: int = 10,
+        again: bool = False,
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
-        `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first.
+        `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first. A goal whose earlier
+        run still stands is only told of, unless it is to be done `again`.
 
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
@@ -166,7 +173,7 @@ class LLMOS:
         goal = self.redactor.named(goal)
         try:
             result = await self.scheduler.submit(
-                lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked),
+                lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again),
                 priority=priority,
                 name=self.redactor.text(goal)[:60],
             )
@@ -175,11 +182,12 @@ class LLMOS:
             raise
         return self.redactor.record(result)
 
-    async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
+    async def explain(self, goal: str, *, mode: str = "auto", again: bool = False) -> Explanation:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
         self._check(goal, mode)
         self.plugins.rescan()
-        return self.redactor.record(await self.explaining.explain(self.redactor.named(goal), mode=mode))
+        said = await self.explaining.explain(self.redactor.named(goal), mode=mode, again=again)
+        return self.redactor.record(said)
 
     def _check(self, goal: str, mode: str) -> None:
         if self._stack is None:
@@ -202,6 +210,7 @@ class LLMOS:
         from llmos.memory.outcomes import Outcomes
         from llmos.memory.recall import Recall
         from llmos.memory.runs import RunStore
+        from llmos.memory.standing import StandingStore
         from llmos.memory.store import SemanticMemory
         from llmos.memory.traces import TraceStore
 
@@ -216,6 +225,7 @@ class LLMOS:
         self.runs = RunStore(database, clock=self._clock)
         self.effects = JournalStore(database, clock=self._clock)
         self.approvals = Approvals(database, clock=self._clock)
+        self._standing_runs = StandingStore(database)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
         self._recall = Recall(database, self.traces, index, embedder)
         stack.push_async_callback(self._recall.close)
@@ -386,6 +396,7 @@ class LLMOS:
         from llmos.interfaces.guiding import Guiding
         from llmos.interfaces.handing import HandingOver
         from llmos.interfaces.judging import Judging
+        from llmos.interfaces.standing import Standing
 
         feedback, world = self.feedback, self.deciding.world
         judging = Judging(settings=self.settings.judge, learner=learning.learner, economy=self.economy, world=world)
@@ -397,7 +408,16 @@ class LLMOS:
             "surroundings": surroundings,
             "discover": self.mcp.discover,
         }
-        following = Following(feedback=feedback, **replaying)
+        standing = Standing(
+            store=self._standing_runs,
+            journal=self.effects,
+            runs=self.runs,
+            registry=self.registry,
+            surroundings=surroundings,
+            clock=self._clock,
+            is_enabled=self.settings.skip_unchanged,
+        )
+        following = Following(feedback=feedback, standing=standing, **replaying)
         guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
         approving = Approving(permissions=self.permissions, registry=self.registry, surroundings=surroundings)
         self.explaining = Explaining(
@@ -408,6 +428,7 @@ class LLMOS:
             runs=self.runs,
             world=world,
             approving=approving,
+            standing=standing,
         )
         self.dispatcher = Dispatcher(
             deciding=self.deciding,
@@ -428,6 +449,7 @@ class LLMOS:
                 undoing=self.undoing,
             ),
             approving=approving,
+            standing=standing,
         )
 
     def _make_prover(self, surroundings: Surroundings) -> Prover | None:

@@ -37,8 +37,10 @@ NO_RUN: dict[str, Any] = {
 # -------------------------------------------------------------------------------------------------------- goals
 
 
-def run(goal: str, *, then: Callable[[Result], None] = lambda result: None) -> Action:
-    """Reach a goal and show its answer; `then` is told the result."""
+def run(
+    goal: str, *, then: Callable[[Result], None] = lambda result: None, again: bool = False, how: str = "--again"
+) -> Action:
+    """Reach a goal and show its answer; `then` is told the result, `how` says how it is done again."""
 
     async def action(session: Session) -> None:
         from llmos.kernel.bus import RunEnded
@@ -49,20 +51,34 @@ def run(goal: str, *, then: Callable[[Result], None] = lambda result: None) -> A
         ended: list[RunEnded] = []
         with system.bus.listening(RunEnded, ended.append):
             try:
-                result = await system.execute(checked, mode=session.options.mode, confirm=session.confirm)
+                result = await system.execute(
+                    checked,
+                    mode=session.options.mode,
+                    confirm=session.confirm,
+                    again=again or session.options.again,
+                )
             except asyncio.CancelledError:
                 _tell_interrupted(session, ended)
                 raise
         then(result)
-        session.screen.answer(result.answer)
-        session.screen.data(result.to_json())
-        session.screen.note(render.closing_line(result), dim=True)
+        show_result(session, result, how=how)
         if result.notice:
             session.screen.note(f"llmos: {result.notice}")
         if result.audit == "disagreed":
             session.screen.note(f"llmos: {result.reason}")
 
     return action
+
+
+def show_result(session: Session, result: Result, *, how: str = "--again") -> None:
+    """Show a result; one that an earlier run gave is told as such before its answer."""
+    if result.of_run is not None:
+        session.screen.answer(render.unchanged(result))
+    session.screen.answer(result.answer)
+    session.screen.data(result.to_json())
+    session.screen.note(render.closing_line(result), dim=True)
+    if result.of_run is not None:
+        session.screen.note(f"nothing was done; {how} does it again", dim=True)
 
 
 def _tell_interrupted(session: Session, ended: list[RunEnded]) -> None:
@@ -81,7 +97,9 @@ def explain(goal: str) -> Action:
     """Say what would happen to a goal, without doing it."""
 
     async def action(session: Session) -> None:
-        told = await (await session.system()).explain(check_goal(goal), mode=session.options.mode)
+        told = await (await session.system()).explain(
+            check_goal(goal), mode=session.options.mode, again=session.options.again
+        )
         session.screen.data(told.to_json())
         session.screen.show(render.explanation(told))
         session.screen.show(render_match.beside(told))

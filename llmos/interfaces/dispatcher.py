@@ -30,6 +30,7 @@ from llmos.interfaces.learning import Learning
 from llmos.interfaces.results import Confirm, Result
 from llmos.interfaces.reviving import Reviving
 from llmos.interfaces.running import Running, result_of
+from llmos.interfaces.standing import Standing
 from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded
 from llmos.memory.runs import RunStore
 from llmos.trace.decide import Choice, Decision
@@ -56,15 +57,19 @@ class Dispatcher:
     guiding: Guiding
     handing: HandingOver
     approving: Approving
+    standing: Standing
 
-    async def handle(self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None) -> Result:
-        """One goal from top to bottom.
+    async def handle(
+        self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None, again: bool = False
+    ) -> Result:
+        """One goal from top to bottom; `again`: also if an earlier run of it still stands.
 
         Raises:
             LLMOSError: the goal was refused or failed; `.result` holds what is known of the run.
         """
         goal = check_goal(goal)
-        run = Running(run=Run(id=uuid.uuid4().hex[:12], goal=goal, mode=Mode.NONE, started_at=self.clock()))
+        first = Run(id=uuid.uuid4().hex[:12], goal=goal, mode=Mode.NONE, started_at=self.clock())
+        run = Running(run=first, again=again)
         self.bus.publish(GoalAccepted(run_id=run.run.id, goal=goal))
         try:
             decision = await self._decided(run, mode)
@@ -83,6 +88,10 @@ class Dispatcher:
         """Follow, or learn, with a near trace's help; where a replay stops, the learner goes on from there."""
         diverged: DivergenceError | None = None
         agreement = Agreement(decision=decision)
+        if decision.choice is Choice.FOLLOW and decision.match is not None and not run.again:
+            run.standing = await self.standing.found(decision.match)
+            if run.standing is not None:
+                return await self.standing.told(run, decision.match, run.standing)
         if decision.choice is Choice.CONFIRM:
             agreement = await self.agreeing.agree(run, decision, mode, confirm)
         decision = agreement.decision
@@ -173,7 +182,9 @@ class Dispatcher:
         run.end(RunStatus.DONE)
         await self.runs.finish(run.run)
         self._tell_ended(run.run)
-        return result_of(run.run, outputs, run.audit, run.estimate_usd, run.notice)
+        if run.watching is not None and run.run.mode is Mode.FOLLOWER:
+            await self.standing.keep(run.run, run.watching, outputs)
+        return result_of(run.run, outputs, run.audit, run.estimate_usd, run.notice, run.standing)
 
     async def _failed(self, run: Running, error: BaseException) -> None:
         """Keep what is known of a run that did not end well; the error carries it out."""

@@ -13,6 +13,7 @@ from llmos.interfaces.guiding import Guiding, Help
 from llmos.interfaces.judging import Judging
 from llmos.interfaces.learning import Learning
 from llmos.interfaces.results import Explanation, Way, candidate_shown, planned_step
+from llmos.interfaces.standing import Standing
 from llmos.memory.runs import RunStore
 from llmos.memory.traces import MERGED
 from llmos.trace.aligning import PairKind, alignment, fitting, has_something_in_common
@@ -33,12 +34,13 @@ class Explaining:
     learning: Learning
     guiding: Guiding
     judging: Judging
+    standing: Standing
     runs: RunStore
     world: World
     approving: Approving
 
-    async def explain(self, goal: str, *, mode: str = "auto") -> Explanation:
-        """What a goal would do, and why."""
+    async def explain(self, goal: str, *, mode: str = "auto", again: bool = False) -> Explanation:
+        """What a goal would do, and why; `again`: what it would do if an earlier run of it did not count."""
         goal = check_goal(goal)
         if mode == "learn":
             decision = Decision(choice=Choice.LEARN, reason="--mode learn")
@@ -58,6 +60,11 @@ class Explaining:
             choice, reason = str(Choice.GUIDED), f"{reason}; {helped.how}"
         elif found is not None and (silent := self.guiding.silent(found.trace)):
             choice, reason = "refuse", f"{reason}; but {silent}"
+        stands = None
+        if found is not None and decision.choice is Choice.FOLLOW and not again:
+            stands = await self.standing.found(found)
+        if stands is not None:
+            choice, reason = str(Mode.UNCHANGED), f"would answer: {self.standing.sentence(stands)}"
         shown = self.guiding.shown(decision, helped)
         return Explanation(
             goal=goal,
@@ -68,7 +75,9 @@ class Explaining:
             steps=[planned_step(step) for step in shown.trace.steps] if shown else [],
             cost_usd=self.guiding.price(shown.trace) if shown else estimate,
             model_calls=self.guiding.surroundings.thoughts(shown.trace) if shown else 0,
-            saved_usd=found.trace.cost_usd if found else 0.0,
+            saved_usd=found.trace.cost_usd if found and stands is None else 0.0,
+            of_run=stands.run_id if stands else None,
+            done_at=stands.done_at.isoformat() if stands else None,
             candidates=[candidate_shown(one) | _told(one).beside(goal) for one in decision.considered],
             nearest=nearest.trace.label if nearest else None,
             **(nearest.beside(goal) if nearest else {}),

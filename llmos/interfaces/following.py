@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.errors import DivergenceError, StaleTraceError, UnknownValueError, WorseEffectError
 from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.running import Running
+from llmos.interfaces.standing import Standing
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower
+from llmos.kernel.standing import Watching
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
@@ -30,6 +32,7 @@ class Following:
     bus: EventBus
     surroundings: Surroundings
     feedback: Feedback
+    standing: Standing
     discover: Callable[[str], Awaitable[None]]
 
     async def follow(
@@ -51,7 +54,8 @@ class Following:
         """
         trace = found.trace
         run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
-        run.follower = follower = await self._follower(run.run.id, found)
+        run.watching = await self.standing.watching(found) if mode is Mode.FOLLOWER else None
+        run.follower = follower = await self._follower(run.run.id, found, run.watching)
         try:
             follower.preflight()
             self.surroundings.check_thinking(trace)
@@ -74,15 +78,19 @@ class Following:
         run.update(answer=replayed.answer, saved_usd=saved_usd)
         return replayed.outputs
 
-    async def _follower(self, run_id: str, found: Match) -> Follower:
+    async def _follower(self, run_id: str, found: Match, watching: Watching | None) -> Follower:
         for step in found.trace.calls:
             if step.tool not in self.registry:
                 await self.discover(step.tool)
+        ctx = self.surroundings.context(run_id)
+        if watching is not None:
+            ctx = replace(ctx, middleware=(*ctx.middleware, watching))
         return Follower(
             trace=found.trace,
             bindings=found.bindings,
             registry=self.registry,
-            ctx=self.surroundings.context(run_id),
+            ctx=ctx,
+            resolve=watching.asking(ctx.resolve) if watching is not None else None,
             bus=self.bus,
             env=await self.surroundings.env(found.trace),
             secret=self.surroundings.secret,

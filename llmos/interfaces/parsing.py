@@ -35,6 +35,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "help": "Follow a proven trace or else learn (auto), only follow, or only learn.",
         },
     ),
+    (("--again",), {"is_flag": True, "help": "Do a goal again, even if nothing has changed since it was done."}),
     (
         ("--audit-rate",),
         {"type": float, "metavar": "SHARE", "help": "Let the learner check this share of replays that only read."},

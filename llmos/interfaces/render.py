@@ -163,6 +163,20 @@ def closing_line(result: Result) -> str:
     )
 
 
+def unchanged(result: Result) -> str:
+    """What is said before the answer of an earlier run."""
+    return f"{result.reason[:1].upper()}{result.reason[1:]}. Its answer:"
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was: `a moment ago`, `3 minutes ago`, `2 days ago`."""
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        count = int(seconds // length)
+        if count >= 1 and (unit != "second" or count >= 5):
+            return f"{count} {unit}{'s' * (count > 1)} ago"
+    return "a moment ago"
+
+
 def explanation(told: Explanation) -> str:
     """What would happen to a goal, why, with which calls, at what cost; then the candidates and what spoke against."""
     lines = [f"{told.decision}{f' {told.trace_id}' if told.trace_id else ''}: {plain(told.reason)}", *_standing(told)]

@@ -21,7 +21,8 @@ class Result:
 
     `audit` says how a replay compared with the learner's own work: agreed, disagreed, undecided or failed; '' if nobody
     looked. `estimate_usd` is what learning a guided goal from nothing was thought to cost. `notice` is what the user
-    should do something about.
+    should do something about. In the mode `unchanged` nothing was done: answer and outputs are those of the run
+    `of_run`, which ended at `done_at` (ISO 8601) and stands.
     """
 
     run_id: str
@@ -39,6 +40,8 @@ class Result:
     audit: str = ""
     estimate_usd: float = 0.0
     notice: str = ""
+    of_run: str | None = None
+    done_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""
@@ -63,7 +66,8 @@ class Explanation:
     `alignment` lays the goal beside a wording of the `nearest` trace, word by word; `needed` is the goal that this
     wording would have taken; `inputs` are the paths it names; `ways` what could be done with it; `learner` says why
     none could be asked. Carrying it out takes `model_calls`, which `cost_usd` then is an estimate of. `permissions`
-    says of the calls that are known beforehand whether they are allowed, asked about or denied, and why.
+    says of the calls that are known beforehand whether they are allowed, asked about or denied, and why. A goal
+    that would only be told of has the run `of_run` that still stands, which ended at `done_at`.
     """
 
     goal: str
@@ -83,6 +87,8 @@ class Explanation:
     learner: str = ""
     model_calls: int = 0
     permissions: list[dict[str, Any]] = field(default_factory=list)
+    of_run: str | None = None
+    done_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON data."""

@@ -9,16 +9,20 @@ from typing import Any
 
 from llmos.interfaces.results import Result, step_summary
 from llmos.kernel.replay import Follower
+from llmos.kernel.standing import Watching
 from llmos.memory.runs import RunStore
 from llmos.trace.program import Trace
 from llmos.trace.run import Mode, Run, RunStatus
+from llmos.trace.standing import StandingRun
 
 
 @dataclass(kw_only=True)
 class Running:
-    """The record of one run, as far as it is known; `estimate_usd` is what learning a guided goal may have cost.
+    """The record of one run, as far as it is known.
 
-    `follower` is the replay that was begun last.
+    `estimate_usd` is what learning a guided goal may have cost; `follower` is the replay that was begun last, `again`
+    says that it is to be done even if an earlier run still stands, `standing` is that run where this one only tells of
+    it, `watching` what was seen of a replay.
     """
 
     run: Run
@@ -27,6 +31,9 @@ class Running:
     audit: str = ""
     follower: Follower | None = None
     notice: str = ""
+    again: bool = False
+    standing: StandingRun | None = None
+    watching: Watching | None = None
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(
@@ -66,7 +73,12 @@ class Running:
 
 
 def result_of(
-    run: Run, outputs: Mapping[str, Any], audit: str = "", estimate_usd: float = 0.0, notice: str = ""
+    run: Run,
+    outputs: Mapping[str, Any],
+    audit: str = "",
+    estimate_usd: float = 0.0,
+    notice: str = "",
+    standing: StandingRun | None = None,
 ) -> Result:
     """A finished run as the doors show it."""
     return Result(
@@ -85,4 +97,6 @@ def result_of(
         audit=audit,
         estimate_usd=estimate_usd,
         notice=notice,
+        of_run=standing.run_id if standing else None,
+        done_at=standing.done_at.isoformat() if standing else None,
     )

@@ -46,6 +46,7 @@ class Options:
     audit_rate: float | None = None
     frozen: bool | None = None
     mode: str = "auto"
+    again: bool = False
     as_json: bool = False
     yes: bool = False
     verbose: int = 0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmos.errors import UsageError
-from llmos.interfaces import actions, render, verdicts
+from llmos.interfaces import actions, verdicts
 from llmos.interfaces.commands import cli, parse
 from llmos.interfaces.parsing import MODES, Line
 from llmos.interfaces.session import Action, Options, ReaderLeftError, Screen, Session, is_terminal, report
@@ -53,6 +53,7 @@ A line is a goal, or one of these (a leading / or : is allowed):
   mode [{"|".join(MODES)}]
                       how goals are solved from now on
   last                the last answer again, with its line
+  again               do the last goal again, even if nothing has changed since
   good, bad           the last answer was right; it was wrong, never do it so again
   help [COMMAND]      this text, or a command's own
   exit                leave; so does Ctrl-D
@@ -62,17 +63,18 @@ Ctrl-C stops a goal, not the shell."""
 
 @dataclass(kw_only=True)
 class Shell:
-    """What the shell knows between lines; `last` is the last answer."""
+    """What the shell knows between lines; `last` is the last answer, `goal` the last goal."""
 
     session: Session
     options: Options
     last: Result | None = None
+    goal: str = ""
     has_left: bool = False
     own: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.own = {"help": self._help, "exit": self._exit, "quit": self._exit, "mode": self._mode, "last": self._last}
-        self.own |= {"good": self._good, "bad": self._bad}
+        self.own |= {"good": self._good, "bad": self._bad, "again": self._again}
 
     async def do(self, line: str) -> None:
         """Do one line; what goes wrong is told and does not end the shell."""
@@ -130,11 +132,12 @@ class Shell:
         action = parse(words, line, prog_name="")
         return action, line.options
 
-    def _run(self, goal: str) -> Action:
+    def _run(self, goal: str, *, again: bool = False) -> Action:
         def remember(result: Result) -> None:
             self.last = result
 
-        return actions.run(goal, then=remember)
+        self.goal = goal
+        return actions.run(goal, then=remember, again=again, how="`again`")
 
     def _explain(self, goal: str) -> Action:
         return actions.explain(goal)
@@ -198,11 +201,16 @@ class Shell:
         async def again(session: Session) -> None:
             if self.last is None:
                 raise UsageError(_UNANSWERED)
-            session.screen.answer(self.last.answer)
-            session.screen.data(self.last.to_json())
-            session.screen.note(render.closing_line(self.last), dim=True)
+            actions.show_result(session, self.last, how="`again`")
 
         return again
+
+    def _again(self, rest: str) -> Action | None:
+        if rest:
+            return None
+        if not self.goal:
+            raise UsageError("no goal was stated yet in this shell.")
+        return self._run(self.goal, again=True)
 
     def _good(self, rest: str) -> Action | None:
         return None if rest else self._judging(verdicts.confirm)
@@ -348,7 +356,7 @@ def completions(text: str, workspace: Path) -> Iterator[tuple[str, int]]:
     word = words[-1]
     if len(words) == 1:
         mark, name = (word[:1], word[1:]) if word[:1] in ("/", ":") else ("", word)
-        names = sorted({*cli.commands, "help", "exit", "mode", "last", "good", "bad"} - {"interactive"})
+        names = sorted({*cli.commands, "help", "exit", "mode", "last", "again", "good", "bad"} - {"interactive"})
         yield from ((mark + found, len(word)) for found in names if found.startswith(name))
     group = cli.commands.get(words[0].lstrip("/:"))
     if len(words) == 2 and isinstance(group, click.Group):

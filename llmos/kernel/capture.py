@@ -70,7 +70,7 @@ class Capturing:
 
     def _files(self, call: ToolCall, writes: Iterable[FileWrite]) -> Iterable[FileChange]:
         root = call.ctx.workspace.resolve()
-        placed = {_placed(root, write): write for write in writes}
+        placed = {place_of(root, write): write for write in writes}
         moved = {write.content for write in placed.values() if isinstance(write.content, Path)}
         states = {place: self._before(root, place, write, moved) for place, write in placed.items()}
         for folder in _missing_folders(root, states):
@@ -102,7 +102,7 @@ class Capturing:
         if write.removed:
             return FileState()
         if isinstance(write.content, Path):
-            source = _placed(root, FileWrite(path=write.content, removed=True))
+            source = place_of(root, FileWrite(path=write.content, removed=True))
             known = states.get(source) or look(source)
             return FileState(kind=FileKind.FILE, sha256=known.sha256, size=known.size) if known.sha256 else None
         if write.content is None:
@@ -133,7 +133,7 @@ def look_again(root: Path, files: Iterable[FileChange]) -> tuple[FileChange, ...
     return tuple(replace(change, after=look(root / change.path)) for change in files)
 
 
-def _placed(root: Path, write: FileWrite) -> Path:
+def place_of(root: Path, write: FileWrite) -> Path:
     """Where a write goes: links are followed, except the one that is itself removed."""
     place = root / write.path
     return place.parent.resolve() / place.name if write.removed else place.resolve()

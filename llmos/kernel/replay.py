@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from llmos.errors import (
@@ -78,12 +79,12 @@ class Frame:
 class Follower:
     """Replays one trace with one set of bindings.
 
-    `env` holds what `env.*` may refer to; `secret` gives a secret's mark, or refuses it. `records` and `effects_done`
-    tell, also after a failure, which calls were made and how many of them may have changed the world. `spelled` are the
-    bindings as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both.
-    `labels` name the step of each record, the first `settled` records passed their checks, and `frames` say where a
-    replay that diverged has stopped, the innermost list last. The first record has the number `first_step`; `keep`
-    stores each.
+    `env` holds what `env.*` may refer to; `secret` gives a secret's mark, or refuses it; `resolve` gives the places of
+    paths that checks and conditions ask for (by default the context does). `records` and `effects_done` tell, also
+    after a failure, which calls were made and how many of them may have changed the world. `spelled` are the bindings
+    as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both. `labels`
+    name the step of each record, the first `settled` records passed their checks, and `frames` say where a replay that
+    diverged has stopped, the innermost list last. The first record has the number `first_step`; `keep` stores each.
     """
 
     trace: Trace
@@ -96,6 +97,7 @@ class Follower:
     records: list[StepRecord] = field(default_factory=list)
     effects_done: int = 0
     iterations: int = 0
+    resolve: Callable[[str], Path] | None = None
     spelled: dict[str, Any] = field(default_factory=dict)
     entries: dict[str, Any] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
@@ -470,7 +472,7 @@ class Follower:
 
     @property
     def _files(self) -> Files:
-        return Files(resolve=self.ctx.resolve)
+        return Files(resolve=self.resolve or self.ctx.resolve)
 
     def _diverged(
         self, node: Node, scope: Scope, message: str, *, expected: Any = None, actual: Any = None

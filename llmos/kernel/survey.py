@@ -138,7 +138,7 @@ class Surveyor:
             return state
         except OSError:
             return glance(place)
-        if found.stamp == state.stamp and not _is_racy(found.stamp, at_ns):
+        if found.stamp == state.stamp and not is_racy(found.stamp, at_ns):
             self._known[found.stamp] = found.sha256
         return found
 
@@ -150,7 +150,7 @@ class Surveyor:
         changed: dict[str, tuple[FileState, FileState]] = {}
         for path in sorted(before.files.keys() | now.files.keys()):
             old, new = before.files.get(path, FileState()), now.files.get(path, FileState())
-            if old.kind is FileKind.FILE and old.stamp == new.stamp and not _is_racy(old.stamp, before.at_ns):
+            if old.kind is FileKind.FILE and old.stamp == new.stamp and not is_racy(old.stamp, before.at_ns):
                 continue
             if new.kind is FileKind.FILE:
                 new = look(before.root / path)
@@ -170,9 +170,9 @@ class Surveyor:
         return Survey(root=root, at_ns=at_ns, files=files)
 
 
-def _is_racy(stamp: str, at_ns: int) -> bool:
+def is_racy(stamp: str, at_ns: int, window_ns: int = _RACY_NS) -> bool:
     """Whether a file was changed so shortly before it was looked at that its stamp may not show the next change."""
-    return bool(stamp) and int(stamp.split(".")[2]) > at_ns - _RACY_NS
+    return bool(stamp) and int(stamp.split(".")[2]) > at_ns - window_ns
 
 
 def inside(root: Path, path: str) -> Path:

@@ -43,6 +43,7 @@ class JournalStore:
             connection.execute(sql.INSERT_UNSETTLED, [number, entry.key, True])
             if undoes is not None:
                 said = {"undoes": undoes, "files": [change.path for change in entry.files]}
+                connection.execute(sql.DELETE_STANDING_RUN, [clean(undoes)])
                 note(Kind.UNDO, said, run_id=entry.run_id)
             return replace(entry, no=int(number))
 

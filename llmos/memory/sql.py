@@ -82,6 +82,14 @@ CREATE TABLE approvals (
 );
 """
 
+# And the runs that may still stand: one for each trace version with bindings and workspace. `key` is their digest.
+_STANDING = """
+CREATE TABLE standing_runs (
+    key VARCHAR PRIMARY KEY, run_id VARCHAR NOT NULL, trace_id VARCHAR NOT NULL, done_at TIMESTAMP NOT NULL,
+    body VARCHAR NOT NULL
+);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -144,7 +152,8 @@ CREATE TABLE facts (
 {_AUDIT}
 {_JOURNAL}
 {_HANDOVERS}
-{_APPROVALS}"""
+{_APPROVALS}
+{_STANDING}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -159,6 +168,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 {_JOURNAL}
 {_HANDOVERS}
 {_APPROVALS}
+{_STANDING}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
@@ -590,3 +600,19 @@ LIST_APPROVALS = """
 SELECT digest, tool, effect, shown, trace_id, step_id, approved_at FROM approvals ORDER BY approved_at DESC, digest
 """
 DELETE_APPROVALS = "DELETE FROM approvals WHERE digest IN (SELECT unnest(?::VARCHAR[]))"
+
+# --- runs that still stand -------------------------------------------------------------------------
+
+PUT_STANDING = """
+INSERT INTO standing_runs VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET run_id = excluded.run_id, done_at = excluded.done_at, body = excluded.body
+"""
+TRIM_STANDING = """
+DELETE FROM standing_runs WHERE done_at < (SELECT min(done_at) FROM
+    (SELECT done_at FROM standing_runs ORDER BY done_at DESC LIMIT ?))
+"""
+RENEW_STANDING = "UPDATE standing_runs SET body = ? WHERE key = ? AND run_id = ?"
+GET_STANDING = "SELECT body FROM standing_runs WHERE key = ?"
+DELETE_STANDING = "DELETE FROM standing_runs WHERE key = ?"
+DELETE_STANDING_RUN = "DELETE FROM standing_runs WHERE run_id = ?"
+DELETE_STANDING_OF_TRACE = "DELETE FROM standing_runs WHERE trace_id = ?"

@@ -173,6 +173,7 @@ class TraceStore:
         def work(connection: DuckDBPyConnection) -> None:
             rows.require(connection, trace_id)
             rows.set_status(connection, clean(trace_id), str(status), clean(reason))
+            connection.execute(sql.DELETE_STANDING_OF_TRACE, [clean(trace_id)])
 
         await self._db.run(work)
 
@@ -186,6 +187,7 @@ class TraceStore:
             for statement in (
                 *(sql.DELETE_TEMPLATES, sql.DELETE_SHAPE, sql.DELETE_TRACE_RUNS, sql.DELETE_VERSIONS),
                 *(sql.DELETE_NEGATIVES, sql.DELETE_OUTCOMES, sql.DELETE_HEAD),
+                sql.DELETE_STANDING_OF_TRACE,
             ):
                 connection.execute(statement, [trace_id])
             connection.execute(sql.INSERT_FORGOTTEN, [trace_id, version, to_utc(now)])
@@ -201,6 +203,7 @@ class TraceStore:
         def work(connection: DuckDBPyConnection) -> None:
             rows.require(connection, trace_id)
             connection.execute(sql.INSERT_NEGATIVE, [trace_id, digest(normal), clean(normal), to_utc(now)])
+            connection.execute(sql.DELETE_STANDING_OF_TRACE, [clean(trace_id)])
             note(Kind.TRACE, {"trace": trace_id, "change": "rejected for a goal", "goal": goal})
 
         await self._db.run(work)

@@ -1,5 +1,5 @@
 """Tools: what one is, where they come from, and the registry both learner and follower call them through."""
 
-from llmos.plugins.tool import FileWrite, Tool, ToolContext, llm_tool
+from llmos.plugins.tool import FileRead, FileWrite, Tool, ToolContext, llm_tool
 
-__all__ = ["FileWrite", "Tool", "ToolContext", "llm_tool"]
+__all__ = ["FileRead", "FileWrite", "Tool", "ToolContext", "llm_tool"]

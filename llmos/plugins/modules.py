@@ -13,7 +13,7 @@ from types import ModuleType
 
 from llmos.errors import PluginError
 from llmos.plugins.source import HELPERS, SOURCE
-from llmos.plugins.tool import FileWrite, Tool, ToolContext, collecting, llm_tool
+from llmos.plugins.tool import FileRead, FileWrite, Tool, ToolContext, collecting, llm_tool
 
 ALIAS = "plugins"
 
@@ -150,6 +150,7 @@ def _importable() -> bool:
 def _stand_in(dirs: Sequence[Path]) -> ModuleType:
     module = ModuleType(ALIAS, "Stands in for the plugin folder: what a dropped-in file imports.")
     module.__path__ = [str(folder) for folder in dirs]
-    given: dict[str, object] = {"FileWrite": FileWrite, "ToolContext": ToolContext, "llm_tool": llm_tool}
+    given: dict[str, object] = {"FileRead": FileRead, "FileWrite": FileWrite}
+    given |= {"ToolContext": ToolContext, "llm_tool": llm_tool}
     vars(module).update(given, __all__=sorted(given))
     return module

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import math
 import re
 import types
 import typing
@@ -63,6 +64,29 @@ class Writes(Protocol):
     """
 
     def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Iterable[FileWrite]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRead:
+    """Something beside its arguments that the outcome of a call depends on.
+
+    Without `value` it is the content of the file at `path`; with one (JSON-able) it is that, as the call finds it at
+    `path`: the names in a folder, say. `shows_in` names the fields of the output that alone depend on it, where the
+    rest, and what is written, does not.
+    """
+
+    path: Path
+    value: Any = None
+    shows_in: tuple[str, ...] = ()
+
+
+class Reads(Protocol):
+    """Says what the outcome of a call depends on, all of it, before it is made; it may block and changes nothing.
+
+    An error says that it can't be told for these arguments.
+    """
+
+    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Iterable[FileRead]: ...
 
 
 class Middleware(Protocol):
@@ -204,14 +228,14 @@ class ToolContext:
 class Tool:
     """A tool as learner and follower both see it.
 
-    `schema` is the JSON schema of the arguments object. `code_params` name the arguments that hold a
-    procedure (SQL, Python, a command), `payload_params` those that hold content (a file's body): induction
-    treats them differently. `values(parameter)` lists what a parameter may be at the moment. `function(ctx,
-    **arguments)` returns any JSON-able value; without `takes_ctx` it can't know which workspace is meant. `source`
-    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `writes` says which files a call
-    changes; without it, it may be any of the workspace.
-    is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `paths` and `hosts` say which arguments
-    name files and URLs (see `llmos.plugins.touching`).
+    `schema` is the JSON schema of the arguments object. `code_params` name the arguments that hold a procedure (SQL,
+    Python, a command), `payload_params` those that hold content (a file's body): induction treats them differently.
+    `values(parameter)` lists what a parameter may be at the moment. `function(ctx, **arguments)` returns any JSON-able
+    value; without `takes_ctx` it can't know which workspace is meant. `source` is the file it comes from (`builtin`,
+    `mcp:SERVER`) and `line` where in it. `writes` says which files a call changes; without it, it may be any of the
+    workspace. `paths` and `hosts` say which arguments name files and URLs (see `llmos.plugins.touching`). `reads` says
+    what its outcome depends on; without it, it may be anything, which is taken to stay as it is for `valid_for_s`
+    seconds (None: not at all).
     """
 
     name: str
@@ -232,6 +256,8 @@ class Tool:
     writes: Writes | None = None
     paths: Touching = ()
     hosts: Touching = ()
+    reads: Reads | None = None
+    valid_for_s: float | None = None
 
     def effect_of(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
         """What a call with these arguments may do to the world: the tool's class, or what `classify` says of the call.
@@ -343,20 +369,21 @@ def llm_tool(
     classify: Classify | None = None,
     paths: Touching = (),
     hosts: Touching = (),
+    reads: Reads | None = None,
+    valid_for_s: float | None = None,
     version: str | None = None,
 ) -> Callable[[F], F]:
     """Mark an async (or plain) function as a tool.
 
-    `parameters` maps names to Python types (`{"shots": int}`); those with a default (in `defaults` or the
-    function's signature) are optional. A full JSON schema object may stand instead, here or as `schema`. The
-    function takes the parameters by name, or one dict called `args`; a parameter `ctx` receives the ToolContext.
-    A plain function runs in a thread, so that it may block. `values(parameter)` may list what a parameter can be at
-    the moment (None: anything); a goal that asks for something else is not followed. `writes(ctx, arguments)` names the
-    files that a call will change. Without `version` the tool's source is its version.
-    the moment (None: anything); a goal that asks for something else is not followed. `classify(ctx, arguments)` says
-    what one call may do, where calls differ; `paths` and `hosts` which arguments name files and URLs: their names, a
-    mapping of names to what is done (`{"source": "read"}`), or a function. Without `version` the tool's source is its
-    version.
+    `parameters` maps names to Python types (`{"shots": int}`); those with a default (in `defaults` or the function's
+    signature) are optional. A full JSON schema object may stand instead, here or as `schema`. The function takes the
+    parameters by name, or one dict called `args`; a parameter `ctx` receives the ToolContext. A plain function runs in
+    a thread, so that it may block. `values(parameter)` may list what a parameter can be at the moment (None: anything);
+    a goal that asks for something else is not followed. `writes(ctx, arguments)` names the files that a call will
+    change. `classify(ctx, arguments)` says what one call may do, where calls differ; `paths` and `hosts` which
+    arguments name files and URLs: their names, a mapping of names to what is done (`{"source": "read"}`), or a
+    function. `reads(ctx, arguments)` says what its outcome depends on; what a tool reads elsewhere is taken to stay as
+    it is for `valid_for_s` seconds. Without `version` the tool's source is its version.
 
     Raises:
         PluginError: the name, the schema or the function's signature can't be used.
@@ -378,6 +405,8 @@ def llm_tool(
             payload=payload,
             values=values,
             writes=writes,
+            reads=reads,
+            valid_for_s=valid_for_s,
             version=version,
         )
         tool = replace(tool, classify=classify, paths=paths, hosts=hosts)
@@ -427,6 +456,8 @@ def build_tool(
     values: Callable[[str], Iterable[str] | None] | None,
     version: str | None,
     writes: Writes | None = None,
+    reads: Reads | None = None,
+    valid_for_s: float | None = None,
 ) -> Tool:
     """Wrap a function as a Tool and check that its signature takes what the schema promises."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -446,11 +477,21 @@ def build_tool(
         payload_params=payload,
         values=values,
         writes=writes,
+        reads=reads,
+        valid_for_s=_seconds(name, valid_for_s, function),
         takes_ctx=_takes_ctx(function, schema),
         version=version or fingerprint(function, schema),
         source=inspect.getsourcefile(inspect.unwrap(function)) or "",
         line=_line(function),
     )
+
+
+def _seconds(name: str, valid_for_s: Any, function: Callable[..., Any]) -> float | None:
+    if valid_for_s is None:
+        return None
+    if isinstance(valid_for_s, int | float) and not isinstance(valid_for_s, bool) and 0 < valid_for_s < math.inf:
+        return float(valid_for_s)
+    raise PluginError(f"tool {name!r}: valid_for_s must be a number of seconds above 0", line=_line(function))
 
 
 def _adapter(

@@ -85,6 +85,7 @@ def load_settings(
         journal=JournalSettings(**config.get("journal", {})),
         sandbox=_sandbox(config),
         permissions=load_permissions(config, env, CONFIG_NAME),
+        skip_unchanged=config.get("skip_unchanged", Settings.skip_unchanged),
         secrets=secrets,
         **_trust(config, env, audit_rate, frozen),
         environment=MappingProxyType(claude_environment(env)),

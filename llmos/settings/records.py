@@ -197,7 +197,8 @@ class Settings:
     `budget_usd` limits this command (None: only the battery does), `initial_usd` is what a new battery holds,
     `environment` what a Claude Code process may see, `secrets` the names `secret` gives values of.
     `config_files` are the files that were read, or would be if they existed. `audit_rate` is the share of replays that
-    the learner does again to compare; with `frozen` traces are used and nothing about them is changed.
+    the learner does again to compare; with `frozen` traces are used and nothing about them is changed. With
+    `skip_unchanged` a goal that writes is only told of while an earlier run of it still stands.
     """
 
     home: Path
@@ -222,6 +223,7 @@ class Settings:
     permissions: PermissionSettings = field(default_factory=PermissionSettings)
     audit_rate: float = 0.0
     frozen: bool = False
+    skip_unchanged: bool = True
     secrets: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     _secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -217,6 +217,7 @@ SCHEMA = Section(
         "sandbox_writable": Many(of=place),
         "permissions": permissions_schema(text, effects),
         "frozen": boolean,
+        "skip_unchanged": boolean,
         "secrets": Many(of=variable),
     }
 )

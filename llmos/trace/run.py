@@ -17,7 +17,7 @@ class Mode(StrEnum):
     """Who solved the goal.
 
     JUDGED is a replay that a small model agreed to, HANDED_OVER one that diverged and that the learner went on from,
-    UNDO took a run back, NONE: no one.
+    UNCHANGED needed none, since an earlier one still stands; UNDO took a run back, NONE: no one.
     """
 
     LEARNER = "learner"
@@ -25,12 +25,13 @@ class Mode(StrEnum):
     FOLLOWER = "follower"
     JUDGED = "judged"
     HANDED_OVER = "follower+learner"
+    UNCHANGED = "unchanged"
     UNDO = "undo"
     NONE = "none"
 
     @property
     def is_replay(self) -> bool:
-        return self in (Mode.FOLLOWER, Mode.JUDGED)
+        return self in (Mode.FOLLOWER, Mode.JUDGED, Mode.UNCHANGED)
 
 
 class RunStatus(StrEnum):

@@ -6,6 +6,7 @@ AS_VERSION_2 = (
     "DROP TABLE telling_words",
     "DROP TABLE audit_log",
     "DROP TABLE approvals",
+    "DROP TABLE standing_runs",
     "DROP TABLE journal",
     "DROP TABLE journal_outcomes",
     "DROP TABLE journal_unsettled",

@@ -29,11 +29,11 @@ class AskedSystem:
         self.bus = EventBus()
         self.asked: dict[str, Any] = {}
 
-    async def execute(self, goal: str, *, mode: str, confirm: Any) -> None:
+    async def execute(self, goal: str, *, mode: str, confirm: Any, again: bool) -> None:
         self.asked = {"goal": goal, "mode": mode, "confirm": confirm}
         raise GoalReached
 
-    async def explain(self, goal: str, *, mode: str) -> None:
+    async def explain(self, goal: str, *, mode: str, again: bool) -> None:
         self.asked = {"explained": goal}
         raise GoalReached
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import ToolError
-from llmos.plugins.builtin.paths import count_text
+from llmos.plugins.builtin.paths import count_text, existing_file
+from llmos.plugins.builtin.reading import content_of
+from llmos.plugins.builtin.same_sql import gives_the_same
 from llmos.plugins.builtin.tables import (
     aligned,
     cell_text,
@@ -23,7 +25,7 @@ from llmos.plugins.builtin.tables import (
     with_duckdb,
 )
 from llmos.plugins.builtin.writing import replacing, writable_target
-from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
+from llmos.plugins.tool import FileRead, FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:
@@ -39,6 +41,12 @@ WRITERS = {
     ".jsonl": "FORMAT json",
     ".ndjson": "FORMAT json",
 }
+
+
+def _asked(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    if not gives_the_same(arguments["sql"]):
+        raise ToolError("the SQL may give something else each time.")
+    return [FileRead(path=existing_file(ctx, path)) for path in arguments.get("files", {}).values()]
 
 
 @llm_tool(
@@ -57,6 +65,7 @@ WRITERS = {
     idempotent=True,
     open_world=False,
     code=("sql",),
+    reads=_asked,
     version="1",
 )
 async def query_data(ctx: ToolContext, sql: str, files: dict[str, Any], format: str) -> dict[str, Any]:
@@ -131,6 +140,7 @@ def _converted(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite
     idempotent=True,
     open_world=False,
     writes=_converted,
+    reads=content_of("source"),
     version="1",
 )
 async def convert_data(ctx: ToolContext, source: str, target: str) -> dict[str, Any]:

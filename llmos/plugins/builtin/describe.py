@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.errors import ToolError
 from llmos.plugins.builtin.calc import number_text
 from llmos.plugins.builtin.paths import count_text, existing_file
+from llmos.plugins.builtin.reading import content_of
 from llmos.plugins.builtin.tables import aligned, identifier, lock_down, plain, reader, with_duckdb
 from llmos.plugins.tool import ToolContext, llm_tool
 from llmos.trace.program import Effect
@@ -48,6 +49,7 @@ NESTED = ("STRUCT", "MAP", "UNION", "JSON")
     paths=("path",),
     idempotent=True,
     open_world=False,
+    reads=content_of("path"),
     version="1",
 )
 async def describe_data(ctx: ToolContext, path: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 from llmos.errors import ToolError
 from llmos.plugins.builtin.opening import open_to_read
 from llmos.plugins.builtin.paths import count_text, existing_file, os_sentence, size_text
+from llmos.plugins.builtin.reading import content_of
 from llmos.plugins.builtin.writing import utf8, writable_target, write_bytes
-from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
+from llmos.plugins.tool import FileRead, FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 MAX_READ_BYTES = 2_000_000
@@ -34,6 +35,7 @@ MAX_FILE_BYTES = 100_000_000
     paths=("file_path",),
     idempotent=True,
     open_world=False,
+    reads=content_of("file_path"),
     version="1",
 )
 async def read(ctx: ToolContext, file_path: str, offset: int | None, limit: int | None) -> dict[str, Any]:
@@ -83,6 +85,11 @@ def _written(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     return [FileWrite(path=target, content=utf8(ctx, target, arguments["content"]))]
 
 
+def _replaced(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    target = writable_target(ctx, arguments["file_path"])
+    return [FileRead(path=target, value=target.exists(), shows_in=("created",))]
+
+
 @llm_tool(
     "write",
     "Write a text file (UTF-8), replacing what was there; missing folders are made.",
@@ -93,6 +100,7 @@ def _written(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     open_world=False,
     payload=("content",),
     writes=_written,
+    reads=_replaced,
     version="1",
 )
 async def write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
@@ -125,6 +133,7 @@ def _to_edit(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     open_world=False,
     payload=("old_string", "new_string"),
     writes=_to_edit,
+    reads=content_of("file_path"),
     version="1",
 )
 async def edit(ctx: ToolContext, file_path: str, old_string: str, new_string: str, replace_all: bool) -> dict[str, Any]:

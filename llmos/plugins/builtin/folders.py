@@ -23,11 +23,18 @@ from llmos.plugins.builtin.paths import (
     os_sentence,
     size_text,
 )
-from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
+from llmos.plugins.tool import FileRead, FileWrite, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 PATTERN = {"type": "string", "description": "shell pattern for names ('*.csv') or paths ('**/test_*.py')"}
 RECURSIVE = {"type": "boolean", "description": "also in the folders below (default true)"}
+
+
+def _sizes(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    asked = {"path": ".", "pattern": "*", "recursive": True, **arguments}
+    root = existing_folder(ctx, asked["path"])
+    files = matching(ctx, root, asked["pattern"], recursive=asked["recursive"])
+    return [FileRead(path=root, value=[[ctx.relative(file), _stat(file).st_size] for file in files])]
 
 
 @llm_tool(
@@ -40,6 +47,7 @@ RECURSIVE = {"type": "boolean", "description": "also in the folders below (defau
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    reads=_sizes,
     version="1",
 )
 async def count_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -61,6 +69,12 @@ def _count(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[s
     }
 
 
+def _entries(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    asked = {"path": ".", "pattern": "*", "recursive": True, **arguments}
+    found = _find(ctx, *(asked[name] for name in ("path", "pattern", "recursive")))
+    return [FileRead(path=existing_folder(ctx, asked["path"]), value=found["files"])]
+
+
 @llm_tool(
     "find_files",
     "List the files of a folder that match a pattern, folders below included, with size and time of change.",
@@ -71,6 +85,7 @@ def _count(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[s
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    reads=_entries,
     version="1",
 )
 async def find_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -98,6 +113,14 @@ def _stat(file: Path) -> os.stat_result:
         raise os_sentence(error, f"{file.name} can't be examined") from None
 
 
+def _compared(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    root = existing_folder(ctx, arguments.get("path", "."))
+    sizes = {file: _stat(file).st_size for file in matching(ctx, root, arguments.get("pattern", "*"))}
+    shared = Counter(sizes.values())
+    named = FileRead(path=root, value=[[ctx.relative(file), size] for file, size in sizes.items()])
+    return [named, *(FileRead(path=file) for file, size in sizes.items() if shared[size] > 1)]
+
+
 @llm_tool(
     "find_duplicates",
     "Find files with the same content in a folder and those below (compared by size, then by SHA-256).",
@@ -108,6 +131,7 @@ def _stat(file: Path) -> os.stat_result:
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    reads=_compared,
     version="1",
 )
 async def find_duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:

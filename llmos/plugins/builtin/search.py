@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from llmos.errors import ToolError
 from llmos.plugins.builtin import grep_worker
 from llmos.plugins.builtin.paths import count_text, existing_folder, listing, matching
 from llmos.plugins.builtin.processes import run
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.tool import FileRead, ToolContext, llm_tool
 from llmos.trace.program import Effect
 
 MAX_MATCHES = 2000
 GREP_TIMEOUT_S = 30.0
+
+
+def _globbed(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    path = arguments.get("path", ".")
+    return [FileRead(path=existing_folder(ctx, path), value=_glob(ctx, arguments["pattern"], path))]
 
 
 @llm_tool(
@@ -31,6 +37,7 @@ GREP_TIMEOUT_S = 30.0
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    reads=_globbed,
     version="1",
 )
 async def glob(ctx: ToolContext, pattern: str, path: str) -> dict[str, Any]:
@@ -63,6 +70,13 @@ GREP_SCHEMA = {
 }
 
 
+def _searched(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
+    path = arguments.get("path", ".")
+    files = _files_to_search(ctx, path, arguments.get("glob"))
+    names = [ctx.relative(file) for file in files]
+    return [FileRead(path=ctx.resolve(path), value=names), *(FileRead(path=file) for file in files)]
+
+
 @llm_tool(
     "grep",
     "Search text files for a regular expression. Gives the files with the number of matching lines in each, and with "
@@ -73,6 +87,7 @@ GREP_SCHEMA = {
     idempotent=True,
     open_world=False,
     code=("pattern", "glob"),
+    reads=_searched,
     version="1",
 )
 async def grep(ctx: ToolContext, args: dict[str, Any]) -> dict[str, Any]:
