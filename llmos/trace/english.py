@@ -57,14 +57,18 @@ COMMON = frozenset(
     """.split()
 )
 """Words so common that two goals have nothing in common by them."""
-COMING_AND_GOING = frozenset(
-    """
-    a an are be can could do does i is it kindly me my our please s the there us will would you
-    """.split()
-)
+COURTESIES = frozenset("a an are be is kindly please s the there".split())
 """Words that may come and go without changing what is asked, as long as a question stays one."""
+ALIKE = tuple(
+    frozenset(words.split()) for words in ("i me mine my", "our ours us we", "you your", "can could will would")
+)
+"""Words that say whose or whether, in their forms."""
+COMING_AND_GOING = COURTESIES | frozenset("can could do does i it me my our us will would you".split())
+"""Words that may come and go where a trace's own wordings have them and lack them."""
 PREPOSITIONS = frozenset("at for in of".split())
-"""Words that may come and go, too, where a trace has no two slots that they could tell apart."""
+"""Words that may, too, where a trace has no two slots that they could tell apart."""
+ASKED_OF_YOU = frozenset("can could will would".split())
+"""What, with `you`, begins a request and says nothing of it."""
 ASKING = frozenset(
     """
     am are did do does had has have how is shall should was were what when where which who whom whose why will

@@ -258,9 +258,16 @@ def is_noise(token: Token) -> bool:
 def without_final(tokens: Iterable[Token]) -> list[Token]:
     """The tokens without punctuation at the end of the sentence."""
     kept = list(tokens)
-    while kept and kept[-1].kind is Kind.PUNCT and kept[-1].text in _FINAL:
+    while kept and kept[-1].kind is Kind.PUNCT and kept[-1].text in _FINAL and not _is_factorial(kept):
         kept.pop()
     return kept
+
+
+def _is_factorial(tokens: Sequence[Token]) -> bool:
+    """Whether a sentence ends with a number and a `!` that belongs to it."""
+    if len(tokens) < 2 or tokens[-1].text != "!" or tokens[-2].end != tokens[-1].start:
+        return False
+    return tokens[-2].kind in (Kind.NUMBER, Kind.EXPRESSION) or tokens[-2].text == ")"
 
 
 def significant(tokens: Iterable[Token]) -> list[Token]:

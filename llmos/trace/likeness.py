@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words, other_suffix
-from llmos.trace.english import ARTICLES, COMING_AND_GOING
+from llmos.trace.english import ARTICLES
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
 from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, same_file
@@ -89,7 +89,7 @@ def likely(
         replace(reading, features=_with_cosine(reading, library, cosines or {}))
         for trace in traces
         if not (asks(goal) and trace.effect.changes_world)
-        for reading in (*_reworded(goal, trace, library, world), *_stretched(goal, trace, world))
+        for reading in (*_reworded(goal, trace, library, world), *_stretched(goal, trace, library, world))
         if same_file(trace, reading.found.bindings, template_tokens(reading.found.template)) is None
     ]
     if not found:
@@ -228,28 +228,30 @@ class _Lenient(Aligner):
 
 @dataclass(frozen=True, kw_only=True)
 class _Loose(_Lenient):
-    """Passes over words that may come and go, too; `pattern` has none of them."""
+    """Passes over words that are `free` to come and go, too; `pattern` has none of them."""
+
+    free: frozenset[str]
 
     def past_noise(self, j: int) -> int:
-        while j < len(self.tokens) and _is_free(self.tokens[j]):
+        while j < len(self.tokens) and _is_free(self.tokens[j], self.free):
             j += 1
         return j
 
 
-def _is_free(token: Token) -> bool:
-    return token.noise or (token.kind is Kind.WORD and token.key in COMING_AND_GOING)
+def _is_free(token: Token, free: frozenset[str]) -> bool:
+    return token.noise or (token.kind is Kind.WORD and token.key in free and token.text[:1].islower())
 
 
-def _stretched(goal: str, trace: Trace, world: World) -> Iterator[Likely]:
+def _stretched(goal: str, trace: Trace, library: Library, world: World) -> Iterator[Likely]:
     """Readings by one of the wordings, but for words that may come and go, with values unlike the known ones."""
     read = tokenize(goal)
-    tokens = without_final(read)
+    tokens, free = without_final(read), library.free(trace)
     for template in trace.goals:
         pattern = template_tokens(template)
-        plain = [part for part in pattern if not (isinstance(part, Token) and _is_free(part))]
+        plain = [part for part in pattern if not (isinstance(part, Token) and _is_free(part, free))]
         finals = read[len(tokens) :]
         strict = _Lenient(goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world, finals=finals)
-        loose = _Loose(goal=goal, pattern=plain, tokens=tokens, trace=trace, world=world, finals=finals)
+        loose = _Loose(goal=goal, pattern=plain, tokens=tokens, trace=trace, world=world, finals=finals, free=free)
         for aligner in (strict, loose):
             bindings = _only(aligner)
             if bindings is not None:

@@ -16,14 +16,26 @@ from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from llmos.trace.align import constant_texts
-from llmos.trace.english import ASKING, COMING_AND_GOING, CRITICAL, DIRECTION, NEGATION, PREPOSITIONS
+from llmos.trace.english import (
+    ALIKE,
+    ASKED_OF_YOU,
+    ASKING,
+    COMING_AND_GOING,
+    COURTESIES,
+    CRITICAL,
+    DIRECTION,
+    NEGATION,
+    PREPOSITIONS,
+)
 from llmos.trace.lex import Kind, Place, Token, template_tokens
 from llmos.trace.program import Trace
+from llmos.trace.values import Const, Opaque, Text, leaves_of
 
 Words: TypeAlias = tuple[str, ...]
 """A wording as its telling words; a slot is `<name>`, a question begins with `?`."""
 
 _MARKS = frozenset(",.;:!?")
+_SMALL = COMING_AND_GOING | PREPOSITIONS
 MAX_PIECE = 4
 _OWN, _FOREIGN, _COME, _GONE, _GUESSED, _KIN = 1.0, 1.5, 1.25, 2.0, 3.0, 0.5
 """The prices of a rewrite by whose evidence it is, of a word that other wordings have or lack, and of a guess."""
@@ -33,17 +45,24 @@ _MAX_TRIED = 12
 
 
 def telling_words(words: Sequence[str], free: frozenset[str]) -> Words:
-    """A wording without the words that are `free` to come and go."""
+    """A wording without the words that are `free` to come and go, nor `could you` at its beginning."""
+    if len(words) > 2 and words[0] in ASKED_OF_YOU and words[1] == "you":
+        words = words[2:]
     first = words[0].partition("'")[0].partition("’")[0] if words else ""
     return (*(("?",) if first in ASKING else ()), *(word for word in words if word not in free))
 
 
 def plain_words(parts: Sequence[Token | Place]) -> list[str]:
-    """The words and signs of a template or goal, slots as `<name>`; courtesies and the marks of sentences left out."""
+    """The words and signs of a template or goal, slots as `<name>`; courtesies and the marks of sentences left out.
+
+    A small word with a capital inside a sentence is a name (`US`, `IT`, `Will`), and stays as it is written.
+    """
     words: list[str] = []
-    for part in parts:
+    for position, part in enumerate(parts):
         if isinstance(part, Place):
             words.append(f"<{part.slot}>")
+        elif position and part.text[:1].isupper() and part.text != "I" and (part.noise or part.key in _SMALL):
+            words.append(part.text)
         elif part.text not in _MARKS and not part.noise:
             words.append(part.key if part.kind is Kind.WORD else f"{part.kind}:{part.key}")
     return words
@@ -138,11 +157,15 @@ class Library:
         return self._programs[trace.id]
 
     def free(self, trace: Trace) -> frozenset[str]:
-        """The words that may come and go in goals of a trace: none that a program of its tools passes on."""
+        """The words that may come and go in goals of a trace: none that a program of its tools passes on.
+
+        Beside courtesies only those are free that its own wordings have and lack.
+        """
         types = [slot.type for slot in trace.slots if slot.default is None]
         tells_apart = len(set(types)) < len(types)
-        free = COMING_AND_GOING if tells_apart else COMING_AND_GOING | PREPOSITIONS
-        return free - self._passed_on[tools_of(trace)]
+        may_be = COMING_AND_GOING if tells_apart else _SMALL
+        shown = frozenset(word for word in may_be - COURTESIES if _comes_and_goes(word, trace.goals))
+        return (COURTESIES | shown) - self._passed_on[tools_of(trace)]
 
     @cached_property
     def _passed_on(self) -> dict[str, frozenset[str]]:
@@ -196,10 +219,28 @@ class Library:
         return found
 
 
+def _comes_and_goes(word: str, goals: Sequence[str]) -> bool:
+    """Whether wordings have a word, or another form of it, and lack it."""
+    forms = next((alike for alike in ALIKE if word in alike), frozenset({word}))
+    return len({not forms.isdisjoint(_plain(goal)) for goal in goals}) > 1
+
+
+@lru_cache(maxsize=4096)
+def _plain(goal: str) -> frozenset[str]:
+    words = plain_words(template_tokens(goal))
+    asked = len(words) > 2 and words[0] in ASKED_OF_YOU and words[1] == "you"
+    return frozenset(words[2:] if asked else words)
+
+
 def _may_be_kin(one: Trace, other: Trace) -> bool:
-    """Whether two programs call the same tools, and their slots are of the same types."""
+    """Whether two programs call the same tools with the same constants, and their slots are of the same types."""
     types = [sorted(slot.type for slot in trace.slots) for trace in (one, other)]
-    return types[0] == types[1] and tools_of(one) == tools_of(other)
+    return types[0] == types[1] and tools_of(one) == tools_of(other) and _constants(one) == _constants(other)
+
+
+def _constants(trace: Trace) -> list[str]:
+    exprs = [expr for step in trace.calls for expr in step.args.values()]
+    return sorted(repr(leaf) for expr in exprs for leaf in leaves_of(expr) if isinstance(leaf, Const | Opaque | Text))
 
 
 def tools_of(trace: Trace) -> str:

@@ -22,6 +22,7 @@ from llmos.trace.lex import (
     template_parts,
     template_skeleton,
     tokenize,
+    without_final,
 )
 from llmos.trace.program import Slot, SlotType
 from tests.unit.strategies import GOALS
@@ -149,3 +150,8 @@ def test_what_is_no_goal_is_refused(goal: str) -> None:
 def test_a_goal_is_taken_composed_and_stripped() -> None:
     assert check_goal(" caf\u0065\u0301 \n") == "caf\u00e9"
     assert all(kind.is_literal for kind in Kind if kind not in (Kind.WORD, Kind.PUNCT))
+
+
+def test_a_factorial_is_no_end_of_a_sentence() -> None:
+    assert [token.text for token in without_final(tokenize("What is 5!"))][-1] == "!"
+    assert [token.text for token in without_final(tokenize("Show a.csv!"))][-1] == "a.csv"

@@ -13,7 +13,7 @@ from llmos.trace.likeness import Features, likely
 from llmos.trace.match import World
 from llmos.trace.program import Effect, Slot, SlotType, Status, Step, Trace
 from llmos.trace.teaching import with_values
-from llmos.trace.values import SlotRef
+from llmos.trace.values import Const, Expr, SlotRef
 
 ROOMS = frozenset({"Kitchen", "Living Room"})
 
@@ -270,3 +270,51 @@ def test_an_article_at_the_end_is_no_courtesy() -> None:
     plays = trace("plays", "play me a podcast", "play podcast")
     assert decided("please play a podcast", plays).choice is Choice.FOLLOW
     assert likely("play podcast a", [plays], World()) is None
+
+
+ISSUES = trace("issues", "List my open issues")
+SENT = trace("sent", "Show the messages I sent you")
+MERGED = trace("merged", "Show the branches that are merged")
+OPEN_ONES = trace("open", "List the open issues", "show open issues")
+
+
+@pytest.mark.parametrize(
+    ("known", "goal"),
+    [
+        (ISSUES, "List open issues"),
+        (ISSUES, "List our open issues"),
+        (OPEN_ONES, "List my open issues"),
+        (OPEN_ONES, "List US open issues"),
+        (OPEN_ONES, "List IT open issues"),
+        (SENT, "Show the messages you sent me"),
+        (MERGED, "Show the branches that can be merged"),
+        (trace("follow", "List users who follow me"), "List the users who I follow"),
+        (trace("tickets", "List the tickets"), "List tickets of Will"),
+        (trace("grades", "Show the class grades"), "Show class A grades"),
+        (trace("channels", "List the channels now"), "List the channels you are in now"),
+    ],
+)
+def test_small_words_that_say_whose_or_whether_need_the_traces_own_evidence(known: Trace, goal: str) -> None:
+    assert decided(goal, known).choice is not Choice.FOLLOW
+
+
+def test_a_word_that_own_wordings_have_and_lack_is_free() -> None:
+    lights = trace("lights", "turn on my lights in the hall", "turn on the lights in the hall", "hall lights on")
+    assert decided("could you turn on our lights in the hall", lights).choice is not Choice.FOLLOW
+    assert decided("please turn on the lights in my hall", lights).choice is Choice.FOLLOW
+
+
+def test_kin_have_the_same_constants() -> None:
+    def asks(name: str, sql: str, *goals: str) -> Trace:
+        slots = (Slot(name="file", type=SlotType.PATH, suffix=".csv"),)
+        args: dict[str, Expr] = {"source": SlotRef(name="file"), "sql": Const(value=sql)}
+        step = Step(id="s", tool="query", args=args, effect=Effect.READ)
+        return Trace(id=name, goals=goals, slots=slots, steps=(step,), status=Status.TRUSTED)
+
+    sums = asks("sums", "SELECT sum(amount) FROM d", "Summarize {file} please now")
+    errors = asks("errors", "SELECT * FROM d WHERE level", "Summarize {file} now", "Show the errors in {file}")
+    found = decided("Show the errors in march.csv", sums, errors)
+    assert found.match is not None
+    assert found.match.trace.id == "errors"
+    logs = replace(errors, slots=(replace(errors.slots[0], suffix=".jsonl"),))
+    assert decided("Show the errors in march.csv", sums, logs).choice is not Choice.FOLLOW
