@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from llmos.trace.lex import Kind, Place, Token, is_noise
-from llmos.trace.phrases import is_anchor, strange
+from llmos.trace.phrases import is_anchor, is_clause, strange
 from llmos.trace.program import Slot, SlotType, Trace
 from llmos.trace.values import Const, Expr, Opaque, SlotRef, Text, leaves_of
 
@@ -225,6 +225,8 @@ class Aligner:
             article, checked = slot.name in self.articles, slot.listed is not None
             why = strange(slot.examples, taken, self.anchors, article=article, checked=checked)
             return None if why is None else f"{value!r} may be no value of {slot.name}: {why}"
+        if slot.type is SlotType.TEXT and known is None and is_clause(taken):
+            return f"{value!r} may be no value of {slot.name}: it may be a clause, or hold a second task"
         return None
 
     def fits_type(self, slot: Slot, taken: Sequence[Token], value: str) -> bool:

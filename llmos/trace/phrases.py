@@ -202,6 +202,15 @@ def _commas(tokens: Sequence[Token]) -> int:
     return sum(token.text == "," for token in tokens)
 
 
+def is_clause(tokens: Sequence[Token]) -> bool:
+    """Whether a phrase of which no example is known begins as a clause does, or joins a second thing to a first."""
+    return tokens[0].key in _OPENING_CLAUSE or any(token.key in _JOINING or token.text == ";" for token in tokens[1:-1])
+
+
+_OPENING_CLAUSE = frozenset(["that", "to", "when", "if", "how", "why", "whether", "because"])
+_JOINING = frozenset(["and", "then", "but"])
+
+
 def words_in(text: str) -> list[str]:
     """The words of a text, without case, in order."""
     return re.findall(r"\w+(?:['’-]\w+)*", text.casefold())

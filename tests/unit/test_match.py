@@ -146,9 +146,9 @@ def test_a_default_stands_in_for_what_a_wording_lacks() -> None:
 
 
 def test_a_goal_that_reads_in_two_ways_is_refused() -> None:
-    one = trace("Say {a} and {b}", a=SlotType.TEXT, b=SlotType.TEXT)
-    assert isinstance(match("Say x and y", one), Match)
-    assert refusal("Say x and y and z", one) == "ambiguous"
+    one = trace("Say {a} plus {b}", a=SlotType.TEXT, b=SlotType.TEXT)
+    assert isinstance(match("Say x plus y", one), Match)
+    assert refusal("Say x plus y plus z", one) == "ambiguous"
 
 
 @pytest.mark.parametrize("goal", ["and " * 5000, "Say " + "x and " * 3000, "(" * 20000, "Say " + "x " * 9000 + "and y"])
@@ -198,3 +198,13 @@ def test_small_judgements() -> None:
     assert safe_inline("a/b.c", SlotType.PATH)
     assert not safe_inline("a/b.c", SlotType.QUOTED)
     assert not safe_inline("-a", SlotType.PATH)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    ["Remember that Bob works as a nurse", "Remember x and mail it to Bob as y", "Remember when it rains as rule"],
+)
+def test_a_phrase_of_which_no_example_is_known_is_no_clause(goal: str) -> None:
+    remember = trace("Remember {value} as {key}", value=SlotType.TEXT, key=SlotType.TEXT)
+    assert isinstance(match("Remember a nurse's name as job", remember), Match)
+    assert not isinstance(match(goal, remember), Match)
