@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 from llmos.errors import InputError, LLMOSError, NotPermittedError, PluginError
 from llmos.plugins.confined import Sandbox
@@ -41,6 +41,16 @@ class Classify(Protocol):
     """Says what one call of a tool may do to the world, from its arguments; an error counts as UNKNOWN."""
 
     def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Effect: ...
+
+
+class Brings(Protocol):
+    """Says of one call whether what it gives may hold text that somebody else wrote; an error counts as yes."""
+
+    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> bool: ...
+
+
+Outside: TypeAlias = Brings | bool | None
+"""Whether a tool brings text from outside; None: open-world tools and those that read do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +221,7 @@ class Tool:
     is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `writes` says which files a call
     changes; without it, it may be any of the workspace.
     is the file it comes from (`builtin`, `mcp:SERVER`) and `line` where in it. `paths` and `hosts` say which arguments
-    name files and URLs (see `llmos.plugins.touching`).
+    name files and URLs (see `llmos.plugins.touching`). What is from `outside` taints the run that reads it.
     """
 
     name: str
@@ -232,6 +242,20 @@ class Tool:
     writes: Writes | None = None
     paths: Touching = ()
     hosts: Touching = ()
+    outside: Outside = None
+
+    def may_bring(self, ctx: ToolContext, arguments: Mapping[str, Any], effect: Effect) -> bool:
+        """Whether what a call gives may hold text that somebody else wrote; a hook that fails knows nothing: it may."""
+        said = self.outside
+        if callable(said):
+            try:
+                return bool(said(ctx, arguments))
+            except Exception:  # a plugin's code
+                log.warning("outside of %s failed", self.name, exc_info=True, extra={"action": "outside"})
+                return True
+        if said is not None:
+            return said
+        return effect is not Effect.PURE and (self.open_world or effect is Effect.READ)
 
     def effect_of(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
         """What a call with these arguments may do to the world: the tool's class, or what `classify` says of the call.
@@ -288,7 +312,7 @@ class ToolResult:
 
     `error` is the exception behind an error, for callers that must tell kinds apart; `effect` is what the call might do
     to the world, and without `made` it did nothing: it was refused before, or with `is_recorded` the same call had been
-    made before, and this is what that gave.
+    made before, and this is what that gave. `outside` says that somebody else may have written what it holds.
     """
 
     output: Any
@@ -297,6 +321,7 @@ class ToolResult:
     effect: Effect = Effect.UNKNOWN
     made: bool = True
     is_recorded: bool = False
+    outside: bool = False
     duration_s: float = 0.0
 
     @property
@@ -343,6 +368,7 @@ def llm_tool(
     classify: Classify | None = None,
     paths: Touching = (),
     hosts: Touching = (),
+    outside: Outside = None,
     version: str | None = None,
 ) -> Callable[[F], F]:
     """Mark an async (or plain) function as a tool.
@@ -355,8 +381,9 @@ def llm_tool(
     files that a call will change. Without `version` the tool's source is its version.
     the moment (None: anything); a goal that asks for something else is not followed. `classify(ctx, arguments)` says
     what one call may do, where calls differ; `paths` and `hosts` which arguments name files and URLs: their names, a
-    mapping of names to what is done (`{"source": "read"}`), or a function. Without `version` the tool's source is its
-    version.
+    mapping of names to what is done (`{"source": "read"}`), or a function. `outside` says whether what it gives may be
+    text that somebody else wrote (by default of whatever reads, or is open to the world). Without `version` the tool's
+    source is its version.
 
     Raises:
         PluginError: the name, the schema or the function's signature can't be used.
@@ -380,7 +407,7 @@ def llm_tool(
             writes=writes,
             version=version,
         )
-        tool = replace(tool, classify=classify, paths=paths, hosts=hosts)
+        tool = replace(tool, classify=classify, paths=paths, hosts=hosts, outside=outside)
         setattr(function, MARK, tool)
         if (collected := _collected.get()) is not None:
             collected.append(tool)

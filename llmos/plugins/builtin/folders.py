@@ -40,6 +40,7 @@ RECURSIVE = {"type": "boolean", "description": "also in the folders below (defau
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    outside=False,
     version="1",
 )
 async def count_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def _count(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[s
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    outside=False,
     version="1",
 )
 async def find_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -108,6 +110,7 @@ def _stat(file: Path) -> os.stat_result:
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    outside=False,
     version="1",
 )
 async def find_duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
@@ -163,6 +166,7 @@ def _to_rename(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite
     open_world=False,
     code=("pattern",),
     writes=_to_rename,
+    outside=False,
     version="1",
 )
 async def rename_files(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ GREP_TIMEOUT_S = 30.0
     idempotent=True,
     open_world=False,
     code=("pattern",),
+    outside=False,
     version="1",
 )
 async def glob(ctx: ToolContext, pattern: str, path: str) -> dict[str, Any]:
