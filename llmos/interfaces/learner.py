@@ -98,9 +98,9 @@ class LearnSession(Protocol):
 
 
 def shown(result: ToolResult, text: str) -> str:
-    """A result's text (which may be cut) as a model gets it: between random marks if somebody else may have written it.
+    """A result's text (which may be cut) as a model gets it: between marks if somebody else may have written it.
 
-    The mark is made anew for each result, so that none that the model has seen, or written somewhere, helps to forge it.
+    The mark is random and new for each result: none that a model has seen, or written somewhere, helps to forge it.
     """
     is_foreign = result.outside or result.is_recorded
     return delimited(text, secrets.token_hex(8)) if is_foreign else text

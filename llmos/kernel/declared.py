@@ -15,6 +15,7 @@ from llmos.trace.lex import Kind, tokenize
 _FOLDER = re.compile(
     r"\b(?:folder|directory|dir)\s+[\"'`]?([\w.~/-]+)|([\w.~/-]+)[\"'`]?\s+(?:folder|directory)\b", re.I
 )
+_WILD = re.compile(r"[*?\[{}]")
 _SETTINGS = "llmos.yaml"
 _PLUGINS = "plugins"
 _NAMING = (Kind.PATH, Kind.QUOTED, Kind.IDENTIFIER, Kind.WORD, Kind.GLOB)
@@ -54,12 +55,12 @@ class Declared:
 
     @cached_property
     def _patterns(self) -> Sequence[re.Pattern[str]]:
-        found = []
+        found, root = [], _WILD.sub(r"[\g<0>]", str(self.root))
         for kind, text in self._words:
             if kind is not Kind.GLOB:
                 continue
             try:
-                found.append(glob_regex(f"{re.sub(r'([*?\[{}])', r'[\1]', str(self.root))}/{text}"))
+                found.append(glob_regex(f"{root}/{text}"))
             except (LLMOSError, re.error):
                 continue
         return found

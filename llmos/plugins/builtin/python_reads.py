@@ -6,50 +6,13 @@ import ast
 import sys
 
 _COMPUTING = frozenset(
-    [
-        "math",
-        "cmath",
-        "statistics",
-        "json",
-        "re",
-        "datetime",
-        "decimal",
-        "fractions",
-        "collections",
-        "itertools",
-        "functools",
-        "random",
-        "textwrap",
-        "heapq",
-        "bisect",
-        "calendar",
-        "unicodedata",
-        "base64",
-        "difflib",
-        "numbers",
-        "time",
-        "hashlib",
-        "binascii",
-    ]
+    {"math", "cmath", "statistics", "json", "re", "datetime", "decimal", "fractions", "collections", "itertools"}
+    | {"functools", "random", "textwrap", "heapq", "bisect", "calendar", "unicodedata", "base64", "difflib"}
+    | {"numbers", "time", "hashlib", "binascii"}
 )
 _REACHING = frozenset(
-    [
-        "open",
-        "eval",
-        "exec",
-        "compile",
-        "getattr",
-        "setattr",
-        "delattr",
-        "globals",
-        "locals",
-        "vars",
-        "input",
-        "breakpoint",
-        "help",
-        "dir",
-        "memoryview",
-    ]
+    {"open", "eval", "exec", "compile", "getattr", "setattr", "delattr", "globals", "locals", "vars", "input"}
+    | {"breakpoint", "help", "dir", "memoryview"}
 )
 
 
