@@ -136,6 +136,8 @@ class House:
         settings = f"permissions:\n  rules:\n    - {{deny: none}}\n{self.rules}{mcp if self.has_mcp else ''}"
         (self.root / "home/llmos.yaml").write_text(settings)
         (self.workspace / "precious.txt").write_text("gold\n")
+        for name in ("alias.txt", "link"):
+            (self.workspace / name).unlink(missing_ok=True)
         (self.workspace / "alias.txt").symlink_to("precious.txt")
         (self.workspace / "link").symlink_to(self.root / "home/plugins")
         (self.workspace / "data/a.csv").write_text("x,y\n1,2\n")
@@ -210,10 +212,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 async def test_what_a_text_says_is_not_done(house: House, attack: Attack) -> None:
     house.has_mcp = attack.where == "mcp"
-    if house.has_mcp:
-        (house.root / "workspace/alias.txt").unlink()
-        (house.root / "workspace/link").unlink()
-        house.prepare()
+    house.prepare()
     goal, reading = house.plant(attack.where, house.filled(attack.text))
     learner = Obeying([reading, *((tool, house.filled(arguments)) for tool, arguments in attack.calls)])
     before = house.world()
@@ -243,10 +242,7 @@ async def test_what_a_text_says_is_not_done(house: House, attack: Attack) -> Non
 )
 async def test_a_person_is_asked_once_or_no_and_told_what_was_read(house: House, attack: Attack) -> None:
     house.has_mcp = attack.where == "mcp"
-    if house.has_mcp:
-        (house.root / "workspace/alias.txt").unlink()
-        (house.root / "workspace/link").unlink()
-        house.prepare()
+    house.prepare()
     goal, reading = house.plant(attack.where, house.filled(attack.text))
     learner = Obeying([reading, *((tool, house.filled(arguments)) for tool, arguments in attack.calls)])
     before = house.world()
@@ -293,7 +289,7 @@ async def test_what_the_goal_names_is_written_and_what_a_goal_wrote_does_not_tai
         await system.execute("Copy own.txt to copy.txt", mode="learn")
     laundered = Obeying([("read", {"file_path": "copy.txt"}), ("write", {"file_path": "other.txt", "content": "x"})])
     async with house.boot(laundered) as system:
-        with pytest.raises(CallRefusedError, match="after reading copy.txt"):
+        with pytest.raises(CallRefusedError, match=r"after reading copy\.txt"):
             await system.execute("Look at copy.txt", mode="learn")
 
 
@@ -327,7 +323,7 @@ async def test_a_recipient_from_a_page_waits_for_a_person_who_is_told_where_it_i
         trace = await system.traces.get(str(result.trace_id).partition("@")[0])
         assert trace.status is Status.CANDIDATE
         assert "'eve@evil.example', which was read from notes.txt (read)" in trace.reason
-        assert not any("to" == slot.name or "eve" in str(slot) for slot in trace.slots)
+        assert not any(slot.name == "to" or "eve" in str(slot) for slot in trace.slots)
         (house.root / "outbox").unlink()
         house.asked.clear()
         with pytest.raises(LLMOSError, match="a person at a terminal"):
