@@ -42,5 +42,5 @@ def test_what_a_file_says_is_not_done_and_yes_does_not_answer(door: Door, attack
     (run,) = door.json("runs", "list")["runs"]
     shown = door("runs", "show", run["id"])
     assert "tainted by: notes.txt (read) in step 1" in shown.stdout
-    assert json.loads(door("runs", "show", run["id"], "--json").stdout)["run"]["taint"][0]["place"] == "notes.txt"
+    assert json.loads(door("runs", "show", run["id"], "--json").stdout)["taint"][0]["place"] == "notes.txt"
     assert "notes.txt" in door("audit", "tail", "--kind", "taint").stdout

@@ -36,7 +36,7 @@ def http_post(url, data):
     with urlopen(Request(url, data=data.encode(), method="POST"), timeout=5) as answer:
         return answer.read().decode()
 
-@llm_tool("send_mail", "Sends a mail", {"to": str, "text": str}, effect="external", version="1")
+@llm_tool("send_mail", "Sends a mail", {"to": str, "text": str}, effect="external", payload=("text",), version="1")
 def send_mail(ctx, to, text):
     with (Path(ctx.workspace).parent / "outbox").open("a") as file:
         file.write(f"{to}: {text}\\n")
