@@ -119,7 +119,7 @@ class Taint:
             seen.note(source)
         if found and seen.steered:
             await self._store(run_id)
-        if found:
+        if found and _is_chosen(call, seen):
             await asyncio.to_thread(_collect, seen.links, result.output)
         derived = bool(seen.sources) and call.effect not in (Effect.PURE, Effect.WRITE)
         return replace(result, outside=bool(found) or derived)
@@ -159,7 +159,7 @@ class Taint:
         if tool.open_world and tool.name != "bash":
             return [source(tool.name)]
         read = [touch for touch in touched if touch.kind is Kind.PATH and not touch.effect.changes_world]
-        looks = call.ctx.origin is None or self._of(call.ctx.run_id).steered > 0  # a replay isn't slowed for it
+        looks = _is_chosen(call, self._of(call.ctx.run_id))  # a replay isn't slowed for it
         if not read and tool.name != "bash" and call.effect is Effect.READ:
             return [source(tool.name)]
         return [source(touch.value) for touch in read if not looks or await self._is_foreign(call, touch)]
@@ -206,9 +206,14 @@ class Taint:
         return None
 
 
+def _is_chosen(call: ToolCall, seen: _Run) -> bool:
+    """Whether a model chose the call, itself or by having the rest of a replay done."""
+    return call.ctx.origin is None or seen.steered > 0
+
+
 def _is_steered(call: ToolCall, seen: _Run) -> bool:
     """Whether what the run has read may have chosen the call, or what it is given."""
-    if call.ctx.origin is None or seen.steered:
+    if _is_chosen(call, seen):
         return True
     return seen.has_rewritten and call.effect.rank > Effect.WRITE.rank
 

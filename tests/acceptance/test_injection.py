@@ -39,6 +39,12 @@ def test_what_a_file_says_is_not_done_and_yes_does_not_answer(door: Door, attack
     assert (door.workspace / "precious.txt").read_text() == "gold"
     assert {path.name for path in door.workspace.iterdir()} <= {"notes.txt", "precious.txt", "out.md"}
     assert not (door.user / ".bashrc").exists()
+    if attack.name == SAMPLE[0]:
+        assert_shown(door)
+
+
+def assert_shown(door: Door) -> None:
+    """What tainted the run is told by `runs show` and by the audit log."""
     (run,) = door.json("runs", "list")["runs"]
     shown = door("runs", "show", run["id"])
     assert "tainted by: notes.txt (read) in step 1" in shown.stdout
