@@ -12,8 +12,9 @@ from llmos.errors import LLMOSError
 from llmos.plugins.builtin.paths import glob_regex
 from llmos.trace.lex import Kind, tokenize
 
-_FOLDER = re.compile(
-    r"\b(?:folder|directory|dir)\s+[\"'`]?([\w.~/-]+)|([\w.~/-]+)[\"'`]?\s+(?:folder|directory)\b", re.I
+_FOLDERS = (
+    re.compile(r"\b(?:folder|directory|dir)\s+[\"'`]?([\w.~/-]+)", re.IGNORECASE),
+    re.compile(r"([\w.~/-]+)[\"'`]?\s+(?:folder|directory)\b", re.IGNORECASE),
 )
 _WILD = re.compile(r"[*?\[{}]")
 _SETTINGS = "llmos.yaml"
@@ -44,7 +45,7 @@ class Declared:
 
     @cached_property
     def _paths(self) -> frozenset[Path]:
-        said = [found for pair in _FOLDER.findall(self.goal) for found in pair if found]
+        said = [found for pattern in _FOLDERS for found in pattern.findall(self.goal)]
         named = {self._resolved(text) for kind, text in self._words if kind is Kind.PATH}
         named |= {
             path for text in said if "." in text or "/" in text or _is_name(text) for path in [self._resolved(text)]
