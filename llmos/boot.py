@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llmos.kernel.proof import Prover
     from llmos.kernel.sandbox.sandbox import Sandbox
     from llmos.kernel.scheduler import Scheduler
+    from llmos.kernel.taint import Taint
     from llmos.kernel.token_economy import TokenEconomy
     from llmos.memory.approvals import Approvals
     from llmos.memory.audit_log import AuditLog
@@ -82,6 +83,7 @@ class LLMOS:
     witnessing: Witnessing
     approvals: Approvals
     permissions: Permissions
+    taint: Taint
     surroundings: Surroundings
     scheduler: Scheduler
     deciding: Deciding
@@ -212,6 +214,7 @@ class LLMOS:
         from llmos.memory.runs import RunStore
         from llmos.memory.standing import StandingStore
         from llmos.memory.store import SemanticMemory
+        from llmos.memory.taints import TaintStore
         from llmos.memory.traces import TraceStore
 
         stamp = self.settings.memory / "model.json"
@@ -224,6 +227,7 @@ class LLMOS:
         self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
         self.runs = RunStore(database, clock=self._clock)
         self.effects = JournalStore(database, clock=self._clock)
+        self._taints = TaintStore(database, clock=self._clock)
         self.approvals = Approvals(database, clock=self._clock)
         self._standing_runs = StandingStore(database)
         self.memory = SemanticMemory(database, embedder, clock=self._clock)
@@ -304,11 +308,13 @@ class LLMOS:
         from llmos.kernel.permissions import Permissions
         from llmos.kernel.rules import Policy
         from llmos.kernel.scheduler import Scheduler
+        from llmos.kernel.taint import Taint
         from llmos.plugins.confined import DeferredSandbox
 
         learner = self._learner or self._make_learner()
         policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
-        self.permissions = Permissions(policy=policy, approvals=self.approvals)
+        self.taint = Taint(log=self._taints)
+        self.permissions = Permissions(policy=policy, approvals=self.approvals, doubts=self.taint)
         surroundings = self.surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
@@ -318,7 +324,7 @@ class LLMOS:
             learner=learner,
             redactor=self.redactor,
             now=self._clock,
-            middleware=(self.witnessing, self.permissions, self.journal),
+            middleware=(self.witnessing, self.permissions, self.taint, self.journal),
             sandbox=DeferredSandbox(lambda: self.sandbox),
             gate=None if policy.is_empty else self.permissions,
         )
@@ -380,6 +386,7 @@ class LLMOS:
             watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
             surroundings=surroundings,
             discover=self.mcp.discover,
+            taint=self.taint,
             runs=self.runs,
             economy=self.economy,
             bus=self.bus,
@@ -419,7 +426,9 @@ class LLMOS:
         )
         following = Following(feedback=feedback, standing=standing, **replaying)
         guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
-        approving = Approving(permissions=self.permissions, registry=self.registry, surroundings=surroundings)
+        approving = Approving(
+            permissions=self.permissions, taint=self.taint, registry=self.registry, surroundings=surroundings
+        )
         self.explaining = Explaining(
             deciding=self.deciding,
             learning=learning,

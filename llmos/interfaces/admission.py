@@ -21,6 +21,7 @@ from llmos.trace.induce import NotATrace, ToolFacts, induce
 from llmos.trace.program import Effect, Status, Trace
 from llmos.trace.run import Mode, Run
 from llmos.trace.secrecy import kept_credential
+from llmos.trace.taint import doubted, is_suspect, suspects
 from llmos.trace.validity import validate
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,13 @@ class Admission:
             trace = await self.prover.admitted(trace, run, before, lambda frozen: self._induced(run, frozen))
         if isinstance(trace, Trace) and run.mode is Mode.HANDED_OVER:
             trace = await self._stitched(trace)
-        return trace if isinstance(trace, NotATrace) else await self._stored(trace, run, before)
+        return trace if isinstance(trace, NotATrace) else await self._stored(self._doubted(trace, run), run, before)
+
+    def _doubted(self, trace: Trace, run: Run) -> Trace:
+        """The trace, a candidate if a value that decides an effect of it comes from what tainted the run alone."""
+        code = {tool.name: frozenset(tool.code_params) for tool in self.registry}
+        payload = {tool.name: frozenset(tool.payload_params) for tool in self.registry}
+        return doubted(trace, suspects(run.recording, run.taint, code, payload))
 
     async def _stitched(self, trace: Trace) -> Trace | NotATrace:
         """The trace of a run that two made: trusted only if it was proven from the beginning.
@@ -81,7 +88,7 @@ class Admission:
         """The trace as a version of a known one that is the same program, or else as one of its own."""
         facts = self._facts()
         merged = await self.merging.merged(trace, run, facts) if self.merging is not None else None
-        if merged is None or self.merging is None:
+        if merged is None or self.merging is None or is_suspect(trace):
             return await self.traces.add(trace)
         joined = merged.trace
         if merged.is_wider and self.prover is not None and before is not None:

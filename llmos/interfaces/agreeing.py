@@ -15,6 +15,7 @@ from llmos.trace.aligning import alignment
 from llmos.trace.decide import Choice, Decision, needs_confirmation
 from llmos.trace.match import Match
 from llmos.trace.run import Mode
+from llmos.trace.taint import is_suspect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Agreeing:
                 f"no trace is proven for this goal, and nobody agreed to {label}: {decision.reason}"
             )
         if mode == "follow":
-            raise NotPermittedError(f"{label} needs a confirmation ({decision.reason}); add --yes to give it")
+            raise NotPermittedError(f"{label} needs a confirmation ({decision.reason}); {_hint(found)}")
         if agreed is None and self.judging.may_judge(found) and not needs_confirmation(found.trace):
             return await self._judged(run, decision, found)
         how = "was not confirmed" if agreed is False else f"needs a confirmation nobody could give ({_hint(found)})"
@@ -105,7 +106,9 @@ def _declined(label: str, verdict: Verdict) -> str:
 
 
 def _hint(found: Match) -> str:
-    return "--yes gives it" if found.is_proven else "a person at a terminal or a judge can"
+    return (
+        "--yes gives it" if found.is_proven and not is_suspect(found.trace) else "a person at a terminal or a judge can"
+    )
 
 
 def question(goal: str, decision: Decision, found: Match) -> Question:
@@ -118,6 +121,7 @@ def question(goal: str, decision: Decision, found: Match) -> Question:
         bindings=bindings,
         effect=str(trace.effect),
         is_proven=found.is_proven,
+        needs_reading=is_suspect(trace),
         wording=found.wording,
         template=found.template,
         alignment=tuple(alignment(goal, trace, found.template, bindings)),

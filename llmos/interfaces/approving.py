@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus
 from llmos.kernel.permissions import Asked, Permissions
 from llmos.kernel.replay import Follower
+from llmos.kernel.taint import Taint
 from llmos.plugins.registry import ToolRegistry
 from llmos.trace.match import Match
 
@@ -21,6 +23,7 @@ class Approving:
     """Lets the permissions of calls ask the person who answers for a run."""
 
     permissions: Permissions
+    taint: Taint
     registry: ToolRegistry
     surroundings: Surroundings
 
@@ -47,20 +50,24 @@ class Approving:
             )
         return told
 
-    def asking(self, run_id: str, confirm: Confirm | None) -> AbstractContextManager[None]:
+    @contextmanager
+    def asking(self, run_id: str, goal: str, confirm: Confirm | None) -> Iterator[None]:
         """Ask `confirm` about the calls of a run, for as long as the block lasts; None: nobody can be asked."""
 
         async def ask(asked: Asked) -> Reply:
             assert confirm is not None
             return await confirm(question(asked))
 
-        return self.permissions.asking(run_id, ask if confirm is not None else None)
+        with self.taint.run(run_id, goal), self.permissions.asking(run_id, ask if confirm is not None else None):
+            yield
 
 
 def question(asked: Asked) -> Question:
     """What a person is asked: the tool, its arguments and what the call may do."""
+    after = f"After reading {asked.read}: allow" if asked.read else "Allow"
     return Question(
-        text=f"Allow {asked.tool} (effect {asked.effect})?",
+        needs_reading=bool(asked.read),
+        text=f"{after} {asked.tool} (effect {asked.effect})?",
         trace_id=asked.trace_id or "",
         bindings={},
         effect=str(asked.effect),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, ToolError
-from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought
+from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought, shown
 from llmos.interfaces.prices import Price, Tokens, price_of
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
 from llmos.plugins.registry import validate_arguments
@@ -336,7 +336,7 @@ class _Bridge:
         else:
             call_id = (params.meta or {}).get("claudecode/toolUseId") if isinstance(params.meta, dict) else None
             result = await self.session.call(params.name, arguments, call_id)
-            text, failed = shortened(result.text), result.is_error
+            text, failed = shown(result, shortened(result.text)), result.is_error
         return CallToolResult(content=[TextContent(type="text", text=text)], is_error=failed)
 
     def _finish(self, arguments: dict[str, Any]) -> tuple[str, bool]:

@@ -18,8 +18,20 @@ from llmos.interfaces.session import Action
 MAX_STDIN_BYTES = 2_000_000
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
-AUDIT_KINDS = (*("start", "decision", "approval", "effect", "undo", "charge", "setting", "trace", "run_end", "reseal"),)
 RUN_MODES = ("learner", "guided", "follower", "judged", "follower+learner", "unchanged", "undo", "none")
+AUDIT_KINDS = (
+    "start",
+    "decision",
+    "approval",
+    "effect",
+    "taint",
+    "undo",
+    "charge",
+    "setting",
+    "trace",
+    "run_end",
+    "reseal",
+)
 
 EPILOG = """\b
 Exit codes:

@@ -73,7 +73,7 @@ class Dispatcher:
         self.bus.publish(GoalAccepted(run_id=run.run.id, goal=goal))
         try:
             decision = await self._decided(run, mode)
-            with self.approving.asking(run.run.id, confirm):
+            with self.approving.asking(run.run.id, goal, confirm):
                 outputs = await self._carried_out(run, decision, mode, confirm)
             return await self._done(run, outputs)
         except (Exception, asyncio.CancelledError) as error:  # a run is a border: whatever ended it is kept with it

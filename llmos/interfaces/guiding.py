@@ -239,6 +239,7 @@ class Guiding:
                 spent_usd = self.surroundings.spent(run_id)
                 run.update(steps=tuple(follower.records), cost_usd=run.run.cost_usd + spent_usd)
             run.update(answer=replayed.answer, status=RunStatus.DONE)
+            run.update(taint=self.learning.taint.sources(run_id))
             await self._book(run, found.trace, estimate_usd)
             await self._keep(run, before)
         return {name: output for name, output in replayed.outputs.items() if name != REWRITE}
@@ -259,6 +260,8 @@ class Guiding:
             max_turns=min(self.limits.guided_max_turns, self.limits.max_turns),
             plan=found.plan,
         )
+        if found.trace.status is not Status.TRUSTED and found.trace.run_id is not None:
+            await self.learning.taint.inherit(run.run.id, found.trace.run_id)
         outputs = await self.learning.learn(run, f"{reason}; guided by {found.trace.label}", attempt)
         await self._book(run, found.trace, estimate_usd)
         return outputs

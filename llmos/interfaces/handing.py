@@ -90,6 +90,7 @@ class HandingOver:
                     self.learning.reserve, run.run.id, least_usd, f"taking over: {self.model}", most_usd
                 )
             await self._carried_on(run, session, error, reason, reservation)
+            run.update(taint=self.learning.taint.sources(run.run.id))
             await self._book(run, follower.trace, estimate_usd)
             await self.learning.keep(run, before, run.run.recording)
         made = [step for step in run.run.recording.steps if not step.is_error]

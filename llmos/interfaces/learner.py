@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import CallRefusedError, LearnerError
-from llmos.interfaces.prompts import FINISH, first_message
+from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.watchdog import Watch
 from llmos.plugins.registry import ToolRegistry
@@ -78,7 +79,7 @@ class LearnSession(Protocol):
         """The tools there are, without `finish`."""
 
     async def call(self, tool: str, args: dict[str, Any], tool_use_id: str | None = None) -> ToolResult:
-        """Call a tool and record it."""
+        """Call a tool and record it; what the model is told of it goes through `shown`."""
 
     def finish(
         self,
@@ -94,6 +95,15 @@ class LearnSession(Protocol):
 
     def bill(self, cost_usd: float) -> None:
         """The bill of this run so far, final or not: what is known is charged, however the run ends."""
+
+
+def shown(result: ToolResult, text: str) -> str:
+    """A result's text (which may be cut) as a model gets it: between marks if somebody else may have written it.
+
+    The mark is random and new for each result: none that a model has seen, or written somewhere, helps to forge it.
+    """
+    is_foreign = result.outside or result.is_recorded
+    return delimited(text, secrets.token_hex(8)) if is_foreign else text
 
 
 class Learner(Protocol):

@@ -16,6 +16,7 @@ from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
 from llmos.kernel.scratch import Snapshot
+from llmos.kernel.taint import Taint
 from llmos.kernel.token_economy import TokenEconomy, estimate_cost
 from llmos.kernel.watchdog import Watchdog
 from llmos.memory.recall import Recall
@@ -66,6 +67,7 @@ class Learning:
     watchdog: Watchdog
     surroundings: Surroundings
     discover: Callable[[], Awaitable[None]]
+    taint: Taint
     _reserving: threading.Lock = field(default_factory=threading.Lock)
 
     async def learn(self, run: Running, reason: str, attempt: Attempt | None = None) -> dict[str, Any]:
@@ -95,6 +97,7 @@ class Learning:
             finally:
                 await asyncio.shield(self._settled(run, recorder, reservation))
             run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
+            run.update(taint=self.taint.sources(run.run.id))
             trace = await self.keep(run, before)
             if recorder.refusals and isinstance(trace, Trace):
                 await self._doubt(run, trace)
@@ -163,7 +166,7 @@ class Learning:
             LearnerError, WatchdogError: it did not finish.
         """
         try:
-            with self.watchdog.watching(task.run_id) as watch:
+            with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
                 recorder.watch = watch
                 learned = await watch.limit(self.learner.solve(task, recorder))
         except (LearnerError, WatchdogError) as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmos.interfaces.learner import Learned, Thought
+from llmos.interfaces.learner import Learned, Thought, shown
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
 from llmos.interfaces.provider_client import ModelLine, connected, estimated_tokens
 from llmos.settings import PROVIDER
@@ -127,7 +127,7 @@ class _Work:
             return "the arguments are not a JSON object; call the tool again with valid JSON.", True, None
         if call.tool_name != FINISH:
             result = await self.session.call(call.tool_name, args, call.tool_call_id)
-            return result.text, result.is_error, None
+            return shown(result, result.text), result.is_error, None
         finish = _finish(args)
         if finish is None:
             return "finish needs `answer`, a text that is not empty; call it again.", True, None

@@ -261,6 +261,7 @@ def run(shown: Run) -> str:
     lines += [f"model: {shown.model}"] if shown.model else []
     lines += [f"reason: {one_line(shown.reason, 1000)}"] if shown.reason else []
     lines += [f"{name} = {one_line(value)}" for name, value in shown.bindings.items()]
+    lines += [f"tainted by: {_taint(shown)}"] if shown.taint else []
     if shown.steps:
         lines += ["", "steps"]
     before: StepRecord | None = None
@@ -277,6 +278,12 @@ def run(shown: Run) -> str:
     if shown.answer is not None:
         lines += ["", "answer", *(f"  {line}" for line in plain(shown.answer).split("\n"))]
     return "\n".join(lines)
+
+
+def _taint(shown: Run) -> str:
+    """What a run read that somebody else may have written, each with its step."""
+    told = (f"{one.shown}{f' in step {one.step + 1}' if one.step is not None else ''}" for one in shown.taint)
+    return one_line("; ".join(told), 1000)
 
 
 def _turn(told: Handover, before: StepRecord | None, step: StepRecord) -> list[str]:

@@ -102,7 +102,8 @@ class Question:
     `is_proven` says that the goal is known to mean the trace, and only the trace's standing is asked about. `wording`
     is what a yes adds to the trace's templates. `alignment` shows the goal beside `template`, word by word. With a
     `call` it is one tool call that is asked about, and `always` may be answered too: for that step of the trace, or
-    without a trace for exactly this call.
+    without a trace for exactly this call. `needs_reading`: somebody else may be behind it, so that only who has read it
+    may agree, once, and not beforehand (`--yes`).
     """
 
     text: str
@@ -115,6 +116,7 @@ class Question:
     alignment: tuple[Pair, ...] = ()
     steps: tuple[dict[str, Any], ...] = ()
     call: dict[str, Any] | None = None
+    needs_reading: bool = False
 
 
 Reply: TypeAlias = bool | Literal["always"] | None

@@ -44,6 +44,7 @@ def rewriting_tools(tools: ToolRegistry, found: Guide, goal: str, *, model: str)
             function=rewrite,
             effect=Effect.READ,
             payload_params=("given",),
+            outside=False,
         )
     )
     return own

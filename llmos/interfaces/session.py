@@ -243,7 +243,7 @@ class Session:
                 await asyncio.sleep(3600)  # ends with the cancellation just asked for
                 return False
         word = reply.strip().lower()
-        if question.call is not None and word in ("a", "always"):
+        if question.call is not None and not question.needs_reading and word in ("a", "always"):
             return "always"
         return word in ("y", "yes") or (question.call is not None and word in ("o", "once"))
 
@@ -251,6 +251,8 @@ class Session:
 def _choices(question: Question) -> str:
     if question.call is None:
         return "[y/N]"
+    if question.needs_reading:
+        return "[o]nce / [N]o"
     return f"[o]nce / [a]lways for {'this trace' if question.trace_id else 'this very call'} / [N]o"
 
 
@@ -260,8 +262,8 @@ def unloaded(system: LLMOS) -> list[PluginFailure]:
 
 
 async def _yes(question: Question) -> bool | None:
-    """`--yes`: whatever is proven; to a wording that is not, only somebody who has read it can agree."""
-    return True if question.is_proven else None
+    """`--yes`: whatever is proven and the user's own; to anything else only somebody who has read it can agree."""
+    return True if question.is_proven and not question.needs_reading else None
 
 
 Action: TypeAlias = Callable[[Session], Awaitable[None]]

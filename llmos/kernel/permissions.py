@@ -6,16 +6,16 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmos.errors import CallRefusedError
 from llmos.kernel.places import Host, Place, host_of, resource_of
-from llmos.kernel.rules import Answer, Policy, Said
+from llmos.kernel.rules import Answer, Policy, Said, line_for
 from llmos.plugins.tool import Origin, ToolCall, ToolResult
 from llmos.plugins.touching import Kind, Touch, touches
 from llmos.trace.program import Effect
@@ -30,7 +30,10 @@ _MAX_SHOWN = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A call that somebody must approve: what is shown, and why it is asked about."""
+    """A call that somebody must approve: what is shown, and why it is asked about.
+
+    `read` is what a run has read before that somebody else may have written, where that is why.
+    """
 
     tool: str
     arguments: dict[str, Any]
@@ -38,6 +41,7 @@ class Asked:
     why: str
     line: str
     trace_id: str | None
+    read: str = ""
 
 
 Ask: TypeAlias = Callable[[Asked], Awaitable[Reply]]
@@ -66,6 +70,25 @@ class ApprovalStore(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """Why a call may not be what the user wants: what the run has `read`, and what it `wants` now, to what."""
+
+    read: str
+    wants: str
+    resource: Place | Host | None = None
+
+    @property
+    def why(self) -> str:
+        return f"after reading {self.read} this run wants to {self.wants}"
+
+
+class Doubts(Protocol):
+    """Tells calls that may come from what a run has read (`llmos.kernel.taint`)."""
+
+    async def doubt(self, call: ToolCall, resources: Sequence[Place | Host], /) -> Doubt | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class _UnderWay:
     """The call that is being made, and the paths it was allowed to touch."""
 
@@ -85,6 +108,7 @@ class Permissions:
 
     policy: Policy
     approvals: ApprovalStore | None = None
+    doubts: Doubts | None = None
     _asks: dict[str, Ask] = field(default_factory=dict)
     _granted: dict[str, set[str]] = field(default_factory=dict)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -163,12 +187,37 @@ class Permissions:
         said, resources = self._judged(call)
         if said.answer is Answer.DENY:
             raise _refusal(call, said)
-        if said.answer is Answer.ASK and not await self._approved(call):
+        doubt = await self.doubts.doubt(call, resources) if self.doubts is not None else None
+        if doubt is not None and not self._covers(call, doubt, said, resources):
+            async with self._asking:
+                await self._ask_doubting(call, said, doubt)
+        elif said.answer is Answer.ASK and not await self._approved(call):
             async with self._asking:  # one question at a time
                 if not await self._approved(call):
                     await self._ask(call, said)
         places = (one for one in resources if isinstance(one, Place) and one.path is not None)
         return tuple((place.path, place.effect.changes_world) for place in places if place.path is not None)
+
+    def _covers(self, call: ToolCall, doubt: Doubt, said: Said, resources: Sequence[Place | Host]) -> bool:
+        """Whether rules allow the call to a run that has read what somebody else wrote."""
+        if said.answer is not Answer.ALLOW:
+            return False
+        asked = [doubt.resource] if doubt.resource is not None else resources
+        return self.policy.judge(call.tool.name, call.effect, asked).tainted
+
+    async def _ask_doubting(self, call: ToolCall, said: Said, doubt: Doubt) -> None:
+        """Ask about a call that may come from what its run has read; no earlier approval counts, and none is kept."""
+        key, granted = f"tainted {_digests(call)[0]}", self._granted.setdefault(call.ctx.run_id, set())
+        if key in granted:
+            return
+        effect = doubt.resource.effect if doubt.resource is not None else call.effect
+        line = line_for(call.tool.name, effect, doubt.resource)
+        asked = replace(_asked(call, replace(said, why=doubt.why, line=line)), read=doubt.read)
+        ask = self._asks.get(call.ctx.run_id)
+        reply = await ask(asked) if ask is not None else None
+        if not reply:
+            raise _doubted(call, doubt, line, refused=reply is False)
+        granted.add(key)
 
     async def _approved(self, call: ToolCall) -> bool:
         digests = _digests(call)
@@ -177,21 +226,25 @@ class Permissions:
         return self.approvals is not None and await self.approvals.approved(digests, call.effect)
 
     async def _ask(self, call: ToolCall, said: Said) -> None:
-        ask, origin = self._asks.get(call.ctx.run_id), call.ctx.origin
-        asked = Asked(
-            tool=call.tool.name,
-            arguments=shown_arguments(call),
-            effect=call.effect,
-            why=said.why,
-            line=said.line,
-            trace_id=origin.trace_id if origin is not None else None,
-        )
-        reply = await ask(asked) if ask is not None else None
+        ask = self._asks.get(call.ctx.run_id)
+        reply = await ask(_asked(call, said)) if ask is not None else None
         if not reply:
             raise _refusal(call, said, refused=reply is False)
         self._granted.setdefault(call.ctx.run_id, set()).add(_digests(call)[0])
         if reply == "always" and self.approvals is not None:
             await self.approvals.remember(_remembered(call))
+
+
+def _asked(call: ToolCall, said: Said) -> Asked:
+    origin = call.ctx.origin
+    return Asked(
+        tool=call.tool.name,
+        arguments=shown_arguments(call),
+        effect=call.effect,
+        why=said.why,
+        line=said.line,
+        trace_id=origin.trace_id if origin is not None else None,
+    )
 
 
 def _is_inside(policy: Policy, path: Path) -> bool:
@@ -218,6 +271,18 @@ def _refusal(call: ToolCall, said: Said, *, refused: bool = False) -> CallRefuse
     return CallRefusedError(
         f"{what} needs an approval nobody could give ({said.why}); run it at a terminal, give --yes,{line}",
         line=said.line,
+    )
+
+
+def _doubted(call: ToolCall, doubt: Doubt, line: str, *, refused: bool) -> CallRefusedError:
+    what = f"{call.tool.name} with {_text(shown_arguments(call), 300)} (effect {call.effect})"
+    if refused:
+        return CallRefusedError(f"{what} was not approved: {doubt.why}")
+    hint = f", or add this line under `permissions: rules:` in llmos.yaml: {line}" if line else ""
+    return CallRefusedError(
+        f"{doubt.why}, which needs an approval nobody could give: {what}; run it at a terminal (--yes does not give "
+        f"it){hint}",
+        line=line,
     )
 
 

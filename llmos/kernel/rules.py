@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -33,11 +33,15 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What is said to a call, why in a few words, and the line of llmos.yaml that would allow it."""
+    """What is said to a call, why in a few words, and the line of llmos.yaml that would allow it.
+
+    `tainted`: rules allow it to runs that have read what somebody else wrote, too.
+    """
 
     answer: Answer
     why: str
     line: str = ""
+    tainted: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,11 @@ class Policy:
         said = [self._one(tool, effect, resource) for resource in touched or [None]]
         if effect.rank > Effect.WRITE.rank and not any(_is_own(one, effect) for one in touched):
             said.append(self._one(tool, effect, None))
-        return max(said, key=lambda one: one.answer.rank)
+        strictest = max(said, key=lambda one: one.answer.rank)
+        deciding = [
+            one for one, resource in zip(said, [*(touched or [None]), None], strict=False) if _decides(resource)
+        ]
+        return replace(strictest, tainted=bool(deciding) and all(one.tainted for one in deciding))
 
     def explicit(self, tool: str | None, place: Place) -> Answer | None:
         """What rules themselves say of a path; None where none does."""
@@ -216,14 +224,15 @@ class Policy:
             return Said(answer=Answer.ASK, why=why)
         if rule is not None:
             why = f"{rule.settings.source}: {rule.settings.line[2:]}"
-            return Said(answer=rule.answer, why=why, line="" if rule.answer is Answer.DENY else line)
+            shown = "" if rule.answer is Answer.DENY else line
+            return Said(answer=rule.answer, why=why, line=shown, tainted=rule.settings.tainted)
         answer, why = _default(own, resource)
         return Said(answer=answer, why=why, line=line)
 
     @staticmethod
     def _rule(layer: Sequence[Rule], tool: str | None, effect: Effect, resource: Place | Host | None) -> Rule | None:
         fitting = [rule for rule in layer if rule.fits(tool, effect) and rule.holds(resource)]
-        return max(fitting, key=lambda rule: rule.answer.rank, default=None)
+        return max(fitting, key=lambda rule: (rule.answer.rank, rule.settings.tainted), default=None)
 
     @staticmethod
     def _below(layer: Sequence[Rule], tool: str, effect: Effect, resource: Place | Host | None) -> Rule | None:
@@ -243,6 +252,11 @@ def _is_own(resource: Place | Host | None, effect: Effect) -> bool:
     return resource is not None and resource.effect is effect
 
 
+def _decides(resource: Place | Host | None) -> bool:
+    """Whether what is said of a resource tells of more than that a file may be read."""
+    return resource is None or isinstance(resource, Host) or resource.effect.changes_world
+
+
 def _default(effect: Effect, resource: Place | Host | None) -> tuple[Answer, str]:
     if isinstance(resource, Place) and not resource.inside:
         return Answer.DENY, f"{resource.shown} is outside the workspace; --workspace DIR works elsewhere"
@@ -259,6 +273,12 @@ def _default(effect: Effect, resource: Place | Host | None) -> tuple[Answer, str
 
 def _shown(resource: Place | Host | None) -> str:
     return "" if resource is None else resource.shown
+
+
+def line_for(tool: str, effect: Effect, resource: Place | Host | None) -> str:
+    """The line of llmos.yaml that would allow this to runs that have read what somebody else wrote."""
+    line = _line(tool, effect, resource)
+    return f"{line[:-1]}, tainted: true}}" if line else ""
 
 
 def _line(tool: str, effect: Effect, resource: Place | Host | None) -> str:

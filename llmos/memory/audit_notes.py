@@ -17,6 +17,7 @@ class Kind(StrEnum):
     DECISION = "decision"
     APPROVAL = "approval"
     EFFECT = "effect"
+    TAINT = "taint"
     UNDO = "undo"
     CHARGE = "charge"
     SETTING = "setting"

@@ -15,7 +15,7 @@ from llmos.memory.audit_notes import Kind, note
 from llmos.memory.database import Clock, Database, clean, digest, from_utc, to_utc, utc_now
 from llmos.trace.lex import normalise
 from llmos.trace.program import Effect
-from llmos.trace.run import Finish, Handover, Mode, Origin, Run, RunStatus, StepRecord
+from llmos.trace.run import Finish, Handover, Mode, Origin, Run, RunStatus, Source, StepRecord
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -94,15 +94,16 @@ class RunStore:
         """
 
         def work(connection: DuckDBPyConnection) -> list[list[Any]]:
-            queries = (sql.GET_RUN, sql.GET_STEPS, sql.GET_HANDOVER)
+            queries = (sql.GET_RUN, sql.GET_STEPS, sql.GET_HANDOVER, sql.TAINTS_OF_RUN)
             return [connection.execute(query, [clean(run_id)]).fetchall() for query in queries]
 
-        rows, steps, handovers = await self._db.run(work)
+        rows, steps, handovers, taints = await self._db.run(work)
         if not rows:
             raise NotFoundError(f"there is no run {run_id!r}: `llmos runs list` shows those there are.")
         try:
             handover = _handover(handovers[0]) if handovers else None
-            return replace(_run(rows[0]), steps=tuple(map(_step, steps)), handover=handover)
+            taint = tuple(Source(tool=tool, place=place, step=step) for tool, place, step in taints)
+            return replace(_run(rows[0]), steps=tuple(map(_step, steps)), handover=handover, taint=taint)
         except (ValueError, TypeError) as error:
             raise StorageError(f"run {run_id!r} in {self._db.path} can't be read: {error}.") from error
 

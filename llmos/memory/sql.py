@@ -90,6 +90,16 @@ CREATE TABLE standing_runs (
 );
 """
 
+# And what each run read that somebody else may have written, by the number of the step that gave it.
+_TAINTS = """
+CREATE SEQUENCE taint_no;
+CREATE TABLE taints (
+    no BIGINT NOT NULL DEFAULT nextval('taint_no'), run_id VARCHAR NOT NULL, tool VARCHAR NOT NULL,
+    place VARCHAR NOT NULL, step INTEGER, seen_at TIMESTAMP NOT NULL
+);
+CREATE INDEX taints_by_run ON taints (run_id);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -153,7 +163,8 @@ CREATE TABLE facts (
 {_JOURNAL}
 {_HANDOVERS}
 {_APPROVALS}
-{_STANDING}"""
+{_STANDING}
+{_TAINTS}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -169,6 +180,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 {_HANDOVERS}
 {_APPROVALS}
 {_STANDING}
+{_TAINTS}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }
@@ -210,6 +222,19 @@ GET_RUN = f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?"
 GET_STEPS = """
 SELECT idx, tool, args, output, is_error, effect, tool_version, tool_use_id, duration_s, origin
 FROM steps WHERE run_id = ? ORDER BY idx
+"""
+
+INSERT_TAINT = """
+INSERT INTO taints (run_id, tool, place, step, seen_at) SELECT $1, $2, $3, $4, $5
+WHERE NOT EXISTS (SELECT 1 FROM taints WHERE run_id = $1 AND tool = $2 AND place = $3 AND step IS NOT DISTINCT FROM $4)
+"""
+TAINTS_OF_RUN = "SELECT tool, place, step FROM taints WHERE run_id = ? ORDER BY no"
+
+# The files of finished calls that may have left a content, by runs that nothing had tainted by the call's step.
+UNTAINTED_FILES = """
+SELECT j.tool, o.files FROM journal j JOIN journal_outcomes o ON o.intent_no = j.no
+WHERE j.workspace = ? AND o.outcome = 'done' AND contains(o.files, ?)
+    AND NOT EXISTS (SELECT 1 FROM taints t WHERE t.run_id = j.run_id AND (t.step IS NULL OR t.step <= j.step))
 """
 
 LIST_RUNS = f"""

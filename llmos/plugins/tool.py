@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 from llmos.errors import InputError, LLMOSError, NotPermittedError, PluginError
 from llmos.plugins.confined import Sandbox
@@ -42,6 +42,16 @@ class Classify(Protocol):
     """Says what one call of a tool may do to the world, from its arguments; an error counts as UNKNOWN."""
 
     def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Effect: ...
+
+
+class Brings(Protocol):
+    """Says of one call whether what it gives may hold text that somebody else wrote; an error counts as yes."""
+
+    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> bool: ...
+
+
+Outside: TypeAlias = Brings | bool | None
+"""Whether a tool brings text from outside; None: open-world tools and those that read do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +245,8 @@ class Tool:
     `mcp:SERVER`) and `line` where in it. `writes` says which files a call changes; without it, it may be any of the
     workspace. `paths` and `hosts` say which arguments name files and URLs (see `llmos.plugins.touching`). `reads` says
     what its outcome depends on; without it, it may be anything, which is taken to stay as it is for `valid_for_s`
-    seconds (None: not at all).
+    seconds (None: not at all). What is from `outside` taints
+    the run that reads it.
     """
 
     name: str
@@ -258,6 +269,20 @@ class Tool:
     hosts: Touching = ()
     reads: Reads | None = None
     valid_for_s: float | None = None
+    outside: Outside = None
+
+    def may_bring(self, ctx: ToolContext, arguments: Mapping[str, Any], effect: Effect) -> bool:
+        """Whether what a call gives may hold text that somebody else wrote; a hook that fails knows nothing: it may."""
+        said = self.outside
+        if callable(said):
+            try:
+                return bool(said(ctx, arguments))
+            except Exception:  # a plugin's code
+                log.warning("outside of %s failed", self.name, exc_info=True, extra={"action": "outside"})
+                return True
+        if said is not None:
+            return said
+        return effect is not Effect.PURE and (self.open_world or effect is Effect.READ)
 
     def effect_of(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Effect:
         """What a call with these arguments may do to the world: the tool's class, or what `classify` says of the call.
@@ -314,7 +339,7 @@ class ToolResult:
 
     `error` is the exception behind an error, for callers that must tell kinds apart; `effect` is what the call might do
     to the world, and without `made` it did nothing: it was refused before, or with `is_recorded` the same call had been
-    made before, and this is what that gave.
+    made before, and this is what that gave. `outside` says that somebody else may have written what it holds.
     """
 
     output: Any
@@ -323,6 +348,7 @@ class ToolResult:
     effect: Effect = Effect.UNKNOWN
     made: bool = True
     is_recorded: bool = False
+    outside: bool = False
     duration_s: float = 0.0
 
     @property
@@ -371,6 +397,7 @@ def llm_tool(
     hosts: Touching = (),
     reads: Reads | None = None,
     valid_for_s: float | None = None,
+    outside: Outside = None,
     version: str | None = None,
 ) -> Callable[[F], F]:
     """Mark an async (or plain) function as a tool.
@@ -383,7 +410,8 @@ def llm_tool(
     change. `classify(ctx, arguments)` says what one call may do, where calls differ; `paths` and `hosts` which
     arguments name files and URLs: their names, a mapping of names to what is done (`{"source": "read"}`), or a
     function. `reads(ctx, arguments)` says what its outcome depends on; what a tool reads elsewhere is taken to stay as
-    it is for `valid_for_s` seconds. Without `version` the tool's source is its version.
+    it is for `valid_for_s` seconds. `outside` says whether what it gives may be text that somebody else wrote (by
+    default of whatever reads, or is open to the world). Without `version` the tool's source is its version.
 
     Raises:
         PluginError: the name, the schema or the function's signature can't be used.
@@ -409,7 +437,7 @@ def llm_tool(
             valid_for_s=valid_for_s,
             version=version,
         )
-        tool = replace(tool, classify=classify, paths=paths, hosts=hosts)
+        tool = replace(tool, classify=classify, paths=paths, hosts=hosts, outside=outside)
         setattr(function, MARK, tool)
         if (collected := _collected.get()) is not None:
             collected.append(tool)

@@ -16,7 +16,7 @@ ANSWERS = ("allow", "ask", "deny")
 class RuleSettings:
     """One rule: what (`answer`) is said to calls of `tool` that do one of `effects` (none: any) to a path or host.
 
-    `source` says where it stands.
+    `source` says where it stands. `tainted`: it holds for runs that have read what somebody else wrote, too.
     """
 
     answer: str
@@ -25,6 +25,7 @@ class RuleSettings:
     host: str | None = None
     effects: tuple[str, ...] = ()
     source: str = ""
+    tainted: bool = False
 
     @property
     def line(self) -> str:
@@ -34,6 +35,8 @@ class RuleSettings:
         if self.effects:
             effects = self.effects[0] if len(self.effects) == 1 else f"[{', '.join(self.effects)}]"
             parts.append(f"effect: {effects}")
+        if self.tainted:
+            parts.append("tainted: true")
         return f"- {{{', '.join(parts)}}}"
 
 
@@ -59,14 +62,16 @@ def quoted(text: str) -> str:
     return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def rule_schema(text: Check, effects: Check) -> Section:
+def rule_schema(text: Check, effects: Check, flag: Check) -> Section:
     """The keys of a rule."""
-    return Section(keys={**dict.fromkeys(ANSWERS, text), "path": text, "host": text, "effect": effects})
+    return Section(
+        keys={**dict.fromkeys(ANSWERS, text), "path": text, "host": text, "effect": effects, "tainted": flag}
+    )
 
 
-def permissions_schema(text: Check, effects: Check) -> Section:
+def permissions_schema(text: Check, effects: Check, flag: Check) -> Section:
     """The section `permissions`."""
-    rules = Many(of=rule_schema(text, effects))
+    rules = Many(of=rule_schema(text, effects, flag))
     return Section(
         keys={"principal": text, "principals": Named(of=Many(of=text)), "roles": Named(of=rules), "rules": rules}
     )
@@ -116,7 +121,10 @@ def _rule(entry: Mapping[str, Any], where: str) -> RuleSettings:
         raise SettingsError(f"{where} needs exactly one of {', '.join(ANSWERS)}, with a tool's name or a pattern.")
     if "path" in entry and "host" in entry:
         raise SettingsError(f"{where} names a path and a host; write a rule for each.")
+    if entry.get("tainted") and (answers != ["allow"] or set("*?[") & set(entry["allow"])):
+        raise SettingsError(f"{where} says `tainted: true`, which takes `allow` with the exact name of one tool.")
     return RuleSettings(
+        tainted=bool(entry.get("tainted")),
         answer=answers[0],
         tool=entry[answers[0]],
         path=entry.get("path"),

@@ -215,7 +215,7 @@ SCHEMA = Section(
         "sandbox_network": Many(of=network_tool),
         "sandbox_readable": Many(of=place),
         "sandbox_writable": Many(of=place),
-        "permissions": permissions_schema(text, effects),
+        "permissions": permissions_schema(text, effects, boolean),
         "frozen": boolean,
         "skip_unchanged": boolean,
         "secrets": Many(of=variable),

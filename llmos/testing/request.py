@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 
 JSON: TypeAlias = dict[str, Any]
 
+_MARKED = re.compile(r"«data (\w+)»\n(.*)\n«end \1»", re.DOTALL)
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 CHAT_COMPLETIONS = "/v1/chat/completions"
@@ -16,11 +18,17 @@ CHAT_COMPLETIONS = "/v1/chat/completions"
 
 @dataclass(frozen=True, kw_only=True)
 class ToolResult:
-    """What the client reports about one tool call."""
+    """What the client reports about one tool call; `told` is the text as sent, with the marks around foreign text."""
 
     id: str
-    text: str
+    told: str
     is_error: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text of the result itself."""
+        marked = _MARKED.fullmatch(self.told)
+        return marked[2] if marked else self.told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +107,8 @@ def _plain(content: Any) -> str:
 def _tool_results(message: JSON) -> Iterator[ToolResult]:
     content = message.get("content")
     if message.get("role") == "tool":
-        yield ToolResult(id=message.get("tool_call_id", ""), text=_plain(content))
+        yield ToolResult(id=message.get("tool_call_id", ""), told=_plain(content))
     for block in content if isinstance(content, list) else ():
         if block.get("type") == "tool_result":
             failed = bool(block.get("is_error"))
-            yield ToolResult(id=block["tool_use_id"], text=_plain(block.get("content")), is_error=failed)
+            yield ToolResult(id=block["tool_use_id"], told=_plain(block.get("content")), is_error=failed)

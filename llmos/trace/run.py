@@ -108,8 +108,21 @@ class Handover:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """What tainted a run: the tool that gave it, the URL, file, folder or server it came from, and the step."""
+
+    tool: str
+    place: str
+    step: int | None = None
+
+    @property
+    def shown(self) -> str:
+        return self.place if self.place == self.tool else f"{self.place} ({self.tool})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """One execution of one goal."""
+    """One execution of one goal; `taint` is what it read that somebody else may have written."""
 
     id: str
     goal: str
@@ -128,6 +141,7 @@ class Run:
     started_at: datetime | None = None
     duration_s: float = 0.0
     handover: Handover | None = None
+    taint: tuple[Source, ...] = ()
 
     @property
     def recording(self) -> Run:

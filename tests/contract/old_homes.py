@@ -12,6 +12,8 @@ AS_VERSION_2 = (
     "DROP TABLE journal_unsettled",
     "DROP SEQUENCE journal_no",
     "DROP SEQUENCE journal_outcome_no",
+    "DROP TABLE taints",
+    "DROP SEQUENCE taint_no",
     "DROP TABLE handovers",
     "ALTER TABLE steps DROP COLUMN origin",
     "UPDATE meta SET value = '2' WHERE key = 'schema_version'",

@@ -46,12 +46,12 @@ async def test_a_learned_and_a_followed_goal_leave_decisions_effects_charges_and
     assert kinds(rows, learned.run_id)[:5] == [
         "decision",
         "charge reserve",
+        "taint",
         "effect begun",
         "effect done",
-        "charge settle",
     ]
     assert kinds(rows, learned.run_id)[-1] == "run_end"
-    assert kinds(rows, followed.run_id)[-4:] == ["effect begun", "effect done", "charge saving", "run_end"]
+    assert kinds(rows, followed.run_id)[-5:] == ["effect begun", "taint", "effect done", "charge saving", "run_end"]
     (effect,) = [row for row in rows if row.run_id == followed.run_id and row.facts.get("state") == "begun"]
     assert effect.facts["tool"] == "write"
     assert effect.facts["arguments"] == {"content": "seven words in a plain text file", "file_path": "b.txt"}

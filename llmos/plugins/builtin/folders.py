@@ -48,6 +48,7 @@ def _sizes(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     open_world=False,
     code=("pattern",),
     reads=_sizes,
+    outside=False,
     version="1",
 )
 async def count_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -86,6 +87,7 @@ def _entries(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     open_world=False,
     code=("pattern",),
     reads=_entries,
+    outside=False,
     version="1",
 )
 async def find_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -132,6 +134,7 @@ def _compared(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     open_world=False,
     code=("pattern",),
     reads=_compared,
+    outside=False,
     version="1",
 )
 async def find_duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
@@ -187,6 +190,7 @@ def _to_rename(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite
     open_world=False,
     code=("pattern",),
     writes=_to_rename,
+    outside=False,
     version="1",
 )
 async def rename_files(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:

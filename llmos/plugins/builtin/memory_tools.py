@@ -37,6 +37,7 @@ async def remember(ctx: ToolContext, key: str, value: Any) -> dict[str, Any]:
     effect=Effect.READ,
     idempotent=True,
     open_world=False,
+    outside=False,
     version="1",
 )
 async def recall(ctx: ToolContext, query: str, limit: int) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def _facts(ctx: ToolContext) -> FactStore:
     effect=Effect.READ,
     open_world=True,
     payload=("prompt",),
+    outside=False,
     version="1",
 )
 async def think(ctx: ToolContext, prompt: str, max_tokens: int) -> dict[str, Any]:

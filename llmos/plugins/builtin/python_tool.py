@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from llmos.errors import ToolError
@@ -22,6 +23,12 @@ MAX_OUTPUT_BYTES = 10_000_000
 FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
 
 
+def _may_read(ctx: ToolContext, arguments: Mapping[str, Any]) -> bool:
+    from llmos.plugins.builtin.python_reads import may_read
+
+    return may_read(str(arguments.get("code", "")))
+
+
 @llm_tool(
     "python",
     "Run Python code (standard library only) that computes something: it finds its data in the dict `inputs` and "
@@ -33,6 +40,7 @@ FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
     effect=Effect.READ,
     open_world=False,
     code=("code",),
+    outside=_may_read,
     version=f"1 on Python {sys.version_info.major}.{sys.version_info.minor}, {sys.platform}",
 )
 async def python(ctx: ToolContext, code: str, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def _globbed(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     open_world=False,
     code=("pattern",),
     reads=_globbed,
+    outside=False,
     version="1",
 )
 async def glob(ctx: ToolContext, pattern: str, path: str) -> dict[str, Any]:
