@@ -76,7 +76,8 @@ class Admission:
         One that is not leaves a trusted one of its id alone, unless its effects ask for a person anyway.
         """
         if trace.effect.rank > Effect.WRITE.rank:
-            return trace
+            reason = trace.reason or "a replay and the learner made it, and nobody can run it again"
+            return replace(trace, status=Status.CANDIDATE, reason=reason)
         if not is_proven(trace):
             reason = trace.reason or "not proven by re-execution: proofs are switched off"
             trace = replace(trace, status=Status.CANDIDATE, reason=f"a replay and the learner made it; {reason}")

@@ -64,7 +64,9 @@ def writing(target: str = "out/sales.md", number: int = -1) -> Step:
 LEARN: tuple[Step, ...] = (noting(), querying(), writing(), *finishing("Wrote out/sales.md"))
 
 
-def handing_lab(make_lab: MakeLab, *taken: Step, learn: Sequence[Step] = LEARN, plugin: str = NOTE) -> Lab:
+def handing_lab(
+    make_lab: MakeLab, *taken: Step, learn: Sequence[Step] = LEARN, plugin: str = NOTE, config: str = ""
+) -> Lab:
     """The learner learns GOAL dearly; where it takes over it makes the given turns."""
     first, second = steps(*learn), steps(*taken) if taken else None
 
@@ -77,6 +79,7 @@ def handing_lab(make_lab: MakeLab, *taken: Step, learn: Sequence[Step] = LEARN, 
         )
 
     lab = make_lab(script)
+    lab.configure(config)
     lab.plugin("note.py", plugin)
     lab.write("in/sales.csv", SALES)
     return lab
@@ -623,7 +626,9 @@ async def test_what_somebody_else_changed_meanwhile_leaves_nothing_to_be_proven(
 
 async def test_an_effect_nobody_can_undo_makes_a_candidate_that_asks(make_lab: MakeLab) -> None:
     mail = NOTE.replace('effect="write", open_world=False', 'effect="external"')
-    lab = handing_lab(make_lab, querying("price"), writing(), *finishing("Wrote out/sales.md"), plugin=mail)
+    turns = (querying("price"), writing(), *finishing("Wrote out/sales.md"))
+    rule = "permissions: {rules: [{allow: note, effect: external, tainted: true}]}"
+    lab = handing_lab(make_lab, *turns, plugin=mail, config=rule)
     async with lab.boot() as system:
         first = await system.execute(GOAL)
         trace = await system.traces.get(str(first.trace_id).split("@")[0])
