@@ -24,7 +24,8 @@ def quiet(make_lab: MakeLab) -> Lab:
 
 
 def context(system: LLMOS, run_id: str = "r1") -> ToolContext:
-    return system.dispatcher.following.surroundings.context(run_id)
+    ctx = system.dispatcher.following.surroundings.context(run_id)
+    return replace(ctx, middleware=(system.witnessing,))  # what asks a person stands further in
 
 
 async def facts(system: LLMOS, kind: str) -> list[Any]:
@@ -144,7 +145,7 @@ async def test_no_secret_enters_a_row(make_lab: MakeLab) -> None:
     text = json.dumps([row.to_data() for row in rows])
     assert SECRET not in text and key not in text
     (effect,) = [row.facts for row in rows if row.facts.get("state") == "begun"]
-    assert effect["arguments"]["content"] == "first [redacted] then [redacted]"
+    assert effect["arguments"]["content"] == "first «secret:MY_TOKEN» then «secret»"
     assert "secrets.MY_TOKEN" in text
 
 
