@@ -36,6 +36,7 @@ MAX_HASHED_BYTES = 64_000_000
 _RACY_NS = 2_000_000_000
 """Coarse file systems keep times of two seconds (FAT): a file changed less long before it was read is read again."""
 _VALUE = "\0value"
+_OUTPUT = Input(digest="output")
 _TOO_MANY = f"more than {MAX_INPUTS:,} files are read"
 
 
@@ -66,7 +67,7 @@ class Watching:
     void: str = ""
     valid_until: datetime | None = None
     calls: list[tuple[ToolCall, CallInputs]] = field(default_factory=list)
-    asked: dict[str, Asked] = field(default_factory=dict)
+    asked: dict[str, tuple[Path, FileState]] = field(default_factory=dict)
 
     async def __call__(self, call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
         if self.void:
@@ -113,22 +114,15 @@ class Watching:
             except LLMOSError:
                 self.void = self.void or f"it asks for {path!r}, which is no path it may use"
                 raise
-            try:
-                self._ask(path, place)
-            except ChangedError as error:
-                self.void = self.void or str(error)
+            self._ask(path, place)
             return place
 
         return resolved
 
     def _ask(self, path: str, place: Path) -> None:
-        if self.void:
-            return
-        known = self.asked.get(path)
-        seen = Asked(place=str(place), state=content_of(place, known.state if known else None))
-        if known is not None and (known.place != seen.place or not _same(known.state, seen.state)):
-            raise ChangedError(f"{path} changed while it was done")
-        self.asked[path] = seen
+        seen = (place, glance(place))
+        if self.asked.setdefault(path, seen) != seen:
+            self.void = self.void or f"{path} changed while the goal was done"
 
     def ended(self, entries: Sequence[JournalEntry], root: Path) -> StandingRun:
         """What is known of the run once it is over, without its name and answer; it blocks.
@@ -139,9 +133,10 @@ class Watching:
         if self.void:
             raise ChangedError(self.void)
         calls = tuple(self._again(call, before) for call, before in self.calls)
-        asked = {path: replace(one, state=_unmoved(path, one)) for path, one in self.asked.items()}
         written = sum(seen.effect.changes_world for seen in calls)
         files = _outputs(entries, root, written)
+        left = {root / path for path in files}
+        asked = {path: _unmoved(path, *one, is_output=one[0] in left) for path, one in self.asked.items()}
         return StandingRun(
             key="",
             run_id="",
@@ -163,11 +158,12 @@ class Watching:
         return _settled(seen)
 
 
-def _unmoved(path: str, before: Asked) -> Input:
-    seen = content_of(Path(before.place), before.state)
-    if not _same(before.state, seen):
+def _unmoved(path: str, place: Path, before: FileState, *, is_output: bool) -> Asked:
+    """What a path was asked for, if it is as it was then; what the run wrote is looked at with its outputs."""
+    if glance(place) != before:
         raise ChangedError(f"{path} changed while the goal was done, or by it")
-    return _without_racy(seen)
+    state = _OUTPUT if is_output else _without_racy(content_of(place, None))
+    return Asked(place=str(place), state=state)
 
 
 # --- telling -----------------------------------------------------------------------------------------
@@ -207,7 +203,7 @@ def _asked_stands(path: str, one: Asked, ctx: ToolContext) -> Asked:
         place = ctx.resolve(path)
     except LLMOSError as error:
         raise ChangedError(str(error)) from None
-    seen = content_of(place, one.state)
+    seen = _OUTPUT if one.state == _OUTPUT else content_of(place, one.state)
     if str(place) != one.place or seen.digest != one.state.digest:
         raise ChangedError(f"{path} has changed")
     return replace(one, state=_without_racy(seen))

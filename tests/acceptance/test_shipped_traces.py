@@ -54,7 +54,7 @@ def lab(make_lab: MakeLab) -> Lab:
 
 async def follow(lab: Lab, *goals: str) -> list[Result]:
     async with lab.boot() as system:
-        results = [await system.execute(goal, mode="follow") for goal in goals]
+        results = [await system.execute(goal, mode="follow", again=True) for goal in goals]
     assert lab.server.requests == []
     assert all((result.mode, result.cost_usd, result.status) == ("follower", 0.0, "done") for result in results)
     return results

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llmos.kernel.standing import MAX_HASHED_BYTES
 from tests.door import Door, assert_told
 from tests.standing_lab import trace_yaml
 
@@ -335,12 +336,22 @@ def test_a_file_that_changes_while_the_goal_is_done_makes_the_run_void(lab: Door
     (lab.workspace / "rate.txt").write_text("1.1")
     rate_plugin(lab, more=DECLARED)
     plugin = lab.home / "plugins" / "rates.py"
-    scribbling = '    (ctx.workspace / "rate.txt").write_text("2.2")\n    return {"text": "1.1"}\n'
-    plugin.write_text(plugin.read_text().replace("    return {", f"{scribbling}    return {{"))
+    reading = '    text = (ctx.workspace / "rate.txt").read_text()\n'
+    writing = '    (ctx.workspace / "rate.txt").write_text("2.2")\n    return {"text": text}\n'
+    plugin.write_text(plugin.read_text().partition("    return {")[0] + reading + writing)
     add(lab, RATE)
     assert do(lab, GOAL)["answer"] == "1.1"
-    (lab.workspace / "rate.txt").write_text("1.1")
-    do(lab, GOAL)
+    assert do(lab, GOAL)["answer"] == "2.2"
+
+
+def test_a_large_result_stands_as_well(lab: Door) -> None:
+    rows = "".join(f"{number},{number * 7}\n" for number in range(2_500_000))
+    (lab.workspace / "in.csv").write_text(f"a,b\n{rows}")
+    do(lab)
+    assert (lab.workspace / "out.json").stat().st_size > MAX_HASHED_BYTES
+    assert mode(lab, CONVERT) == "unchanged"
+    (lab.workspace / "out.json").write_text("[]")
+    do(lab)
 
 
 def test_the_shell_offers_to_do_it_again(lab: Door) -> None:

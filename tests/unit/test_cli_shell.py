@@ -37,6 +37,7 @@ class Answering:
             cost_usd=0.0,
             saved_usd=0.0,
             estimate_usd=0.0,
+            of_run=None,
             audit="",
             duration_s=0.001,
             trace_id=None,
