@@ -49,7 +49,8 @@ def _similar(ctx: ToolContext, missing: Path) -> str:
     import difflib
 
     try:
-        names = [entry.name for entry in os.scandir(missing.parent) if entry.is_file()]
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
     except OSError:
         return ""
     close = difflib.get_close_matches(missing.name, names[:10_000], n=1, cutoff=0.75)
