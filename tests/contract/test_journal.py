@@ -245,7 +245,7 @@ async def test_effects_that_cannot_be_undone_are_named(tmp_path: Path) -> None:
     async with journal_lab(tmp_path) as lab:
         lab.add(send)
         await lab.call("r", "send", to="ada")
-        await lab.call("r", "bash", command="true")
+        await lab.call("r", "bash", command="eval true")
         plan = await lab.undoing.plan("r")
     assert plan.restore == ()
     assert [line.partition(":")[0] for line in plan.beyond] == ["step 1, send (external)", "step 2, bash (unknown)"]
