@@ -15,7 +15,7 @@ from benchmarks.goals import Call, Goal
 from benchmarks.own_runs import OWN_RUNS, OwnRun, lay_out
 from benchmarks.product import Product, booted
 from benchmarks.scoring import share
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 from llmos.trace.decide import Choice, Decision
 from llmos.trace.induce import NotATrace
 from llmos.trace.program import Trace

@@ -22,7 +22,8 @@ from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower
 from llmos.kernel.scratch import Snapshot
 from llmos.memory.embeddings import Embedder
-from llmos.plugins.tool import ToolContext, llm_tool, tool_of
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.settings import load_settings
 from llmos.trace.decide import Decision
 from llmos.trace.induce import NotATrace

@@ -15,8 +15,10 @@ from llmos.kernel.journal import Journal
 from llmos.memory.database import Database
 from llmos.memory.journal import JournalStore
 from llmos.memory.runs import RunStore
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext, ToolResult, tool_of
+from llmos.plugins.tool import ToolResult
 from llmos.settings import JournalSettings
 from llmos.testing import FrozenClock
 from llmos.trace.effects import JournalEntry

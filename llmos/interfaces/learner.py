@@ -12,8 +12,9 @@ from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.watchdog import Watch
+from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolContext, ToolResult
+from llmos.plugins.tool import Tool, ToolResult
 from llmos.trace.program import Effect
 from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 

@@ -17,8 +17,8 @@ from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
 from llmos.plugins.confined import Sandbox
+from llmos.plugins.context import Gate, Middleware, ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Gate, Middleware, ToolContext
 from llmos.redaction import UNNAMED, Redactor, mark
 from llmos.settings import PROVIDER, Settings, plain_environment
 from llmos.trace.guided import REWRITE

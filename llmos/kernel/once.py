@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.errors import LLMOSError, ToolError
+from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolCall, ToolContext, ToolResult
+from llmos.plugins.tool import Tool, ToolCall, ToolResult
 from llmos.trace.run import StepRecord
 
 _MAX_PATH = 1_000

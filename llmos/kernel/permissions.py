@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 from llmos.errors import CallRefusedError
 from llmos.kernel.places import Host, Place, host_of, resource_of
 from llmos.kernel.rules import Answer, Policy, Said, line_for
-from llmos.plugins.tool import Origin, ToolCall, ToolResult
+from llmos.plugins.context import TraceStep
+from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.plugins.touching import Kind, Touch, touches
 from llmos.trace.program import Effect
 
@@ -305,7 +306,7 @@ def digest(tool: str, version: str, arguments: Mapping[str, Any]) -> str:
     return _sha256({"tool": tool, "version": version, "arguments": arguments})
 
 
-def step_digest(tool: str, version: str, origin: Origin) -> str:
+def step_digest(tool: str, version: str, origin: TraceStep) -> str:
     """SHA-256 of a step of a trace, its slots unfilled."""
     return _sha256({"tool": tool, "version": version, "trace": origin.trace_id, "pattern": origin.pattern})
 

@@ -17,8 +17,8 @@ from llmos.kernel.scratch import Scratch, Snapshot
 from llmos.kernel.stage import Place, Stage, is_mcp, recorded_output
 from llmos.kernel.tree import Change
 from llmos.kernel.varying import Outcome, Variation, bound, compare, variations
+from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext
 from llmos.settings import ProofSettings
 from llmos.trace.evidence import leaves, token_bounded
 from llmos.trace.induce import NotATrace

@@ -22,13 +22,13 @@ from llmos.errors import (
 )
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
+from llmos.plugins.context import Foresees, ToolContext, TraceStep
 from llmos.plugins.registry import ToolRegistry, validate, validate_values
-from llmos.plugins.tool import Foresees, Origin, Tool, ToolCall, ToolContext, ToolResult
+from llmos.plugins.tool import Tool, ToolCall, ToolResult
 from llmos.trace.conditions import all_hold, phrase
 from llmos.trace.lookups import UnlistedError, looked_up, steps_before
 from llmos.trace.program import CheckKind, Condition, ConditionKind, Effect, Loop, Node, Step, Trace, Verdict
-from llmos.trace.run import CUT_OFF, StepRecord
-from llmos.trace.run import Origin as StepOrigin
+from llmos.trace.run import CUT_OFF, Origin, StepRecord
 from llmos.trace.secrecy import secrets_of
 from llmos.trace.transforms import table
 from llmos.trace.values import (
@@ -150,7 +150,7 @@ class Follower:
         first = nodes[0] if nodes and not nodes[0].when else None
         if isinstance(first, Step):
             self._expect(first, scope)
-            validate(self._tool(first), self._arguments(first, scope))
+            validate(self._tool(first), self._revealed(first, self._arguments(first, scope), scope))
         elif first is not None:
             self._iterations(first, scope)
         self._foresee(nodes, scope)
@@ -203,11 +203,11 @@ class Follower:
             )
         return ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx)
 
-    def _origin(self, step: Step) -> Origin:
+    def _origin(self, step: Step) -> TraceStep:
         pattern = {name: unparse(expr) for name, expr in step.args.items()}
         hidden = {n for n, expr in step.args.items() if any(isinstance(ref, SecretRef) for ref in references(expr))}
         text = json.dumps(pattern, sort_keys=True, ensure_ascii=False)
-        return Origin(trace_id=self.trace.id, step_id=step.id, pattern=text, hidden=frozenset(hidden))
+        return TraceStep(trace_id=self.trace.id, step_id=step.id, pattern=text, hidden=frozenset(hidden))
 
     def _is_ruled_out(self, step: Step, scope: Scope) -> bool:
         """Whether a step's own conditions, as far as they are known and stay so, keep it from being called."""
@@ -434,7 +434,7 @@ class Follower:
             effect=effect,
             tool_version=self.registry.get(step.tool).version,
             duration_s=result.duration_s,
-            origin=StepOrigin.RECORDED if result.is_recorded else None,
+            origin=Origin.RECORDED if result.is_recorded else None,
         )
         self.records.append(record)
         return record

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from llmos.errors import ToolError
+from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolContext, ToolResult
+from llmos.plugins.tool import Tool, ToolResult
 from llmos.trace.program import Effect
 from llmos.trace.run import StepRecord
 

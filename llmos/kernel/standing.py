@@ -21,8 +21,9 @@ from llmos.errors import LLMOSError
 from llmos.kernel.capture import place_of
 from llmos.kernel.images import sha256_of
 from llmos.kernel.survey import glance, is_racy, look
+from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import FileRead, Tool, ToolCall, ToolContext, ToolResult
+from llmos.plugins.tool import FileRead, Tool, ToolCall, ToolResult
 from llmos.trace.effects import FileKind, FileState, JournalEntry, Outcome, Reach
 from llmos.trace.program import Effect, Trace
 from llmos.trace.standing import Asked, CallInputs, Input, StandingRun, may_stand, shows

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LLMOSError, PluginError
 from llmos.events import Event, PluginFailed, PluginLoaded, Publisher
+from llmos.plugins.marking import tool_of
 from llmos.plugins.modules import execute, forget_helpers, module_name
-from llmos.plugins.tool import Tool, tool_of
+from llmos.plugins.tool import Tool
 
 if TYPE_CHECKING:
     import pluggy

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import PluginError, ToolError
+from llmos.plugins.context import ToolContext
 from llmos.plugins.loader import PluginFailure
 from llmos.plugins.mcp_server import McpServer
-from llmos.plugins.tool import Tool, ToolContext, effect_of
+from llmos.plugins.tool import Tool, effect_of
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:

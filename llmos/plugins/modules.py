@@ -12,8 +12,10 @@ from pathlib import Path
 from types import ModuleType
 
 from llmos.errors import PluginError
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import collecting, llm_tool
 from llmos.plugins.source import HELPERS, SOURCE
-from llmos.plugins.tool import FileRead, FileWrite, Tool, ToolContext, collecting, llm_tool
+from llmos.plugins.tool import FileRead, FileWrite, Tool
 
 ALIAS = "plugins"
 

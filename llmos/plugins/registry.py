@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from llmos.errors import DuplicateToolError, LLMOSError, ToolError, ToolNotFoundError
-from llmos.plugins.tool import Middleware, Tool, ToolCall, ToolContext, ToolResult
+from llmos.plugins.context import Middleware, ToolContext
+from llmos.plugins.tool import Tool, ToolCall, ToolResult
 from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:
-    from llmos.plugins.tool import Tool, ToolContext
+    from llmos.plugins.context import ToolContext
+    from llmos.plugins.tool import Tool
 
 
 class Kind(StrEnum):

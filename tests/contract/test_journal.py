@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from llmos.errors import NotFoundError, NotPermittedError, StorageError, ToolError, UndoError
-from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
+from llmos.plugins.tool import FileWrite
 from llmos.settings import JournalSettings
 from llmos.trace.effects import JournalEntry, Outcome, Reach
 from llmos.trace.program import Effect

@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from llmos.plugins.context import ToolContext
 from llmos.plugins.loader import PluginLoader
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext, ToolResult
+from llmos.plugins.tool import ToolResult
 
 
 @cache

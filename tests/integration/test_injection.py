@@ -29,7 +29,7 @@ from tests.attacks import ATTACKS, Attack, Call
 PLUGIN = """
 from pathlib import Path
 from urllib.request import Request, urlopen
-from llmos.plugins.tool import llm_tool
+from llmos.plugins.marking import llm_tool
 
 @llm_tool("http_post", "Posts data", {"url": str, "data": str}, effect="external", hosts=("url",), version="1")
 def http_post(url, data):

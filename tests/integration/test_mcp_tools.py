@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from llmos.errors import ToolError
+from llmos.plugins.context import ToolContext
 from llmos.plugins.mcp import McpTools, tool_name
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolContext
+from llmos.plugins.tool import Tool
 from llmos.settings import McpServerSettings
 from llmos.trace.program import Effect
 

@@ -14,8 +14,8 @@ from llmos.memory.database import Database
 from llmos.memory.index import VectorIndex
 from llmos.memory.runs import RunStore
 from llmos.memory.traces import TraceStore
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import llm_tool, tool_of
 from llmos.testing import Request, Turn, call
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import StepRecord

@@ -21,8 +21,10 @@ from llmos.kernel.bus import LearnerStarted, ToolCalled
 from llmos.kernel.proof import Proof, Prover, renew
 from llmos.kernel.scratch import Snapshot
 from llmos.plugins.builtin import llmos_tools
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolContext, llm_tool, tool_of
+from llmos.plugins.tool import Tool
 from llmos.settings import ProofSettings
 from llmos.testing import call, error
 from llmos.trace.codec import dumps_yaml, loads_yaml

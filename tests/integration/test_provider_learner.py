@@ -23,8 +23,9 @@ from llmos.interfaces.provider_learner import ProviderLearner
 from llmos.kernel.bus import EventBus, ModelSpoke
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.kernel.watchdog import Watchdog
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext, llm_tool, tool_of
 from llmos.settings import JudgeSettings, Settings, load_settings
 from llmos.testing import Request, Script, ScriptedServer, call, calls, cut, error, garbage, say, slow, usage
 from llmos.testing.wire import whole

@@ -12,7 +12,9 @@ import pytest
 from llmos.boot import LLMOS, Question
 from llmos.errors import NotPermittedError
 from llmos.memory.audit_entries import Row
-from llmos.plugins.tool import ToolCall, ToolContext, ToolResult, llm_tool, tool_of
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
+from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.testing import call, say
 from tests.lab import COPY, Lab, MakeLab, copying_lab, finishing, steps
 

@@ -14,7 +14,7 @@ import pytest
 
 from llmos.plugins.builtin.bash_effect import judge
 from llmos.plugins.builtin.bash_syntax import NotReadError, read_script
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 from llmos.trace.program import Effect
 
 NL2BASH = Path(__file__).parents[2] / "benchmarks" / "data" / "nl2bash.jsonl.gz"

@@ -9,7 +9,8 @@ import pytest
 
 from llmos.errors import DivergenceError, TraceFormatError
 from llmos.kernel.checks import Files, evaluate_check, with_held_checks
-from llmos.plugins.tool import ToolContext, llm_tool, tool_of
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.trace.checking import has_goal_check
 from llmos.trace.codec import from_data, to_data
 from llmos.trace.induce import induce

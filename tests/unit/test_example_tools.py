@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from llmos.plugins.context import ToolContext
 from llmos.plugins.loader import PluginLoader
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext, ToolResult
+from llmos.plugins.tool import ToolResult
 from llmos.trace.program import Effect
 
 PLUGINS = Path(__file__).parents[2] / "plugins"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmos.plugins.tool import llm_tool, tool_of
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.trace.induce import NotATrace, induce, step_ids
 from llmos.trace.match import Match, Miss
 from llmos.trace.program import CheckKind, Effect, SlotType, Status, Trace

@@ -15,8 +15,10 @@ from llmos.errors import DivergenceError, ToolError, TraceFormatError, UnknownVa
 from llmos.interfaces import render_trace
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolContext, llm_tool, tool_of
+from llmos.plugins.tool import Tool
 from llmos.trace.codec import dumps_yaml, loads_yaml
 from llmos.trace.decide import Choice, consider, decide
 from llmos.trace.induce import NotATrace, induce

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmos.errors import DivergenceError
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower
-from llmos.plugins.tool import llm_tool, tool_of
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.trace.codec import dumps_yaml, loads_yaml
 from llmos.trace.match import Miss
 from llmos.trace.program import Effect, Loop, Step, Trace

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from llmos.kernel.once import Once, call_key, due_calls
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext, ToolResult, llm_tool, tool_of
+from llmos.plugins.tool import ToolResult
 from llmos.trace.program import Effect
 from llmos.trace.run import StepRecord
 

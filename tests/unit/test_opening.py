@@ -14,7 +14,7 @@ from llmos.errors import NotPermittedError, ToolError
 from llmos.plugins.builtin.files import read_text
 from llmos.plugins.builtin.opening import folder_of, open_to_read
 from llmos.plugins.builtin.writing import replacing, writable_target, write_bytes
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 

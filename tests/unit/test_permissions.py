@@ -15,8 +15,10 @@ from llmos.kernel.permissions import Approval, Asked, Permissions, Reply, digest
 from llmos.kernel.places import Host, Place, folds_case, host_of, place_of
 from llmos.kernel.rules import Answer, Policy, intersection
 from llmos.plugins.builtin import llmos_tools
+from llmos.plugins.context import ToolContext, TraceStep
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Origin, ToolCall, ToolContext, ToolResult, llm_tool, tool_of
+from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.plugins.touching import Kind, Touch
 from llmos.settings import RuleSettings
 from llmos.trace.program import Effect
@@ -400,10 +402,10 @@ def test_always_is_remembered_for_the_call_or_for_the_step_with_any_slots(desk: 
     made.asked("send", "always", to="ada", text="hi")
     assert not made.call("send", to="ada", text="hi").is_error
     assert made.call("send", to="bob", text="hi").is_error
-    step = replace(made.ctx, origin=Origin(trace_id="mail", step_id="send", pattern='{"to": "{who}"}'))
+    step = replace(made.ctx, origin=TraceStep(trace_id="mail", step_id="send", pattern='{"to": "{who}"}'))
     made.asked("send", "always", step, to="cid", text="hi")
     assert not made.call("send", step, to="dan", text="hi").is_error
-    other = replace(step, origin=Origin(trace_id="other", step_id="send", pattern='{"to": "{who}"}'))
+    other = replace(step, origin=TraceStep(trace_id="other", step_id="send", pattern='{"to": "{who}"}'))
     assert made.call("send", other, to="dan", text="hi").is_error
     assert [one.trace_id for one in approvals.kept.values()] == [None, "mail"]
 
@@ -411,7 +413,7 @@ def test_always_is_remembered_for_the_call_or_for_the_step_with_any_slots(desk: 
 def test_an_approval_does_not_cover_a_worse_effect(desk: MakeDesk) -> None:
     approvals = Remembered()
     made = desk(approvals=approvals)
-    step = replace(made.ctx, origin=Origin(trace_id="mail", step_id="send", pattern="{}"))
+    step = replace(made.ctx, origin=TraceStep(trace_id="mail", step_id="send", pattern="{}"))
     made.asked("send", "always", step, to="ada", text="hi")
     tool = tool_of(send)
     made.registry.unregister("send")
@@ -425,14 +427,14 @@ def test_a_digest_is_bound_to_tool_version_and_arguments() -> None:
     assert len(base) == 64
     others = [digest("post", "1", {"to": "ada", "text": "hi"}), digest("send", "2", {"to": "ada", "text": "hi"})]
     others += [digest("send", "1", {"to": "ada", "text": "hi "}), digest("send", "1", {"to": ["ada"], "text": "hi"})]
-    others.append(step_digest("send", "1", Origin(trace_id="t", step_id="s", pattern="{}")))
+    others.append(step_digest("send", "1", TraceStep(trace_id="t", step_id="s", pattern="{}")))
     assert len({base, *others}) == len(others) + 1
 
 
 def test_a_secret_is_neither_shown_nor_remembered(desk: MakeDesk) -> None:
     approvals = Remembered()
     made = desk(approvals=approvals)
-    origin = Origin(trace_id="t", step_id="s", pattern='{"text": "{secret.TOKEN}"}', hidden=frozenset({"text"}))
+    origin = TraceStep(trace_id="t", step_id="s", pattern='{"text": "{secret.TOKEN}"}', hidden=frozenset({"text"}))
     _, questions = made.asked("send", "always", replace(made.ctx, origin=origin), to="ada", text="hunter2")
     assert "hunter2" not in str(questions) + str(approvals)
 

@@ -15,9 +15,9 @@ import pytest
 
 from llmos.errors import TraceFormatError
 from llmos.kernel.bus import Event, EventBus, PluginFailed, PluginLoaded
+from llmos.plugins.context import ToolContext
 from llmos.plugins.loader import PluginLoader
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext
 
 TOOL = """
 from plugins import llm_tool
@@ -388,7 +388,7 @@ def test_a_foreign_package_of_that_name_is_left_alone(
 
 HOOKS = """
 from llmos.plugins.hookspecs import hookimpl
-from llmos.plugins.tool import llm_tool
+from llmos.plugins.marking import llm_tool
 
 @llm_tool("packaged", "From a package", {{}})
 def packaged():

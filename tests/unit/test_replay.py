@@ -24,8 +24,9 @@ from llmos.kernel.permissions import Permissions
 from llmos.kernel.replay import Follower, as_answer
 from llmos.kernel.rules import Policy
 from llmos.plugins.builtin.shell import bash
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext, llm_tool, tool_of
 from llmos.trace.checking import digest
 from llmos.trace.program import (
     Answer,

@@ -12,8 +12,9 @@ from llmos.errors import DivergenceError, ToolError
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower, Replay
 from llmos.kernel.resuming import Resuming
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import ToolContext, llm_tool, tool_of
 from llmos.trace.program import Check, CheckKind, Effect, Loop, Node, Step, Trace
 from llmos.trace.values import Const, Expr, ItemRef, OutputRef, Transform
 

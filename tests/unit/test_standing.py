@@ -12,7 +12,7 @@ from llmos.errors import PluginError
 from llmos.kernel.standing import MAX_HASHED_BYTES, ChangedError, content_of
 from llmos.kernel.survey import glance
 from llmos.plugins.builtin.same_sql import gives_the_same
-from llmos.plugins.tool import llm_tool
+from llmos.plugins.marking import llm_tool
 from llmos.trace.codec import loads_yaml
 from llmos.trace.program import Trace
 from llmos.trace.standing import Input, may_stand, shows

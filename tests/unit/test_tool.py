@@ -15,8 +15,10 @@ import pytest
 
 from llmos.errors import DuplicateToolError, NotPermittedError, PluginError, ToolError, ToolNotFoundError
 from llmos.plugins import llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import collecting, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolCall, ToolContext, ToolResult, collecting, effect_of, tool_of
+from llmos.plugins.tool import Tool, ToolCall, ToolResult, effect_of
 from llmos.trace.program import Effect
 
 CTX = ToolContext(workspace=Path("/tmp"))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from llmos.errors import DivergenceError
-from llmos.plugins.tool import ToolContext, llm_tool, tool_of
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool, tool_of
 from llmos.trace.decide import Choice, consider, decide
 from llmos.trace.induce import NotATrace, induce
 from llmos.trace.match import Miss, World

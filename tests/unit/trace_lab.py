@@ -12,8 +12,9 @@ from llmos.interfaces.admission import tool_facts
 from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower, Replay
 from llmos.plugins.builtin import llmos_tools
+from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolContext
+from llmos.plugins.tool import Tool
 from llmos.trace.codec import dumps_json, dumps_yaml, loads_json, loads_yaml
 from llmos.trace.findings import ToolFacts
 from llmos.trace.induce import NotATrace, induce, step_ids

@@ -17,7 +17,8 @@ from llmos.plugins.builtin.search import glob, grep
 from llmos.plugins.builtin.shell import bash
 from llmos.plugins.builtin.web import fetch_file, http_get
 from llmos.plugins.hookspecs import hookimpl
-from llmos.plugins.tool import Tool, tool_of
+from llmos.plugins.marking import tool_of
+from llmos.plugins.tool import Tool
 
 FUNCTIONS = (
     *(read, write, edit, glob, grep, bash),

@@ -14,7 +14,7 @@ from llmos.plugins.builtin.bash_commands import COMMANDS, Arguments, Command, Op
 from llmos.plugins.builtin.bash_programs import BUILTINS, PROGRAMS, operand, reading
 from llmos.plugins.builtin.bash_syntax import NotReadError, Simple, read_script
 from llmos.plugins.builtin.processes import clean_environment
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 from llmos.plugins.touching import Kind, Touch
 from llmos.trace.program import Effect
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from llmos.errors import InputError, ToolError
-from llmos.plugins.tool import llm_tool
+from llmos.plugins.marking import llm_tool
 from llmos.trace.program import Effect
 
 Number = Fraction | float

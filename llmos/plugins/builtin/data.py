@@ -25,7 +25,9 @@ from llmos.plugins.builtin.tables import (
     with_duckdb,
 )
 from llmos.plugins.builtin.writing import replacing, writable_target
-from llmos.plugins.tool import FileRead, FileWrite, ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
+from llmos.plugins.tool import FileRead, FileWrite
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:

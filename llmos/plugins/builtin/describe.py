@@ -11,7 +11,8 @@ from llmos.plugins.builtin.calc import number_text
 from llmos.plugins.builtin.paths import count_text, existing_file
 from llmos.plugins.builtin.reading import content_of
 from llmos.plugins.builtin.tables import aligned, identifier, lock_down, plain, reader, with_duckdb
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from llmos.plugins.builtin.opening import open_to_read
 from llmos.plugins.builtin.paths import count_text, existing_file, os_sentence, size_text
 from llmos.plugins.builtin.reading import content_of
 from llmos.plugins.builtin.writing import utf8, writable_target, write_bytes
-from llmos.plugins.tool import FileRead, FileWrite, ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
+from llmos.plugins.tool import FileRead, FileWrite
 from llmos.trace.program import Effect
 
 MAX_READ_BYTES = 2_000_000

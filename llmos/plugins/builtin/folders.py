@@ -23,7 +23,9 @@ from llmos.plugins.builtin.paths import (
     os_sentence,
     size_text,
 )
-from llmos.plugins.tool import FileRead, FileWrite, ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
+from llmos.plugins.tool import FileRead, FileWrite
 from llmos.trace.program import Effect
 
 PATTERN = {"type": "string", "description": "shell pattern for names ('*.csv') or paths ('**/test_*.py')"}

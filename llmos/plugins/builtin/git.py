@@ -9,7 +9,8 @@ from typing import Any
 from llmos.errors import InputError, ToolError
 from llmos.plugins.builtin.paths import count_text, existing_folder
 from llmos.plugins.builtin.processes import clean_environment, run
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
 from llmos.trace.program import Effect
 
 TIMEOUT_S = 60.0

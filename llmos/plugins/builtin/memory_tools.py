@@ -6,7 +6,8 @@ from typing import Any
 
 from llmos.errors import ToolError
 from llmos.plugins.builtin.tables import cell_text
-from llmos.plugins.tool import FactStore, ToolContext, llm_tool
+from llmos.plugins.context import FactStore, ToolContext
+from llmos.plugins.marking import llm_tool
 from llmos.trace.program import Effect
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from llmos.errors import InputError, ToolError
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 
 SKIPPED_FOLDERS = frozenset({".git"})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llmos.errors import ToolError
 from llmos.plugins.confined import Child, Confined
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 from llmos.settings import plain_environment
 
 _SECRET = re.compile(

@@ -12,7 +12,8 @@ from llmos.plugins.builtin import python_child
 from llmos.plugins.builtin.processes import Completed, clean_environment, confined, run
 from llmos.plugins.builtin.shell import tail
 from llmos.plugins.confined import Child
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
 from llmos.trace.program import Effect
 
 TIMEOUT_S = 60.0

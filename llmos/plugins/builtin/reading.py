@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmos.plugins.builtin.paths import existing_file
-from llmos.plugins.tool import FileRead, Reads, ToolContext
+from llmos.plugins.context import ToolContext
+from llmos.plugins.tool import FileRead, Reads
 
 
 def content_of(parameter: str) -> Reads:

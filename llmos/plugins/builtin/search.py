@@ -14,7 +14,9 @@ from llmos.errors import ToolError
 from llmos.plugins.builtin import grep_worker
 from llmos.plugins.builtin.paths import count_text, existing_folder, listing, matching
 from llmos.plugins.builtin.processes import run
-from llmos.plugins.tool import FileRead, ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
+from llmos.plugins.tool import FileRead
 from llmos.trace.program import Effect
 
 MAX_MATCHES = 2000

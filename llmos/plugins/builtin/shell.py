@@ -11,7 +11,8 @@ from typing import Any
 from llmos.errors import ToolError
 from llmos.plugins.builtin.processes import Completed, clean_environment, confined, run
 from llmos.plugins.confined import Child
-from llmos.plugins.tool import ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
 from llmos.plugins.touching import Touch
 from llmos.trace.program import Effect
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llmos.errors import InputError, ToolError
 from llmos.plugins.builtin.calc import number_text
 from llmos.plugins.builtin.paths import existing_file
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

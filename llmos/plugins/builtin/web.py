@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from llmos.errors import NotPermittedError, ToolError
 from llmos.plugins.builtin.paths import size_text
 from llmos.plugins.builtin.writing import replacing, writable_target
-from llmos.plugins.tool import FileWrite, ToolContext, llm_tool
+from llmos.plugins.context import ToolContext
+from llmos.plugins.marking import llm_tool
+from llmos.plugins.tool import FileWrite
 from llmos.trace.program import Effect
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from llmos.errors import ToolError
 from llmos.plugins.builtin.opening import folder_of, in_folder, remove_made
 from llmos.plugins.builtin.paths import os_sentence
-from llmos.plugins.tool import ToolContext
+from llmos.plugins.context import ToolContext
 
 
 def writable_target(ctx: ToolContext, path: str) -> Path:
