@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 from llmos.errors import DatabaseLockedError, LLMOSError, StorageError
-from llmos.memory import sql
+from llmos.memory import schema, sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.redaction import Redactor
 
@@ -234,8 +234,8 @@ def _create(path: Path) -> None:
     try:
         with duckdb.connect(str(fresh), config=_CONFIG) as connection:
             connection.execute("BEGIN")
-            connection.execute(sql.SCHEMA)
-            connection.execute(sql.SET_META, ["schema_version", str(sql.SCHEMA_VERSION)])
+            connection.execute(schema.TABLES)
+            connection.execute(sql.SET_META, ["schema_version", str(schema.VERSION)])
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT")  # closing does it too, but says nothing when the disk is full
         _place(fresh, path)
@@ -273,27 +273,27 @@ def _check_schema(connection: DuckDBPyConnection, path: Path) -> None:
     if row is None:
         raise StorageError(f"{path} is a DuckDB database, but no memory of LLM OS: choose another --home.")
     version = int(row[0]) if row[0].isdecimal() else 0
-    if version > sql.SCHEMA_VERSION:
+    if version > schema.VERSION:
         raise StorageError(
-            f"{path} was written by a newer LLM OS (schema {version}, this one knows {sql.SCHEMA_VERSION}): "
+            f"{path} was written by a newer LLM OS (schema {version}, this one knows {schema.VERSION}): "
             "update this one."
         )
     if version < 1:
         raise StorageError(
             f"{path} names {row[0]!r} as its schema, which no LLM OS ever wrote: restore it from a backup."
         )
-    if version < sql.SCHEMA_VERSION:
+    if version < schema.VERSION:
         _migrate(connection, version)
 
 
 def _migrate(connection: DuckDBPyConnection, version: int) -> None:
     """Bring a file of an older version up to date: all of it, or nothing."""
-    log.info("the memory is brought from schema %s to %s", version, sql.SCHEMA_VERSION, extra={"action": "migrate"})
+    log.info("the memory is brought from schema %s to %s", version, schema.VERSION, extra={"action": "migrate"})
     connection.execute("BEGIN")
     try:
-        for step in range(version, sql.SCHEMA_VERSION):
-            connection.execute(sql.MIGRATIONS[step])
-        connection.execute(sql.SET_META, ["schema_version", str(sql.SCHEMA_VERSION)])
+        for step in range(version, schema.VERSION):
+            connection.execute(schema.MIGRATIONS[step])
+        connection.execute(sql.SET_META, ["schema_version", str(schema.VERSION)])
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
