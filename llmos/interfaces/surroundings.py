@@ -68,7 +68,10 @@ class Surroundings:
         def phrases(tool: str) -> frozenset[str]:
             return registry.get(tool).phrases if tool in registry else frozenset()
 
-        return World(exists=exists, values=values, phrases=phrases)
+        def listed(tool: str) -> frozenset[str]:
+            return registry.get(tool).listed if tool in registry else frozenset()
+
+        return World(exists=exists, values=values, phrases=phrases, listed=listed)
 
     def context(self, run_id: str) -> ToolContext:
         """What a tool may touch in this run."""

@@ -152,6 +152,12 @@ class Tool:
             if self.values_of(name) is None
         )
 
+    @property
+    def listed(self) -> frozenset[str]:
+        """Every value that some parameter may take, of those that say what they may."""
+        listed = (self.values_of(name) for name in self.schema.get("properties", {}))
+        return frozenset(value for values in listed if values is not None for value in values)
+
     def values_of(self, parameter: str) -> frozenset[str] | None:
         """What a parameter may take: its schema's enumeration or what the tool lists now; None: anything.
 

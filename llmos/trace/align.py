@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
+from llmos.trace.english import ASKING, COMING_AND_GOING
 from llmos.trace.lex import Kind, Place, Token, is_noise
 from llmos.trace.phrases import is_anchor, is_clause, strange
 from llmos.trace.program import Slot, SlotType, Trace
+from llmos.trace.suffixes import suffix_of
 from llmos.trace.values import Const, Expr, Opaque, SlotRef, Text, leaves_of
 
 SAFE_INLINE = re.compile(r"(?!-)[A-Za-z0-9_./][A-Za-z0-9_./-]*")
@@ -29,12 +31,14 @@ class World:
     """What the gate may ask about the surroundings.
 
     `exists`: does a path exist in the workspace; `values`: what a parameter of a tool may take, in its tool's own
-    words (None: the tool does not say); `phrases`: which parameters of a tool take any text.
+    words (None: the tool does not say); `phrases`: which parameters of a tool take any text; `listed`: every value
+    that some parameter of a tool may take.
     """
 
     exists: Callable[[str], bool] = lambda path: False
     values: Callable[[str, str], frozenset[str] | None] = lambda tool, parameter: None
     phrases: Callable[[str], frozenset[str]] = lambda tool: frozenset()
+    listed: Callable[[str], frozenset[str]] = lambda tool: frozenset()
 
 
 class TooManyWaysError(Exception):
@@ -71,7 +75,7 @@ class Aligner:
         """Every way a slot, and what follows it, reads the tokens from j on."""
         slot = self.trace.slot(place.slot)
         if slot.type is not SlotType.TEXT or self.vocabulary(slot) is not None:
-            j = self.past_noise(j)
+            j = j if self._is_listed_with_article(slot, j) else self.past_noise(j)
         elif place.article and j < len(self.tokens) and self.tokens[j].noise and not self._may_be_of_name(j):
             j += 1
         for length in self.lengths(slot, i, j):
@@ -84,6 +88,14 @@ class Aligner:
             if refusal is None:
                 for rest in self.alignments(i + 1, j + length):
                     yield {slot.name: value, **rest}
+
+    def _is_listed_with_article(self, slot: Slot, j: int) -> bool:
+        """Whether the article at j is the first word of a value that a tool lists: `The Batman`."""
+        known = self.vocabulary(slot)
+        if known is None or j == len(self.tokens) or not self.tokens[j].noise:
+            return False
+        most = min(len(self.tokens) - j, _MAX_CHOICE_TOKENS)
+        return any(self.text(j, length).casefold() in known for length in range(2, most + 1))
 
     def _may_be_of_name(self, j: int) -> bool:
         """Whether an article may be the first word of a name: `Rate The Hobbit`, not `The hobbit`."""
@@ -182,6 +194,8 @@ class Aligner:
     def _bound_one(self, slot: Slot, taken: Sequence[Token]) -> tuple[Any, str | None]:
         value = taken[0].value if len(taken) == 1 else self.goal[taken[0].start : taken[-1].end]
         known = self.vocabulary(slot)
+        if known is not None and len(taken) == 1 and known.get(value, value) != value and value in COMING_AND_GOING:
+            return value, f"{value!r} may be the small word, not {known[value]!r}"
         if known is None and slot.folded:  # of a look-up that is still to come, the spelling of these is known
             known = {example.casefold(): example for example in slot.examples}
         if known is not None and not slot.values:
@@ -217,6 +231,10 @@ class Aligner:
             return f"{value!r} does not end in {slot.suffix.replace('|', ' or ') or 'no suffix'}, as {slot.name} must"
         if slot.parent is not None and str(PurePosixPath(value).parent) != slot.parent:
             return f"{value!r} does not lie in {slot.parent!r}, as {slot.name} must"
+        if slot.type is SlotType.EXPRESSION and self._is_no_arithmetic(value):
+            return f"{value!r} may be a date, a telephone number or a figure of speech; with spaces it is arithmetic"
+        if slot.type is SlotType.EXPRESSION and any(map(ambiguous_number, re.findall(r"[\d.,]+", value))):
+            return f"{value!r} has a number that may be a thousand or a fraction; write it without the point"
         if slot.type is SlotType.NUMBER and ambiguous_number(value):
             return f"{value!r} may be a thousand or a fraction; write it without the point or with more digits"
         if slot.inline and not safe_inline(value, slot.type):
@@ -228,6 +246,11 @@ class Aligner:
         if slot.type is SlotType.TEXT and known is None and is_clause(taken):
             return f"{value!r} may be no value of {slot.name}: it may be a clause, or hold a second task"
         return None
+
+    def _is_no_arithmetic(self, value: str) -> bool:
+        """Whether what looks like arithmetic is more likely a date, a telephone number or, asked about, a phrase."""
+        asked = self.tokens[0].key in ASKING if self.tokens else False
+        return _NO_ARITHMETIC.fullmatch(value) is not None or (asked and value in _FIGURES_OF_SPEECH)
 
     def fits_type(self, slot: Slot, taken: Sequence[Token], value: str) -> bool:
         """Whether tokens are of a slot's kind."""
@@ -252,9 +275,11 @@ class Aligner:
 
 def other_suffix(slot: Slot, value: str) -> bool:
     """Whether a file's name ends otherwise than a slot wants it."""
-    return slot.suffix is not None and PurePosixPath(value).suffix.lower() not in slot.suffix.lower().split("|")
+    return slot.suffix is not None and suffix_of(value).lower() not in slot.suffix.lower().split("|")
 
 
+_NO_ARITHMETIC = re.compile(r"\d{1,2}/\d{1,2}/\d{2,4}|\d{1,2}-\d{1,2}-\d{2,4}|\d{3}-\d{4}")
+_FIGURES_OF_SPEECH = frozenset(("24/7", "9/11", "9-5"))
 _PLAIN_NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
 _SAFE_WORD = re.compile(r"(?!-)[A-Za-z0-9_-]+")
 

@@ -114,12 +114,35 @@ THINGS = frozenset(
     """.split()
 )
 """Words that say nothing of an entry but that it is one."""
+TIMES = frozenset(
+    """
+    afternoon apr april aug august autumn christmas daily dates day days dec december easter eve evening feb february
+    fri friday halloween holiday holidays hourly jan january jul july jun june mar march midnight mon monday month
+    monthly months morning night noon nov november oct october pentecost quarter quarterly quarters sat saturday sep
+    sept september spring summer sun sunday thanksgiving thu thursday tmrw tue tuesday wed wednesday week weekday
+    weekdays weekend weekends weekly weeks winter year yearly years
+    """.split()
+)
+"""Words that say when."""
+RECORDED = frozenset(
+    """
+    age amount author authors category color colour count country date duration email extension id language length
+    location name names number person popularity price priority rating relevance size status time title type user
+    users
+    """.split()
+)
+"""What records are sorted, grouped and told apart by: a kind of value, never a value."""
+COUNTED = frozenset("eight five four many multiple nine seven several six ten three two various".split())
+"""Words that say how many."""
+UNITS = frozenset("celsius euro euros dollar dollars fahrenheit feet imperial kelvin kilometers metric miles".split())
+"""Words of measure."""
 MODIFYING = frozenset(
     """
-    afternoon again another anyone anything anywhere both called containing daily different else elsewhere ending
-    even evening ever everybody everyone everything everywhere excluding filtered friday grouped half hourly ignoring
-    including instead monday monthly morning named nobody nothing once ordered other others same saturday skipping
-    sorted starting sunday thank thanks thursday tuesday using via wednesday week weekend weekly yearly
+    again another anybody anyone anything anywhere both called chronologically containing different else elsewhere
+    ending even ever everybody everyone everything everywhere excluding feat featuring filtered grouped half hers
+    herself himself ignoring including instead mine minus myself named nobody nothing omitting once ordered other
+    others ours ourselves plus same sans skipping somebody someone something sorted starting thank thanks theirs
+    themselves twice using versus via vs whoever yours yourself
     """.split()
 )
 """Words that mostly say how, when or of how many something is done, and belong to no name."""

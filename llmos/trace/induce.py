@@ -48,6 +48,7 @@ from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
 from llmos.trace.run import Run, RunStatus, StepRecord
 from llmos.trace.secrecy import with_secret_refs
 from llmos.trace.selection import selecting
+from llmos.trace.suffixes import suffix_of
 from llmos.trace.transforms import TRANSFORMS
 from llmos.trace.values import (
     Const,
@@ -466,7 +467,7 @@ def _names_folder(text: str, folder: str) -> bool:
 
 
 def _suffix(token: Token) -> str:
-    return PurePosixPath(token.value).suffix if token.kind is Kind.PATH else ""
+    return suffix_of(token.value) if token.kind is Kind.PATH else ""
 
 
 __all__ = ["NotATrace", "ToolFacts", "induce", "step_ids", "trace_id"]

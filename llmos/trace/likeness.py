@@ -15,11 +15,11 @@ from typing import Any
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words, other_suffix
 from llmos.trace.english import ARTICLES
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
-from llmos.trace.lex import Kind, Token, asks, template_tokens, tokenize, without_final
+from llmos.trace.lex import Kind, Place, Token, asks, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, same_file
-from llmos.trace.phrases import Oddity, anchors_of, is_anchor, oddities
+from llmos.trace.phrases import Oddity, anchors_of, is_anchor, oddities, shape_of
 from llmos.trace.program import Slot, SlotType, Trace
-from llmos.trace.rewrites import Library, Words, is_slot, plain_words, telling_words, wordings
+from llmos.trace.rewrites import Library, Words, is_counting, is_slot, plain_words, telling_words, wordings
 
 _MAX_PRICE = 6.0
 _MIN_HELD = 2
@@ -82,8 +82,9 @@ def likely(
     `cosines` says how near the masked goal is to each trace, by its id.
     """
     goal = unicodedata.normalize("NFC", goal)
-    if any(token.key in ARTICLES for token in without_final(tokenize(goal))[-1:]):
-        return None  # an article at the end is a name, or the goal is broken off
+    last = without_final(tokenize(goal))[-1:]
+    if any(token.key in ARTICLES or token.text == "!" for token in last):
+        return None  # an article at the end is a name, or the goal is broken off; a `!` that is kept is a factorial
     library = Library(traces=traces)
     found = [
         replace(reading, features=_with_cosine(reading, library, cosines or {}))
@@ -109,9 +110,20 @@ def opened(found: Match, world: World) -> Features:
         slots=len(found.trace.slots),
         opens=len(values),
         length=sum(len(tokenize(str(value))) for value in values),
-        seen=min((len(found.trace.slot(name).examples) for name in found.open), default=0),
-        others=_others(found.trace, world),
+        seen=min((_seen(found.trace.slot(name)) for name in found.open), default=0),
+        others=_others(found.trace, world) + sum(_is_listed(value, found.trace, world) for value in values),
     )
+
+
+def _seen(slot: Slot) -> int:
+    """How many values say what others are like; of sentences one, as anything may stand in them."""
+    return min(1, len(slot.examples)) if shape_of(slot.examples).prose else len(slot.examples)
+
+
+def _is_listed(value: Any, trace: Trace, world: World) -> bool:
+    """Whether a tool of the trace takes a phrase for another parameter, which lists it."""
+    said = {one.casefold() for one in (value if isinstance(value, list) else [str(value)])}
+    return any(said & {one.casefold() for one in world.listed(step.tool)} for step in trace.calls)
 
 
 def _others(trace: Trace, world: World) -> int:
@@ -233,13 +245,18 @@ class _Loose(_Lenient):
     free: frozenset[str]
 
     def past_noise(self, j: int) -> int:
-        while j < len(self.tokens) and _is_free(self.tokens[j], self.free):
+        while j < len(self.tokens) and _is_free(self.tokens, j, self.free):
             j += 1
         return j
 
 
-def _is_free(token: Token, free: frozenset[str]) -> bool:
-    return token.noise or (token.kind is Kind.WORD and token.key in free and token.text[:1].islower())
+def _is_free(parts: Sequence[Token | Place], at: int, free: frozenset[str]) -> bool:
+    token = parts[at]
+    if isinstance(token, Place) or token.noise:
+        return isinstance(token, Token)
+    if is_counting([part.key if isinstance(part, Token) else "" for part in parts[: at + 1]], at):
+        return False
+    return token.kind is Kind.WORD and token.key in free and token.text[:1].islower()
 
 
 def _stretched(goal: str, trace: Trace, library: Library, world: World) -> Iterator[Likely]:
@@ -248,7 +265,7 @@ def _stretched(goal: str, trace: Trace, library: Library, world: World) -> Itera
     tokens, free = without_final(read), library.free(trace)
     for template in trace.goals:
         pattern = template_tokens(template)
-        plain = [part for part in pattern if not (isinstance(part, Token) and _is_free(part, free))]
+        plain = [part for at, part in enumerate(pattern) if not _is_free(pattern, at, free)]
         finals = read[len(tokens) :]
         strict = _Lenient(goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world, finals=finals)
         loose = _Loose(goal=goal, pattern=plain, tokens=tokens, trace=trace, world=world, finals=finals, free=free)

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from llmos.trace.english import (
     ARTICLES,
+    COUNTED,
     CRITICAL,
     FUNCTION,
     LIGHT,
@@ -22,11 +23,15 @@ from llmos.trace.english import (
     NEGATION,
     NEUTRAL,
     PLAIN,
+    RECORDED,
+    TIMES,
+    UNITS,
 )
 from llmos.trace.lex import Kind, Token, template_tokens, tokenize
 
 _INNER = frozenset("(-–—/&+")
 _MARKED = (Kind.NUMBER, Kind.QUOTED, Kind.PATH, Kind.GLOB, Kind.URL, Kind.EMAIL)
+_POINTING = frozenset(map(str, (Kind.PATH, Kind.GLOB, Kind.URL)))
 _SIGNS = frozenset({*map(str, _MARKED), ","})
 _FINAL = ".!?"
 _OPENING = frozenset("$#(€£@")
@@ -52,6 +57,7 @@ class Shape:
     """
 
     marks: frozenset[str]
+    literals: int
     commas: frozenset[int]
     articles: frozenset[str]
     stops: frozenset[bool]
@@ -68,6 +74,7 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
     longest = max(map(len, read), default=0)
     return Shape(
         marks=marks,
+        literals=max(map(_literals, read), default=0),
         commas=frozenset(_commas(tokens) for tokens in read),
         articles=frozenset(_article(tokens) for tokens in read if tokens),
         stops=frozenset(tokens[-1].text in _FINAL for tokens in read if tokens),
@@ -75,6 +82,11 @@ def shape_of(examples: tuple[str, ...]) -> Shape:
         prose=bool(read) and 2 * sum(map(_is_prose, read)) >= len(read),
         named=bool(read) and not any(map(_plain_words, read)),
     )
+
+
+def _literals(tokens: Sequence[Token]) -> int:
+    """How many numbers, paths, addresses and quoted texts a phrase has."""
+    return sum(token.kind in _MARKED for token in tokens)
 
 
 def _article(tokens: Sequence[Token]) -> str:
@@ -96,13 +108,15 @@ def _plain_words(tokens: Sequence[Token]) -> list[str]:
 
 
 def marks_of(tokens: Sequence[Token]) -> set[str]:
-    """The small and modifying words of a phrase, and signs for numbers, paths, quotes and punctuation inside it."""
+    """The small and modifying words of a phrase, and signs for times, numbers, paths, quotes and punctuation."""
     marks: set[str] = set()
     for position, token in enumerate(tokens):
         after = tokens[position + 1] if position + 1 < len(tokens) else None
         if token.kind is Kind.WORD and token.key in FUNCTION:
             is_month = token.text == "May" and after is not None and after.kind is Kind.NUMBER
-            marks |= set() if is_month else {token.key}
+            marks |= {_TIME} if is_month else {token.key}
+        elif token.kind is Kind.WORD and token.key in _CLASSES:
+            marks.add(_CLASSES[token.key])
         elif token.kind is Kind.WORD and (token.key in MODIFYING or (position and _is_adverb(token.key))):
             marks.add(token.key)
         elif token.kind in _MARKED:
@@ -112,6 +126,15 @@ def marks_of(tokens: Sequence[Token]) -> set[str]:
         elif token.text in _INNER and position:
             marks.add(token.text)
     return marks
+
+
+_TIME = "a time"
+_CLASSES = {
+    word: name
+    for name, words in ((_TIME, TIMES), ("a kind", RECORDED), ("a count", COUNTED), ("a unit", UNITS))
+    for word in words
+}
+"""Words that are alike as values: where one stood, another may."""
 
 
 def _is_adverb(word: str) -> bool:
@@ -164,7 +187,15 @@ def oddities(
         return found
     if (not shape.prose or 0 not in shape.commas) and _commas(tokens) not in shape.commas:
         found[Oddity.LIST] = "it lists more or fewer things than before"
-    return found if shape.prose else found | _unlike(shape, tokens)
+    if shape.literals and _literals(tokens) > shape.literals:
+        found[Oddity.LIST] = "it holds more numbers, files or addresses than before"
+    return found | (_unlike_prose(shape, tokens) if shape.prose else _unlike(shape, tokens))
+
+
+def _unlike_prose(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
+    """A file or an address in a sentence, where no sentence had one: the text may be in it."""
+    new = marks_of(tokens) & _POINTING - shape.marks
+    return {Oddity.CLAUSE: f"it names {' and '.join(sorted(new))}, as no value did"} if new else {}
 
 
 def _unlike(shape: Shape, tokens: Sequence[Token]) -> dict[Oddity, str]:
@@ -203,8 +234,13 @@ def _commas(tokens: Sequence[Token]) -> int:
 
 
 def is_clause(tokens: Sequence[Token]) -> bool:
-    """Whether a phrase of which no example is known begins as a clause does, or joins a second thing to a first."""
-    return tokens[0].key in _OPENING_CLAUSE or any(token.key in _JOINING or token.text == ";" for token in tokens[1:-1])
+    """Whether a phrase of which no example is known begins as a clause does, or says more than one thing.
+
+    Words about a file (`5 in config.yaml`) may be a clause of the goal, too.
+    """
+    if tokens[0].key in _OPENING_CLAUSE or (len(tokens) > 1 and marks_of(tokens) & _POINTING):
+        return True
+    return any(token.key in _JOINING or token.text == ";" for token in tokens[1:-1])
 
 
 _OPENING_CLAUSE = frozenset(["that", "to", "when", "if", "how", "why", "whether", "because"])

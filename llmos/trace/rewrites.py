@@ -33,6 +33,12 @@ from llmos.trace.values import Const, Opaque, Text, leaves_of
 
 Words: TypeAlias = tuple[str, ...]
 """A wording as its telling words; a slot is `<name>`, a question begins with `?`."""
+Rewrite: TypeAlias = tuple[Words, Words]
+"""A piece of a wording, and what may be put for it."""
+Company: TypeAlias = tuple[str, str]
+"""The words before and after a piece; `` is the edge of the wording."""
+Shown: TypeAlias = list[tuple[Company, ...]]
+"""The company in which each of some traces shows a rewrite."""
 
 _MARKS = frozenset(",.;:!?")
 _SMALL = COMING_AND_GOING | PREPOSITIONS
@@ -49,7 +55,13 @@ def telling_words(words: Sequence[str], free: frozenset[str]) -> Words:
     if len(words) > 2 and words[0] in ASKED_OF_YOU and words[1] == "you":
         words = words[2:]
     first = words[0].partition("'")[0].partition("’")[0] if words else ""
-    return (*(("?",) if first in ASKING else ()), *(word for word in words if word not in free))
+    said = (word for at, word in enumerate(words) if word not in free or is_counting(words, at))
+    return (*(("?",) if first in ASKING else ()), *said)
+
+
+def is_counting(words: Sequence[str], at: int) -> bool:
+    """Whether a word is the `of` of `number of`: without it, `number` is something to be done."""
+    return bool(at) and words[at] == "of" and words[at - 1] == "number"
 
 
 def plain_words(parts: Sequence[Token | Place]) -> list[str]:
@@ -86,18 +98,28 @@ def difference(one: Words, other: Words) -> tuple[Words, Words]:
 
 
 @lru_cache(maxsize=4096)
-def licences(goals: tuple[str, ...], free: frozenset[str]) -> Mapping[tuple[Words, Words], int]:
-    """The rewrites that the wordings of one trace license, each with how many pairs show it."""
-    found: dict[tuple[Words, Words], int] = {}
+def licences(goals: tuple[str, ...], free: frozenset[str]) -> Mapping[Rewrite, tuple[Company, ...]]:
+    """The rewrites that the wordings of one trace license, each with the company in which a pair of them shows it."""
+    found: dict[Rewrite, tuple[Company, ...]] = {}
     known = sorted(set(wordings(goals, free)))[:_MAX_WORDINGS]
     for position, one in enumerate(known):
         for other in known[position + 1 :]:
             here, there = difference(one, other)
             short = max(len(here), len(there)) <= MAX_PIECE and len(one) > len(here) and len(other) > len(there)
             if short and _may_license(here, there):
-                found[here, there] = found.get((here, there), 0) + 1
+                shown = company(one, _start_of_difference(one, other), len(here))
+                found[here, there] = (*found.get((here, there), ()), shown)
                 found[there, here] = found[here, there]
     return found
+
+
+def company(words: Words, at: int, length: int) -> Company:
+    """The words around a piece of a wording."""
+    return words[at - 1] if at else "", words[at + length] if at + length < len(words) else ""
+
+
+def _start_of_difference(one: Words, other: Words) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 class Way(NamedTuple):
@@ -140,7 +162,7 @@ class Library:
 
     traces: Sequence[Trace]
     _programs: dict[str, int] = field(default_factory=dict)
-    _shown_by: dict[frozenset[str], dict[str, Counter[tuple[Words, Words]]]] = field(default_factory=dict)
+    _shown_by: dict[frozenset[str], dict[str, dict[Rewrite, Shown]]] = field(default_factory=dict)
     _owned_by: dict[frozenset[str], dict[Words, set[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,21 +198,22 @@ class Library:
             found[tools_of(trace)] |= {text.casefold() for text in texts}
         return {tools: frozenset(words) for tools, words in found.items()}
 
-    def _shown(self, free: frozenset[str]) -> dict[str, Counter[tuple[Words, Words]]]:
-        """In how many traces of the same tools each rewrite without slots is shown."""
+    def _shown(self, free: frozenset[str]) -> dict[str, dict[Rewrite, Shown]]:
+        """By which traces of the same tools each rewrite without slots is shown, and in what company."""
         if free not in self._shown_by:
-            counted: dict[str, Counter[tuple[Words, Words]]] = defaultdict(Counter)
+            found: dict[str, dict[Rewrite, Shown]] = defaultdict(dict)
             for trace in self.traces:
-                counted[tools_of(trace)].update(slotless(trace.goals, free))
-            self._shown_by[free] = counted
+                for rewrite, companies in slotless(trace.goals, free).items():
+                    found[tools_of(trace)].setdefault(rewrite, []).append(companies)
+            self._shown_by[free] = found
         return self._shown_by[free]
 
-    def shown_elsewhere(self, trace: Trace, free: frozenset[str]) -> Iterator[tuple[Words, Words]]:
-        """The rewrites that at least two other traces of the same tools show."""
+    def shown_elsewhere(self, trace: Trace, free: frozenset[str]) -> Iterator[tuple[Rewrite, tuple[Company, ...]]]:
+        """The rewrites that at least two other traces of the same tools show, with the company in all of them."""
         own = slotless(trace.goals, free)
-        for pair, count in self._shown(free)[tools_of(trace)].items():
-            if count - (pair in own) > 1:
-                yield pair
+        for rewrite, shown in self._shown(free)[tools_of(trace)].items():
+            if len(shown) - (rewrite in own) > 1:
+                yield rewrite, tuple(one for companies in shown for one in companies)
 
     def _owners(self, free: frozenset[str]) -> dict[Words, set[int]]:
         if free not in self._owned_by:
@@ -249,10 +272,14 @@ def tools_of(trace: Trace) -> str:
 
 
 @lru_cache(maxsize=8192)
-def slotless(goals: tuple[str, ...], free: frozenset[str]) -> frozenset[tuple[Words, Words]]:
+def slotless(goals: tuple[str, ...], free: frozenset[str]) -> Mapping[Rewrite, tuple[Company, ...]]:
     """The rewrites without slots that the wordings of one trace show."""
     shown = licences(goals, free)
-    return frozenset(pair for pair in shown if not any(is_slot(word) for piece in pair for word in piece))
+    return {
+        rewrite: companies
+        for rewrite, companies in shown.items()
+        if not any(is_slot(word) for piece in rewrite for word in piece)
+    }
 
 
 @lru_cache(maxsize=65_536)
@@ -330,19 +357,23 @@ class Book:
         return found
 
     @cached_property
-    def _foreign(self) -> frozenset[tuple[Words, Words]]:
-        return frozenset(self.library.shown_elsewhere(self.trace, self.free))
+    def _foreign(self) -> dict[Rewrite, tuple[Company, ...]]:
+        return dict(self.library.shown_elsewhere(self.trace, self.free))
 
-    def cost(self, here: Words, there: Words) -> float | None:
+    def cost(self, here: Words, there: Words, around: Company) -> float | None:
         """What putting `there` for `here` costs by whose evidence it is; None: not licensed.
 
         One pair of wordings is not enough where a word on which the meaning turns comes or goes, or where the goal
         would say less than the wording; and other traces may only show what stands for what, not what may come or go.
+        What stands `around` must be beside it in the evidence, too, on both sides where a word comes or goes: `free`
+        is `available` before `space`, and not before `tickets`.
         """
-        own = licences(self.trace.goals, self.free).get((here, there), 0)
-        foreign = (here, there) in self._foreign and bool(here)
+        shown = licences(self.trace.goals, self.free).get((here, there), ())
+        own = any(_same_company(one, around, both=not here) for one in shown)
+        elsewhere = self._foreign.get((here, there), ()) if here else ()
+        foreign = any(_same_company(one, around, both=not there) for one in elsewhere)
         delicate = turns(here, there) or not there
-        licensed = own >= _MANY if delicate else own > 0 or foreign
+        licensed = own and len(shown) >= _MANY if delicate else own or foreign
         if not licensed or self._parts(here, there):
             return None
         return _OWN if own else _FOREIGN
@@ -390,7 +421,8 @@ class Book:
         for p in range(min(MAX_PIECE, len(own) - i) + 1):
             piece = own[i : i + p]
             for put in self._pieces.get(piece, ()):
-                price = self.cost(piece, put) if words[j : j + len(put)] == put else None
+                around = company(own, i, p)
+                price = self.cost(piece, put, around) if words[j : j + len(put)] == put else None
                 if price is not None:
                     yield p, len(put), here.rewritten(price, turned=turns(piece, put))
         if j < len(words) and self._may_come(words, j):
@@ -416,6 +448,12 @@ class Book:
         """Whether a word may be left out that other wordings of the trace lack."""
         lacking = len(set(self.own)) - self.known[word]
         return _is_loose(word) and lacking >= (_MANY if word in CRITICAL else 1)
+
+
+def _same_company(shown: Company, around: Company, *, both: bool) -> bool:
+    """Whether a piece stands where evidence for its rewrite stood: between the same words, or beside one of them."""
+    same = [one == other for one, other in zip(shown, around, strict=True)]
+    return all(same) if both else any(same)
 
 
 def _is_loose(word: str) -> bool:

@@ -16,6 +16,7 @@ from llmos.trace.pieces import Piece, Template, template_of
 from llmos.trace.program import Listed, Slot, SlotType
 from llmos.trace.provenance import SLOT_KINDS
 from llmos.trace.recorded import Recorded, canonical
+from llmos.trace.suffixes import suffix_of
 from llmos.trace.values import Scope, SlotRef, Transform, UnboundError, evaluate
 
 
@@ -182,7 +183,7 @@ def _fresh(name: str, kind: SlotType, values: Sequence[str], texts: Sequence[str
     """A slot that neither trace had: what its two values have in common."""
     if kind is not SlotType.PATH:
         return Slot(name=name, type=kind)
-    suffixes = dict.fromkeys(PurePosixPath(value).suffix for value in values)
+    suffixes = dict.fromkeys(suffix_of(value) for value in values)
     parents = {str(PurePosixPath(value).parent) for value in values}
     mentioned = any(parent != "." and parent in text for parent, text in product(parents, texts))
     if mentioned and len(parents) > 1:

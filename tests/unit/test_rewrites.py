@@ -115,7 +115,7 @@ def test_programs_of_other_tools_are_no_kin_and_license_nothing() -> None:
     reads = [trace(f"r{number}", ("Summarize {note}", "Show what {note} says"), f"read{number}") for number in range(3)]
     found = Library(traces=[adds, *reads]).book(adds)
     assert not found.library.kin(adds, found.free)
-    assert found.cost(("summarize",), ("show", "what", "says")) is None
+    assert found.cost(("summarize",), ("show", "what", "says"), ("", "<table>")) is None
     assert way(found, "Show what {table} says", 2.5) is None
 
 
@@ -128,29 +128,52 @@ def test_a_wording_of_kin_that_a_third_program_has_is_not_lent() -> None:
 
 def test_leaving_a_word_out_needs_more_than_one_pair() -> None:
     once = ("turn on lights in home", "turn on lights")
-    assert book(once).cost(("home",), ()) is None
-    assert book(once).cost((), ("home",)) == 1.0
+    assert book(once).cost(("home",), (), ("lights", "")) is None
+    assert book(once).cost((), ("home",), ("lights", "")) == 1.0
 
 
 def test_what_parts_two_traces_is_never_licensed() -> None:
     """Both wordings of the first were recorded; the second shows that the word matters there."""
     goals = ("stop the timer for {name}", "stop the alarm for {name}")
-    assert book(goals).cost(("timer",), ("alarm",)) is not None
-    assert book(goals, ("stop the alarm for {name}",)).cost(("timer",), ("alarm",)) is None
+    assert book(goals).cost(("timer",), ("alarm",), ("stop", "<name>")) is not None
+    assert book(goals, ("stop the alarm for {name}",)).cost(("timer",), ("alarm",), ("stop", "<name>")) is None
 
 
 def test_a_word_on_which_the_meaning_turns_needs_more_than_one_pair() -> None:
     once = ("turn on all lights", "turn on lights")
-    assert book(once).cost(("all",), ()) is None
+    assert book(once).cost(("all",), (), ("on", "lights")) is None
     often = (*once, "switch on all lights", "switch on lights", "activate all lights", "activate lights")
-    assert book(often).cost(("all",), ()) == 1.0
-    assert book(("turn on lights",), often).cost(("all",), ()) is None
+    assert book(often).cost(("all",), (), ("on", "lights")) == 1.0
+    assert book(("turn on lights",), often).cost(("all",), (), ("on", "lights")) is None
 
 
 def test_rewrites_that_two_other_traces_show_cost_more() -> None:
     lamps = ("dim the lights", "dim the lamps"), ("count the lights now", "count the lamps now")
-    assert book(LIGHTS_OFF, *lamps).cost(("lights",), ("lamps",)) == 1.5
-    assert book(LIGHTS_OFF, lamps[0]).cost(("lights",), ("lamps",)) is None
+    assert book(LIGHTS_OFF, *lamps).cost(("lights",), ("lamps",), ("dim", "")) == 1.5
+    assert book(LIGHTS_OFF, lamps[0]).cost(("lights",), ("lamps",), ("dim", "")) is None
+
+
+def test_what_stands_for_a_word_does_so_in_the_same_company_only() -> None:
+    """Free space is available space; free tickets are something else than available ones."""
+    goals = (
+        "show the free space of {file}",
+        "show the available space of {file}",
+        "show the price of the free tickets in {file}",
+    )
+    found = way(book(goals), "show the price of the available tickets in {file}")
+    assert found is None or found.guessed > 0
+    assert way(book(goals[:2]), "show the available space of {file}") == Way()
+
+
+def test_a_word_comes_only_between_the_words_it_came_between() -> None:
+    goals = ("show sales of {file}", "show gross sales of {file}", "compare sales with profit of {file}")
+    found = way(book(goals), "compare sales with gross profit of {file}")
+    assert found is None or found.guessed > 0
+
+
+def test_number_lines_is_no_number_of_lines() -> None:
+    free = frozenset(["of"])
+    assert words("number lines in {file}", free) != words("number of lines in {file}", free)
 
 
 def test_all_wordings_of_a_trace_are_read() -> None:
