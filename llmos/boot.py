@@ -271,7 +271,9 @@ class LLMOS:
 
         memory = self.settings.memory
         images, limits = memory / "images", self.settings.journal
-        self.journal = Journal(self.effects, images, limits, closed=(memory,), clock=self._clock)
+        self.journal = Journal(
+            self.effects, images, limits, redact=self.redactor.text, closed=(memory,), clock=self._clock
+        )
         stack.push_async_callback(self.journal.aclose)
         self.undoing = Undoing(
             journal=self.journal,

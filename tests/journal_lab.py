@@ -19,6 +19,7 @@ from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import tool_of
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolResult
+from llmos.redaction.redactor import Redactor
 from llmos.settings import JournalSettings
 from llmos.testing import FrozenClock
 from llmos.trace.effects import JournalEntry
@@ -62,7 +63,9 @@ class JournalLab:
         self.store = JournalStore(self.db, clock=self.clock)
         self.runs = RunStore(self.db, clock=self.clock)
         images = self.memory / "images"
-        self.journal = Journal(self.store, images, self.limits, closed=(self.memory,), clock=self.clock)
+        self.journal = Journal(
+            self.store, images, self.limits, redact=Redactor().text, closed=(self.memory,), clock=self.clock
+        )
         self.undoing = Undoing(
             journal=self.journal,
             store=self.store,

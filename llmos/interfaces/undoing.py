@@ -130,7 +130,7 @@ class Undoing:
                 began_at=self.clock(),
             )
             entry = await self.store.intend(entry, undoes=plan.run_id)
-        return await self.journal.carried_out(entry, lambda: restore_all(plan.root, plan.restore))
+        return await self.journal.carried_out(entry, lambda: restore_all(plan.root, plan.restore, self.journal.images))
 
     def _kept(self, plan: UndoPlan) -> tuple[FileChange, ...]:
         """What is there now, kept so that the undo can be undone."""

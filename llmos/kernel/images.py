@@ -1,4 +1,7 @@
-"""Contents of files as they were: kept by their SHA-256 in a folder of our own, durable before they are relied on."""
+"""Contents of files as they were: kept by their SHA-256 in a folder of our own, durable before they are relied on.
+
+What holds a secret is kept encrypted, in a file with a suffix of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ from pathlib import Path
 
 from llmos.errors import NotPermittedError, StorageError
 from llmos.kernel.scratch import copy_file
+from llmos.kernel.sealing import Sealing
 from llmos.settings import JournalSettings
 
 _SMALL_BYTES = 4_000_000
+_SEALED = ".sealed"
 _FEW = 4
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -28,8 +33,9 @@ class Images:
     The methods block; one thread at a time.
     """
 
-    def __init__(self, folder: Path, limits: JournalSettings) -> None:
+    def __init__(self, folder: Path, limits: JournalSettings, sealing: Sealing) -> None:
         self.folder = folder
+        self._sealing = sealing
         self._limits = limits
         self._fresh: dict[str, Path] = {}
         self._used_bytes: int | None = None
@@ -37,11 +43,29 @@ class Images:
 
     def has(self, sha256: str) -> bool:
         """Whether a content is kept."""
-        return sha256 in self._fresh or (bool(sha256) and (self.folder / sha256).is_file())
+        return bool(sha256) and (self._is_fresh(sha256) or self._path(sha256) is not None)
 
-    def path(self, sha256: str) -> Path:
-        """The file of a kept content; it is never changed in place."""
-        return self.folder / sha256
+    def content(self, sha256: str) -> bytes:
+        """A kept content; OSError: it is not there, or can't be read."""
+        path = self._path(sha256)
+        if path is None:
+            raise FileNotFoundError(errno.ENOENT, "it is not kept any more", str(self.folder / sha256))
+        content = path.read_bytes()
+        return self._sealing.opened(content, sha256) if path.suffix == _SEALED else content
+
+    def copy(self, sha256: str, target: Path) -> None:
+        """Put a kept content into a file; OSError: it is not there, or can't be read."""
+        path = self._path(sha256)
+        if path is not None and path.suffix != _SEALED:
+            copy_file(str(path), target)
+        else:
+            target.write_bytes(self.content(sha256))
+
+    def _is_fresh(self, sha256: str) -> bool:
+        return sha256 in self._fresh or f"{sha256}{_SEALED}" in self._fresh
+
+    def _path(self, sha256: str) -> Path | None:
+        return next((path for end in ("", _SEALED) if (path := self.folder / f"{sha256}{end}").is_file()), None)
 
     def keep(self, source: Path, name: str) -> tuple[str, int]:
         """Keep what a regular file holds; gives its SHA-256 and size. `name` stands in sentences.
@@ -69,8 +93,9 @@ class Images:
         self._check_room(size)
         with self._storing(name, size), self._temporary() as temporary:
             copy_file(str(source), temporary)
-            digest, size = sha256_of(temporary), temporary.stat().st_size
-            self._take(temporary, digest, size)
+            content = temporary.read_bytes()
+            digest, size = hashlib.sha256(content).hexdigest(), len(content)
+            self._take(temporary, digest, content)
         return digest, size
 
     def put(self, content: bytes) -> str:
@@ -86,8 +111,8 @@ class Images:
         if not self.has(digest):
             self._check_room(len(content))
             with self._storing(name, len(content)), self._temporary() as temporary:
-                temporary.write_bytes(content)
-                self._take(temporary, digest, len(content))
+                temporary.touch(mode=0o600)
+                self._take(temporary, digest, content)
         return digest
 
     def flush(self) -> None:
@@ -121,7 +146,7 @@ class Images:
         """Remove every content that is not needed; gives how many bytes that freed."""
         freed = 0
         for entry in self._entries():
-            if entry.name not in needed:
+            if entry.name.removesuffix(_SEALED) not in needed:
                 with contextlib.suppress(OSError):
                     size = entry.stat().st_size
                     Path(entry.path).unlink()
@@ -179,13 +204,19 @@ class Images:
                 "is changed: raise that, or lower journal.keep_days and run `llmos journal prune`."
             )
 
-    def _take(self, temporary: Path, digest: str, size: int) -> None:
+    def _take(self, temporary: Path, digest: str, content: bytes) -> None:
+        """Keep what a temporary file is to hold, or holds already."""
         if self.has(digest):
             temporary.unlink()
             return
+        name, kept = digest, content
+        if self._sealing.is_needed(content):
+            name, kept = f"{digest}{_SEALED}", self._sealing.sealed(content, digest)
+        if kept is not content or temporary.stat().st_size != len(content):
+            temporary.write_bytes(kept)
         temporary.chmod(0o400)
-        self._fresh[digest] = temporary
-        self._used_bytes = self.used_bytes + size
+        self._fresh[name] = temporary
+        self._used_bytes = self.used_bytes + len(kept)
 
     def _forget(self, fresh: dict[str, Path]) -> None:
         """Remove what a flush left behind (nothing, unless it failed)."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from llmos.errors import LLMOSError, NotPermittedError
 from llmos.kernel.capture import Capture, Capturing, look_again
 from llmos.kernel.images import Images
+from llmos.kernel.sealing import Sealing
 from llmos.kernel.survey import Survey, Surveyor
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.settings import JournalSettings
@@ -66,7 +67,8 @@ class Pending:
 class Journal:
     """Middleware that journals every call that may change the world; calls that don't are passed on at once.
 
-    `folder` is where contents are kept, `closed` are folders that are no part of a workspace.
+    `folder` is where contents are kept, encrypted where `redact` finds a secret in them; `closed` are folders that are
+    no part of a workspace.
     """
 
     def __init__(
@@ -75,11 +77,12 @@ class Journal:
         folder: Path,
         limits: JournalSettings,
         *,
+        redact: Callable[[str], str],
         closed: tuple[Path, ...] = (),
         clock: Callable[[], datetime],
     ) -> None:
         shut = frozenset(str(path.resolve()) for path in closed)
-        self.images = Images(folder, limits)
+        self.images = Images(folder, limits, Sealing(key=folder.with_suffix(".key"), redact=redact))
         self.store = store
         self.limits = limits
         self._clock = clock
@@ -291,7 +294,7 @@ class Journal:
 
     def _read_survey(self, root: Path, manifest: str) -> Survey | None:
         try:
-            content = self.images.path(manifest).read_bytes()
+            content = self.images.content(manifest)
             if hashlib.sha256(content).hexdigest() != manifest:
                 return None
             return Survey.from_manifest(root, content)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmos.errors import UndoError
-from llmos.kernel.images import sha256_of
+from llmos.kernel.images import Images, sha256_of
 from llmos.kernel.scratch import copy_file
 from llmos.kernel.survey import glance, inside
 from llmos.kernel.undo import Restoration
@@ -19,14 +19,14 @@ from llmos.trace.effects import FileKind
 _OWNER = 0o700
 
 
-def restore_all(root: Path, work: Sequence[Restoration]) -> list[str]:
+def restore_all(root: Path, work: Sequence[Restoration], images: Images) -> list[str]:
     """Bring every path back; gives the folders that the run had made and that stay, for there is something in them.
 
     Raises:
         UndoError: something could not be prepared (nothing was changed), or not be done (the sentence says so).
     """
     _check_still(root, work)
-    with _opened(root, work), _prepared(root, work) as contents:
+    with _opened(root, work), _prepared(root, work, images) as contents:
         done = 0
         try:
             left = _remove(root, work)
@@ -56,7 +56,7 @@ def _check_still(root: Path, work: Iterable[Restoration]) -> None:
 
 
 @contextmanager
-def _prepared(root: Path, work: Iterable[Restoration]) -> Iterator[dict[str, Path]]:
+def _prepared(root: Path, work: Iterable[Restoration], images: Images) -> Iterator[dict[str, Path]]:
     """Contents and links beside their places, durable, by path; what was not put in place is removed at the end."""
     made: dict[str, Path] = {}
     try:
@@ -67,7 +67,7 @@ def _prepared(root: Path, work: Iterable[Restoration]) -> Iterator[dict[str, Pat
                     made[one.path].symlink_to(one.before.target)
                 elif one.source:
                     made[one.path] = _beside(root, one.path)
-                    _copy(one, made[one.path])
+                    _copy(one, made[one.path], images)
             except OSError as error:
                 raise UndoError(
                     f"{one.path} can't be brought back ({error.strerror or error}); nothing was restored."
@@ -79,8 +79,11 @@ def _prepared(root: Path, work: Iterable[Restoration]) -> Iterator[dict[str, Pat
                 temporary.unlink(missing_ok=True)
 
 
-def _copy(one: Restoration, target: Path) -> None:
-    copy_file(one.source, target)
+def _copy(one: Restoration, target: Path, images: Images) -> None:
+    if one.source == one.before.sha256:
+        images.copy(one.source, target)
+    else:
+        copy_file(one.source, target)
     if sha256_of(target) != one.before.sha256:
         raise UndoError(f"what is kept of {one.path} is damaged or was changed this very moment; nothing was restored.")
     target.chmod(one.before.mode)

@@ -175,7 +175,7 @@ def _why_lost(before: FileState, now: FileState, images: Images, held: dict[str,
 def _source(root: Path, before: FileState, now: FileState, images: Images, held: dict[str, str]) -> str:
     if before.kind is not FileKind.FILE or before.same_content(now):
         return ""
-    return str(images.path(before.sha256)) if images.has(before.sha256) else str(root / held[before.sha256])
+    return before.sha256 if images.has(before.sha256) else str(root / held[before.sha256])
 
 
 def _without_crowded(root: Path, restore: list[Restoration]) -> tuple[list[Restoration], list[Conflict]]:
@@ -240,9 +240,8 @@ def _text(place: Path, state: FileState, is_now: bool, images: Images) -> list[s
         return []
     if state.kind is not FileKind.FILE or state.size > _MAX_DIFF_BYTES:
         return None
-    source = place if is_now else images.path(state.sha256)
     try:
-        content = source.read_bytes()
+        content = place.read_bytes() if is_now else images.content(state.sha256)
         return None if b"\0" in content else content.decode("utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError):
         return None

@@ -361,6 +361,20 @@ def _template_tokens(template: str) -> tuple[Token | Place, ...]:
     return tuple(token for token in tokens if isinstance(token, Place) or not is_noise(token))
 
 
+_COUNTED = frozenset(map(str, (Kind.NUMBER, Kind.EXPRESSION)))
+
+
+def is_factorial(template: str, slots: Sequence[Slot]) -> bool:
+    """Whether a template ends with a `!` that belongs to the number before it."""
+    if not template.endswith("!"):
+        return False
+    last = template_parts(template[:-1])[-1:]
+    if last and isinstance(last[0], Place):
+        return any(slot.name == last[0].slot and str(slot.type) in _COUNTED for slot in slots)
+    tokens = tokenize("".join(map(str, last)))
+    return bool(tokens) and not template[-2].isspace() and (tokens[-1].kind in _COUNTED or tokens[-1].text == ")")
+
+
 def template_skeleton(template: str, slots: Sequence[Slot]) -> str:
     """The skeleton of the goals a template stands for (slots of words keep a mask no goal has)."""
     types = {slot.name: slot.type for slot in slots}

@@ -15,7 +15,7 @@ from typing import Any
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World, case_sensitive_words, other_suffix
 from llmos.trace.english import ARTICLES
 from llmos.trace.frames import Spans, frames, leftover_values, with_places, worded
-from llmos.trace.lex import Kind, Place, Token, asks, template_tokens, tokenize, without_final
+from llmos.trace.lex import Kind, Place, Token, asks, is_factorial, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, same_file
 from llmos.trace.phrases import Oddity, anchors_of, is_anchor, oddities, shape_of
 from llmos.trace.program import Slot, SlotType, Trace
@@ -90,6 +90,7 @@ def likely(
         replace(reading, features=_with_cosine(reading, library, cosines or {}))
         for trace in traces
         if not (asks(goal) and trace.effect.changes_world)
+        if not any(is_factorial(template, trace.slots) for template in trace.goals)
         for reading in (*_reworded(goal, trace, library, world), *_stretched(goal, trace, library, world))
         if same_file(trace, reading.found.bindings, template_tokens(reading.found.template)) is None
     ]

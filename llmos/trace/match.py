@@ -15,7 +15,7 @@ from typing import Any
 
 from llmos.trace.align import Aligner, Bindings, TooManyWaysError, World
 from llmos.trace.english import DIRECTION, NEGATION, QUANTIFIER
-from llmos.trace.lex import Kind, Place, Token, asks, is_noise, template_tokens, tokenize, without_final
+from llmos.trace.lex import Kind, Place, Token, asks, is_factorial, is_noise, template_tokens, tokenize, without_final
 from llmos.trace.program import Slot, SlotType, Trace
 
 __all__ = ["Match", "Miss", "World", "match", "same_file"]
@@ -91,8 +91,11 @@ def _single(matches: list[Match]) -> Match | Miss:
 def _match_template(goal: str, trace: Trace, template: str, world: World) -> Match | Miss:
     read = tokenize(goal)
     tokens, pattern = without_final(read), template_tokens(template)
+    finals = read[len(tokens) :]
+    if is_factorial(template, trace.slots) and (not tokens or tokens.pop().text != "!"):
+        return _miss(trace, template, "missing", ["!"], _sentence(["!"], []))
     alignments: list[Bindings] = []
-    aligner = Aligner(goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world, finals=read[len(tokens) :])
+    aligner = Aligner(goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world, finals=finals)
     try:
         for bindings in aligner.alignments(0, 0):
             if bindings not in alignments:

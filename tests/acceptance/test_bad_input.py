@@ -288,8 +288,10 @@ async def hangs():
 async def test_a_learner_and_tools_that_do_everything_wrong(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "home" / "plugins").mkdir(parents=True)
     (tmp_path / "home" / "plugins" / "odd.py").write_text(TOOLS)
+    odd = ("odd", "nan", "boom", "keys", "cancelled", "hangs", "big")
+    allowed = [f"{{allow: {tool}, effect: unknown, tainted: true}}" for tool in odd]
     (tmp_path / "home" / "llmos.yaml").write_text(
-        'learner: {timeout_s: 5}\npermissions: {rules: [{allow: "*", effect: unknown}]}\n'
+        f"learner: {{timeout_s: 5}}\npermissions: {{rules: [{', '.join(allowed)}]}}\n"
     )
     again = load_settings(home=settings.home, workspace=settings.workspace, environ={"PATH": os.defpath})
     heard: list[tuple[str, bool]] = []

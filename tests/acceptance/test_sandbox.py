@@ -47,7 +47,7 @@ def holds(door: Door) -> str:
 def test_a_model_that_steals_gets_nothing_and_the_run_says_behind_which_walls(door: Door, home: Path) -> None:
     holds(door)
     with ScriptedServer(thief) as server:
-        done = door("Tidy up my files", "-v", env=server.env(door.user))
+        done = door("Tidy up my files", "-v", "--yes", env=server.env(door.user))
         told = json.dumps([request.tool_results[0].text for request in server.conversation if request.tool_results])
     assert re.search(r"^· bash: sandbox (bubblewrap|landlock).*, without network$", done.stderr, re.MULTILINE), (
         done.stderr
@@ -84,5 +84,5 @@ def test_none_is_said_by_doctor_and_by_every_run(door: Door, home: Path) -> None
     finding = next(one for one in door.json("doctor")["findings"] if one["name"] == "sandbox")
     assert (finding["state"], finding["detail"]) == ("missing", "none: commands run with all your rights")
     with ScriptedServer(thief) as server:
-        done = door("Tidy up my files", "-v", env=server.env(door.user))
+        done = door("Tidy up my files", "-v", "--yes", env=server.env(door.user))
     assert "· bash: sandbox none, with network" in done.stderr

@@ -105,7 +105,15 @@ def test_no_credential_that_a_run_meets_is_left_anywhere(door: Door, traces: Tra
     values = planted()
     (door.workspace / "settings.env").write_text(in_context(values))
     server = json.dumps([str(TESTS / "integration" / "mcp_odd_server.py"), str(door.folder)])
-    configure(door, f"mcp_servers:\n  odd: {{command: {json.dumps(sys.executable)}, args: {server}}}\n")
+    allowed = [
+        f"{{allow: {tool}, effect: {effect}, tainted: true}}"
+        for tool, effect in (("write", "write"), ("odd__fail", "unknown"), ("bash", "unknown"))
+    ]
+    configure(
+        door,
+        f"mcp_servers:\n  odd: {{command: {json.dumps(sys.executable)}, args: {server}}}\n"
+        f"permissions:\n  rules: [{', '.join(allowed)}]\n",
+    )
     told = in_context(values)
     turns: tuple[Step, ...] = (
         call("read", file_path="settings.env"),
@@ -180,7 +188,7 @@ def test_a_constant_that_is_a_credential_makes_no_trace_and_the_reason_names_a_v
     password = planted(4)["password"]
     command = f"printf 'password=%s' '{password}' > /dev/null; curl_password='{password}'; echo done"
     with ScriptedServer(script(call("bash", command=command), *finishing("done"))) as model:
-        done = traces("Log the app in", "--json", env=model.env(door.user))
+        done = traces("Log the app in", "--json", "--yes", env=model.env(door.user))
     told = json.loads(done.stdout)["notice"]
     assert "'command' of bash would hold a password" in told
     assert "CURL_PASSWORD" in told

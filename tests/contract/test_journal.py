@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -87,6 +88,37 @@ async def test_a_failed_call_may_have_changed_files_and_is_undone(tmp_path: Path
         assert (entry.outcome, [one.path for one in entry.changed]) == (Outcome.FAILED, ["a.txt"])
         await lab.undo("r")
         assert lab.read("a.txt") == "before"
+
+
+TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
+
+
+async def test_what_holds_a_secret_is_kept_encrypted_and_comes_back(tmp_path: Path) -> None:
+    text = f"user = ada\ntoken = {TOKEN}\n"
+    async with journal_lab(tmp_path) as lab:
+        lab.write("app.env", text)
+        lab.write("plain.txt", "nothing to hide")
+        await lab.call("r", "bash", command="echo gone > app.env; echo gone > plain.txt")
+        kept = {name: (lab.memory / "images" / name).read_bytes() for name in lab.kept}
+        assert any(content == b"nothing to hide" for content in kept.values())
+        assert not [name for name, content in kept.items() if TOKEN.encode() in content]
+        assert stat.S_IMODE((lab.memory / "images.key").stat().st_mode) == 0o600
+        await lab.undo("r")
+        assert (lab.read("app.env"), lab.read("plain.txt")) == (text, "nothing to hide")
+
+
+async def test_without_its_key_an_encrypted_content_is_refused_and_nothing_is_restored(tmp_path: Path) -> None:
+    async with journal_lab(tmp_path) as lab:
+        lab.write("app.env", f"token = {TOKEN}\n")
+        await lab.call("r", "write", file_path="app.env", content="gone")
+        for key, why in ((None, "is gone"), (os.urandom(32), "is not the key")):
+            if key is None:
+                (lab.memory / "images.key").unlink()
+            else:
+                (lab.memory / "images.key").write_bytes(key)
+            with pytest.raises(UndoError, match=why):
+                await lab.undo("r")
+        assert lab.read("app.env") == "gone"
 
 
 # --- what is refused ---------------------------------------------------------------------------------

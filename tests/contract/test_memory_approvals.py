@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from llmos.errors import NotFoundError
 from llmos.kernel.permissions import Approval
-from llmos.memory import sql
+from llmos.memory import schema, sql
 from llmos.memory.approvals import Approvals
 from llmos.memory.database import Database
 from llmos.trace.program import Effect
@@ -57,11 +59,18 @@ async def test_they_outlive_the_process(tmp_path: Path) -> None:
         assert [one.id for one in await Approvals(db).list()] == ["aa1"]
 
 
+def _as_of_schema_2(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take back what the step from schema 2 to 3 makes."""
+    for kind, name in reversed(re.findall(r"CREATE (TABLE|SEQUENCE) (\w+)", schema.MIGRATIONS[2])):
+        connection.execute(f"DROP {kind} {name}")
+    connection.execute("ALTER TABLE steps DROP COLUMN origin")
+    connection.execute(sql.SET_META, ["schema_version", "2"])
+
+
 async def test_a_memory_of_schema_2_gets_the_table(tmp_path: Path) -> None:
     path = tmp_path / "memory" / "llmos.duckdb"
     async with Database(path) as db:
-        await db.run(lambda c: c.execute("DROP TABLE approvals") and None)
-        await db.run(lambda c: c.execute(sql.SET_META, ["schema_version", "2"]) and None)
+        await db.run(_as_of_schema_2)
     async with Database(path) as db:
         await Approvals(db).remember(approval("aa1"))
         assert len(await Approvals(db).list()) == 1

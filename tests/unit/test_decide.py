@@ -112,3 +112,36 @@ def test_a_match_carries_its_proof() -> None:
     decision = decide(considered(PLAIN), goal=GOAL)
     assert isinstance(decision.match, Match)
     assert decision.match.bindings == {"source": "a.csv", "target": "b.json"}
+
+
+def forecast(*examples: str, effect: Effect = Effect.READ) -> Trace:
+    return Trace(
+        id="forecast",
+        goals=("Show the weather forecast for {city}",),
+        slots=(Slot(name="city", type=SlotType.TEXT, examples=examples),),
+        steps=(Step(id="s", tool="weather", args={"city": SlotRef(name="city")}, effect=effect),),
+        status=Status.TRUSTED,
+    )
+
+
+@pytest.mark.parametrize("said", ["Celsius", "Christmas", "two weeks", "March", "Paris vs Berlin", "myself"])
+def test_a_time_a_count_or_a_unit_is_asked_about_where_names_were(said: str) -> None:
+    goal = f"Show the weather forecast for {said}"
+    assert decide(considered(forecast("Paris", "London"), goal=goal), goal=goal).choice is not Choice.FOLLOW
+
+
+def test_a_value_that_the_tool_lists_for_something_else_is_asked_about() -> None:
+    goal = "Show the weather forecast for metropolis"
+    trace = forecast("paris", "london", "rome")
+    known = considered(trace, goal=goal)
+    assert decide(known, goal=goal).choice is Choice.FOLLOW
+    listed = World(listed=lambda tool: frozenset({"Metropolis"}))
+    assert decide(known, goal=goal, world=listed).choice is Choice.CONFIRM
+
+
+def test_sentences_seen_before_do_not_make_another_one_surer() -> None:
+    """Anything may stand in a sentence, also what the user wants done with it."""
+    said = tuple(f"I will be late for the {one} because of the train" for one in ("talk", "lunch", "game", "dinner"))
+    trace = replace(forecast(*said, effect=Effect.WRITE), goals=("Post the message {city}",))
+    goal = "Post the message I wrote to Bob about it in every channel"
+    assert decide(considered(trace, goal=goal), goal=goal).choice is Choice.CONFIRM

@@ -208,3 +208,61 @@ def test_a_phrase_of_which_no_example_is_known_is_no_clause(goal: str) -> None:
     remember = trace("Remember {value} as {key}", value=SlotType.TEXT, key=SlotType.TEXT)
     assert isinstance(match("Remember a nurse's name as job", remember), Match)
     assert not isinstance(match(goal, remember), Match)
+
+
+# --- values that are not what they look like -----------------------------------------------------------
+
+CALCULATE = trace("Calculate {expression}", "What is {expression}", expression=SlotType.EXPRESSION)
+NAMED = {"team": frozenset({"IT", "US", "HR"}), "film": frozenset({"Batman", "The Batman", "The Who"})}
+
+
+@pytest.mark.parametrize(
+    "goal",
+    ["What is 3/4/2026", "Calculate 555-1234", "What is 9/11", "What is 24/7", "Calculate 1.250 + 1", "Calculate 5!"],
+)
+def test_what_is_hardly_arithmetic_is_not_calculated(goal: str) -> None:
+    assert isinstance(match(goal, CALCULATE), Miss)
+
+
+@pytest.mark.parametrize("goal", ["Calculate 24/7", "Calculate 1.25 + 1", "What is 3 / 4", "Calculate 555 - 1234"])
+def test_what_is_arithmetic_is(goal: str) -> None:
+    assert isinstance(match(goal, CALCULATE), Match)
+
+
+def test_a_factorial_is_another_task_than_its_number() -> None:
+    factorial = trace("Calculate {n}!", n=SlotType.NUMBER)
+    found = match("Calculate 6!", factorial)
+    assert isinstance(found, Match)
+    assert found.bindings == {"n": "6"}
+    assert refusal("Calculate 6", factorial) == "missing"
+
+
+def listing(tool: str, parameter: str) -> frozenset[str] | None:
+    return NAMED.get(parameter)
+
+
+def test_an_article_belongs_to_a_listed_name_that_has_it() -> None:
+    shows = trace("Show the times of {film}", film=SlotType.TEXT)
+    for said, meant in (("The Batman", "The Batman"), ("Batman", "Batman"), ("the batman", "The Batman")):
+        found = match(f"Show the times of {said}", shows, World(values=listing))
+        assert isinstance(found, Match)
+        assert found.bindings == {"film": meant}
+
+
+def test_a_small_word_is_no_listed_name_that_is_written_with_capitals() -> None:
+    shows = trace("Show the tickets for {team}", team=SlotType.TEXT)
+    assert isinstance(match("Show the tickets for IT", shows, World(values=listing)), Match)
+    assert refusal("Show the tickets for it", shows, World(values=listing)) == "unbound_slot"
+    assert isinstance(match("Show the tickets for hr", shows, World(values=listing)), Match)
+
+
+def test_a_compressed_file_is_of_the_kind_that_is_compressed() -> None:
+    packed = trace("Unpack {file}", file=Slot(name="file", type=SlotType.PATH, suffix=".tar.gz"))
+    assert isinstance(match("Unpack b.tar.gz", packed), Match)
+    assert refusal("Unpack dump.sql.gz", packed) == "slot_value"
+
+
+def test_a_phrase_without_examples_holds_no_file_beside_other_words() -> None:
+    stores = trace("Store {key} = {value}", key=SlotType.TEXT, value=SlotType.TEXT)
+    assert isinstance(match("Store x = 5", stores), Match)
+    assert isinstance(match("Store x = 5 in config.yaml", stores), Miss)
