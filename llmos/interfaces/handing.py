@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from llmos.accounts import Reservation
@@ -22,14 +23,17 @@ from llmos.errors import (
 )
 from llmos.interfaces.learner import LearnTask
 from llmos.interfaces.learning import Learning
+from llmos.interfaces.prompts import delimited
 from llmos.interfaces.rejoining import Takeover as Session
 from llmos.interfaces.running import Running
 from llmos.interfaces.undoing import Undoing
 from llmos.kernel.bus import HandedOver, LearnerStarted
+from llmos.kernel.images import Images
 from llmos.kernel.once import Once, due_calls
 from llmos.kernel.replay import Follower
+from llmos.kernel.restore import put_back
 from llmos.kernel.resuming import Resuming
-from llmos.kernel.scratch import Snapshot
+from llmos.kernel.scratch import Content, Snapshot
 from llmos.kernel.undo import UndoPlan
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
@@ -120,7 +124,8 @@ class HandingOver:
         odd = [one for one in plan.restore if one.before.kind not in (FileKind.FILE, FileKind.ABSENT)]
         why = [*plan.beyond, *(one.why for one in plan.conflicts), *(why for _, why in plan.lost)]
         why += [f"{one.path} was a {one.before.kind}" for one in odd]
-        await asyncio.to_thread(before.rewind, _states(plan), _unknown(why[0]) if why else "")
+        states = _states(plan, self.undoing.journal.images)
+        await asyncio.to_thread(before.rewind, states, _unknown(why[0]) if why else "")
 
     # --- the learner's part --------------------------------------------------------------------------
 
@@ -186,6 +191,7 @@ class HandingOver:
             doubtful=next((step for step in done[settled:] if self._may_have_acted(step)), None),
             left=tuple(resuming.left()),
             places=tuple(session.places),
+            delimit=partial(delimited, mark=secrets.token_hex(8)),
         )
 
     def _may_have_acted(self, step: StepRecord) -> bool:
@@ -266,12 +272,12 @@ def _unknown(why: str) -> str:
     return f"the workspace before the replay is not known ({why.rstrip('.')})"
 
 
-def _states(plan: UndoPlan) -> dict[str, tuple[Path, int] | None]:
+def _states(plan: UndoPlan, images: Images) -> dict[str, tuple[Content, int] | None]:
     """What stood at the paths of a plan before: a file's content and permissions, or nothing."""
     return {
         one.path: None
         if one.before.kind is FileKind.ABSENT
-        else (Path(one.source) if one.source else plan.root / one.path, one.before.mode)
+        else (partial(put_back, images, one, plan.root / one.path), one.before.mode)
         for one in plan.restore
     }
 

@@ -79,11 +79,16 @@ def _prepared(root: Path, work: Iterable[Restoration], images: Images) -> Iterat
                 temporary.unlink(missing_ok=True)
 
 
-def _copy(one: Restoration, target: Path, images: Images) -> None:
-    if one.source == one.before.sha256:
+def put_back(images: Images, one: Restoration, present: Path, target: Path) -> None:
+    """Put what a path held before into a file; OSError: it is not there, or can't be read. `present` is there now."""
+    if one.source and one.source == one.before.sha256:
         images.copy(one.source, target)
     else:
-        copy_file(one.source, target)
+        copy_file(one.source or str(present), target)
+
+
+def _copy(one: Restoration, target: Path, images: Images) -> None:
+    put_back(images, one, target, target)
     if sha256_of(target) != one.before.sha256:
         raise UndoError(f"what is kept of {one.path} is damaged or was changed this very moment; nothing was restored.")
     target.chmod(one.before.mode)

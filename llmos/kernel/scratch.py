@@ -13,14 +13,18 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from llmos.kernel.tree import Change, Entry, Kind, changes_below, led_to, walk
 from llmos.settings import ProofSettings
 
 log = logging.getLogger(__name__)
+
+Content: TypeAlias = Callable[[Path], None]
+"""Puts a content into a file."""
 
 _FICLONE = 0x40049409
 _CHUNK_BYTES = 1 << 20
@@ -110,11 +114,11 @@ class Snapshot:
                 self.entries = {}
                 self._drop()
 
-    def rewind(self, before: Mapping[str, tuple[Path, int] | None], unknown: str = "") -> None:
+    def rewind(self, before: Mapping[str, tuple[Content, int] | None], unknown: str = "") -> None:
         """Make it the workspace as it was earlier.
 
-        `before` has the content and the permissions of what stood at a path, None where nothing did. `unknown` says why
-        that is not all that has changed since; the snapshot is then `refused`.
+        `before` has what puts the content into a file, and the permissions, of what stood at a path, None where nothing
+        did. `unknown` says why that is not all that has changed since; the snapshot is then `refused`.
         """
         with self._lock:
             if self.refused or self._folder is None:
@@ -129,7 +133,7 @@ class Snapshot:
                 self.entries = {}
                 self._drop()
 
-    def _put_back(self, root: Path, path: str, state: tuple[Path, int] | None) -> None:
+    def _put_back(self, root: Path, path: str, state: tuple[Content, int] | None) -> None:
         place = root / path
         for one in [known for known in self.entries if known == path or known.startswith(f"{path}/")]:
             del self.entries[one]
@@ -142,7 +146,7 @@ class Snapshot:
         for folder in (parent for parent in reversed(Path(path).parents) if parent.parts):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
             self.entries.setdefault(folder.as_posix(), Entry(kind=Kind.FOLDER, source=root / folder))
-        copy_file(str(state[0]), place)
+        state[0](place)
         place.chmod(state[1])
         info = place.lstat()
         self.entries[path] = Entry(kind=Kind.FILE, source=place, size=info.st_size, mtime_ns=info.st_mtime_ns)

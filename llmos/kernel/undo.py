@@ -19,7 +19,10 @@ _MAX_DIFF_BYTES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Restoration:
-    """A path to be brought back: what is there now, what was there before, and where that content is ('': nowhere)."""
+    """A path to be brought back: what is there now, what was there before, and where that content is.
+
+    `source` is the SHA-256 of a kept content, a file of the workspace that holds it, or '' where none is needed.
+    """
 
     path: str
     present: FileState

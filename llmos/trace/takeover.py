@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Takeover:
 
     `done` are the calls that went well, by the labels of their steps; `doubtful` is the call it stopped at, if that may
     have changed something: nobody knows whether it did, or it came out otherwise than expected. `left` is in order,
-    `places` are the steps that the rest can be replayed from.
+    `places` are the steps that the rest can be replayed from. What calls gave is put between marks by `delimit`.
     """
 
     trace: Trace
@@ -44,6 +44,11 @@ class Takeover:
     doubtful: StepRecord | None = None
     left: Sequence[Left] = ()
     places: Sequence[str] = ()
+    delimit: Callable[[str], str] = str
+
+    def given(self, value: Any, most: int) -> str:
+        """What a call gave, as a learner reads it: anyone may have written that."""
+        return self.delimit(cut(shown(value), most))
 
 
 def told(one: Takeover) -> str:
@@ -75,7 +80,7 @@ def _done(one: Takeover) -> Iterator[str]:
         yield "Nothing of it is done yet."
         return
     yield "Done, in this order:"
-    yield from _few([_call(label, step) for label, step in one.done])
+    yield from _few([_call(one, label, step) for label, step in one.done])
     if any(step.effect.changes_world for _, step in one.done):
         yield (
             "What is marked with ! has changed something and must not be done again; asked for with the same "
@@ -83,11 +88,11 @@ def _done(one: Takeover) -> Iterator[str]:
         )
 
 
-def _call(label: str, step: StepRecord) -> str:
+def _call(one: Takeover, label: str, step: StepRecord) -> str:
     mark = "!" if step.effect.changes_world else " "
     return (
         f"{mark} [{label}] {step.tool} {cut(shown(step.args), _MOST_ARGUMENTS)} gave "
-        f"{cut(shown(step.output), MAX_OUTPUT)}"
+        f"{one.given(step.output, MAX_OUTPUT)}"
     )
 
 
@@ -101,14 +106,14 @@ def _few(lines: Sequence[str]) -> list[str]:
 def _stopped(one: Takeover) -> Iterator[str]:
     yield f"It stopped at [{one.step_id}]."
     yield f"Expected there: {shown(one.expected)}"
-    yield f"Found: {shown(one.actual)}"
+    yield f"Found: {one.given(one.actual, MAX_OUTPUT)}"
     if one.doubtful is not None:
         call = f"{one.doubtful.tool} {cut(shown(one.doubtful.args), _MOST_ARGUMENTS)}"
         if one.doubtful.is_error:
             yield MAY_HAVE_HAPPENED.format(call)
         else:
             yield (
-                f"The call {call} was made and gave {cut(shown(one.doubtful.output), MAX_OUTPUT)}. What it changed by "
+                f"The call {call} was made and gave {one.given(one.doubtful.output, MAX_OUTPUT)}. What it changed by "
                 "that is not known: look before you act."
             )
 
@@ -120,7 +125,7 @@ def _left(one: Takeover) -> Iterator[str]:
     number = 1
     for part in one.left:
         if part.loop:
-            entries = _few([f"   - {cut(shown(entry), _MOST_ARGUMENTS)}" for entry in part.entries])
+            entries = _few([f"   - {one.given(entry, _MOST_ARGUMENTS)}" for entry in part.entries])
             yield f"{number}. for each entry left of [{part.loop}]:"
             yield from entries
             for inner, node in enumerate(part.nodes, 1):

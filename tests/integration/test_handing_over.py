@@ -169,11 +169,11 @@ async def test_the_learner_is_told_where_it_stands(make_lab: MakeLab) -> None:
     assert request.prompt.splitlines()[0] == GOAL
     for said in (
         "= in/sales.csv",
-        '! [note] note {"path": "log.txt", "line": "started"} gave {"text": "noted started"}',
+        '! [note] note {"path": "log.txt", "line": "started"} gave «data ',
         "must not be done again",
         "It stopped at [query_data].",
         "Expected there: a result",
-        "Found: Binder Error: ",
+        "Binder Error: ",
         "1. [query_data] query_data",
         "2. [write] write",
         "for nothing: [query_data], [write].",
