@@ -18,6 +18,9 @@ T = TypeVar("T")
 EFFECTS = ("pure", "read", "write", "external", "unknown")
 """The values of `llmos.trace.program.Effect`, which stands above this module."""
 
+MAX_DAYS = 100_000
+"""Far enough for everybody, and within what a date can be."""
+
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -43,8 +46,8 @@ def seconds(value: Any) -> float:
 
 
 def days(value: Any) -> float:
-    if not _is_number(value) or value <= 0:
-        raise ValueError("a number of days above 0")
+    if not _is_number(value) or not 0 < value <= MAX_DAYS:
+        raise ValueError(f"a number of days above 0, at most {MAX_DAYS:,}")
     return float(value)
 
 

@@ -42,7 +42,7 @@ def replacing(ctx: ToolContext, target: Path) -> Iterator[Path]:
         ToolError: the file can't be written (the sentence names it).
     """
     made: list[tuple[int, str]] = []
-    name = f".{target.name[:80]}.{secrets.token_hex(6)}.tmp"
+    name = f".{os.fsdecode(os.fsencode(target.name)[:80])}.{secrets.token_hex(6)}.tmp"  # a name has 255 bytes at most
     try:
         with folder_of(target, made=made) as folder:
             try:
