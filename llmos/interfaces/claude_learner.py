@@ -16,7 +16,7 @@ from llmos.errors import LearnerError, NoLearnerError, ToolError
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought, shown
 from llmos.interfaces.prices import Price, Tokens, price_of
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
-from llmos.plugins.registry import validate_arguments
+from llmos.plugins.schemas import validate_arguments
 from llmos.settings import hidden_variables
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ EFFECTS = ("pure", "read", "write", "external", "unknown")
 
 MAX_DAYS = 100_000
 """Far enough for everybody, and within what a date can be."""
+
+MAX_COUNT = 10**15
+"""More bytes, files or seconds than anybody has, and within what the system takes as a limit."""
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -54,6 +58,8 @@ def days(value: Any) -> float:
 def count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError("a whole number, 1 or more")
+    if value > MAX_COUNT:
+        raise ValueError(f"a whole number, at most {MAX_COUNT:,}")
     return value
 
 
@@ -121,7 +127,14 @@ def network_tool(value: Any) -> str:
 
 
 def place(value: Any) -> Path:
-    path = Path(value).expanduser() if isinstance(value, str) and value.strip() else Path()
+    try:
+        path = Path(value).expanduser() if isinstance(value, str) and value.strip() else Path()
+        os.lstat(path)
+    except FileNotFoundError:
+        pass  # it may come to be
+    except (OSError, RuntimeError, ValueError) as error:
+        if not isinstance(error, PermissionError | NotADirectoryError):
+            raise ValueError("a path that can be: no name too long, no user who does not exist") from None
     if not path.is_absolute():
         raise ValueError("an absolute path, or one that begins with ~/")
     return path
