@@ -38,6 +38,8 @@ def sound(tool: str, schema: Any) -> dict[str, Any]:
         schema = json.loads(json.dumps(schema, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise PluginError(f"tool {tool!r}: the schema can't be written as JSON: {error}") from None
+    if not isinstance(schema.get("$schema", ""), str):
+        raise PluginError(f"{wrong}, and `$schema` a text")
     properties, required = schema.get("properties", {}), schema.get("required", [])
     if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in properties):
         raise PluginError(wrong)

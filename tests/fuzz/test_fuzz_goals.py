@@ -141,7 +141,7 @@ def test_the_traces_that_write_are_followed_where_they_may(bench: Bench) -> None
     assert (bench.work / "a.txt").read_text() == "1\ntwo\n"
 
 
-@fuzz(80)
+@fuzz(60)
 @given(goal=GOALS, how=HOW)
 @example(goal="Count lines in " + "a/" * 9_000 + "b.csv", how=("--yes",))
 @example(goal=f"Count lines in {'a' * 300}.csv", how=("--yes",))
@@ -157,7 +157,7 @@ def test_any_goal_ends_with_a_sentence_and_writes_nothing_outside(
     assert done.exit_code != 5 or "--mode" not in how
 
 
-@fuzz(8)
+@fuzz(4)
 @given(lines=st.lists(GOALS.map(lambda goal: goal.replace("\n", " ")), max_size=12))
 def test_a_shell_that_reads_any_lines_goes_on_to_the_last(bench: Bench, lines: list[str]) -> None:
     bench.renew()

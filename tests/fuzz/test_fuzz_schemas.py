@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp.types import Tool as Wire
 
 from llmos.errors import PluginError, ToolError
 from llmos.interfaces.admission import tool_facts
+from llmos.interfaces.claude_learner import wire_tool
 from llmos.interfaces.render import signature
 from llmos.kernel.once import call_key
 from llmos.plugins.context import ToolContext
@@ -61,7 +63,6 @@ ODD: dict[str, Any] = {
     "abroad": {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}},
     "local file": {"type": "object", "properties": {"a": {"$ref": "file:///etc/passwd"}}},
     "another dialect": {"$schema": "http://127.0.0.1:9/dialect", "type": "object", "properties": {"a": {}}},
-    "dialect of no kind": {"$schema": ["x"], "type": "object", "properties": {"a": {"format": "date"}}},
     "mixed enum": {"type": "object", "properties": {"a": {"enum": [1, "1", None, [], {}, True]}}},
     "huge enum": {"type": "object", "properties": {"a": {"enum": [f"v{n}" for n in range(50_000)]}}},
     "no kind": {"type": "object", "properties": {"a": {"type": "strnig"}}},
@@ -75,6 +76,7 @@ ODD: dict[str, Any] = {
     "empty": {"type": "object"},
 }
 REFUSED: dict[str, Any] = {
+    "a dialect of no kind": {"$schema": ["x"], "type": "object", "properties": {"a": {"format": "date"}}},
     "nothing": {},
     "a list": {"type": "array"},
     "properties that are a list": {"type": "object", "properties": ["a"]},
@@ -116,7 +118,7 @@ def judged(tool: Tool, arguments: dict[str, Any], folder: Path) -> None:
     call_key(tool, arguments, ctx)
     tool_facts(tool)
     assert signature(tool.schema) is not None and tool.phrases is not None
-    assert json.dumps(tool.schema)
+    Wire.model_validate(wire_tool(tool))  # one that the learner's server could not list would take all others with it
 
 
 def made(schema: Any) -> Tool:
@@ -126,7 +128,7 @@ def made(schema: Any) -> Tool:
     return tool_of(llm_tool("echo", "Gives back", schema=schema, effect="read")(echo))
 
 
-@fuzz(300)
+@fuzz(200)
 @given(schema=mutated([SEED, *ODD.values()]), arguments=st.sampled_from(ARGUMENTS))
 def test_any_schema_is_refused_or_judges_any_call(
     tmp_path_factory: pytest.TempPathFactory, schema: Any, arguments: dict[str, Any]
@@ -205,8 +207,7 @@ def server_of(schemas: list[Any], folder: Path) -> McpTools:
 
 
 async def test_a_server_with_odd_schemas_has_the_tools_that_can_be_used(tmp_path: Path) -> None:
-    refused = ("truth", "dialect of no kind")  # by the MCP library
-    fit = {name: one for name, one in ODD.items() if name not in refused}
+    fit = {name: one for name, one in ODD.items() if name != "truth"}  # which the MCP library refuses
     registry, ctx = ToolRegistry(), ToolContext(workspace=tmp_path)
     mcp = server_of([*fit.values(), REFUSED["an enum that is text"]], tmp_path)
     try:

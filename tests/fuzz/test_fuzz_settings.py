@@ -91,14 +91,14 @@ SEED: Any = yaml.safe_load(FULL)
 SECTIONS: list[Any] = [{key: value} for key, value in SEED.items()]
 
 
-@fuzz(110)
+@fuzz(60)
 @given(text=texts([SEED, *SECTIONS]), command=st.sampled_from([one for one in COMMANDS if one != ("doctor",)]))
 def test_any_settings_are_refused_or_hold(bench: Bench, text: str, command: tuple[str, ...]) -> None:
     run(bench, text, command)
 
 
 @pytest.mark.parametrize("inserted", INSERTED)
-@pytest.mark.parametrize("key", ["secrets", "learner", "frozen", "permissions"])
+@pytest.mark.parametrize("key", ["secrets", "frozen"])
 def test_what_yaml_can_do_beyond_data_means_nothing_in_settings(bench: Bench, key: str, inserted: str) -> None:
     assert run(bench, f"{key}: {inserted}\n", ("battery", "show")) in (0, 2)
 

@@ -54,7 +54,7 @@ def goals_of(seed: Any) -> list[str]:
 GOALS = sorted({goals_of(seed)[0] for seed in (*SEEDS, *WRITING)})
 
 
-@fuzz(60)
+@fuzz(40)
 @given(text=texts([*SEEDS, *WRITING, *WRITING]), data=st.data())
 def test_any_trace_file_is_refused_or_followed_with_a_sentence_and_writes_nothing_outside(
     bench: Bench, text: str, data: st.DataObject
