@@ -114,13 +114,24 @@ class _Reader:
             yield name, child
 
     def _plain(self, node: Any) -> Any:
+        """A scalar, or a list of them: no check takes more, and what aliases and `<<` unfold to may have no end."""
+        if node.id == "scalar":
+            return self._scalar(node)
+        if node.id == "sequence":
+            return [self._scalar(child) if child.id == "scalar" else ... for child in node.value]
+        return ...
+
+    def _scalar(self, node: Any) -> Any:
         import yaml
 
         loader = yaml.SafeLoader("")
         try:
-            return loader.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError, TypeError) as error:
-            raise self._wrong(node, f"{getattr(error, 'problem', None) or error}") from None
+            return loader.construct_object(node)
+        except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:  # of values tagged wrongly
+            kind = node.tag.rpartition(":")[2]
+            is_date = kind == "timestamp" and isinstance(error, ValueError)
+            problem = getattr(error, "problem", None) or (str(error) if is_date else f"this is no {kind}")
+            raise self._wrong(node, problem) from None
         finally:
             loader.dispose()
 
@@ -129,7 +140,19 @@ class _Reader:
             return check(value)
         except ValueError as error:
             subject = f"{what} in {where}" if what else where
-            raise self._wrong(node, f"{subject} must be {error}, not {value!r}") from None
+            raise self._wrong(node, f"{subject} must be {error}, not {_shown(node, value)}") from None
 
     def _wrong(self, node: Any, message: str) -> SettingsError:
         return SettingsError(f"{self.path}, line {node.start_mark.line + 1}: {message}.")
+
+
+def _shown(node: Any, value: Any) -> str:
+    """What stands in the file, as far as it helps."""
+    if node.id in ("sequence", "mapping") and not isinstance(value, str):
+        return "a list" if node.id == "sequence" else "a mapping"
+    is_number = isinstance(value, int) and not isinstance(value, bool)  # one may be too long for Python to write down
+    return _shortened(node.value if is_number else repr(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -18,12 +18,14 @@ LLMOSError                      exit code
 ├── ToolError                   1   a tool call failed
 │   ├── ToolNotFoundError
 │   └── InputError                  what the goal names is missing or unreadable: no model can mend that
+│       └── WrongKindError              it is there, and another kind of thing than the tool works on
 ├── UndoError                   1   a run could not be undone
 ├── PluginError                 -   one plugin could not be loaded (reported, the others load)
 │   └── DuplicateToolError
 ├── DivergenceError             1   a replay met another world than the recorded one
 │   ├── StaleTraceError             the tools changed since the trace was made
 │   ├── UnknownValueError           the goal names what the trace's own look-up does not list
+│   ├── OtherKindError              the goal names another kind of thing than the trace works on
 │   └── WorseEffectError            with this goal's values a step would do more than was recorded
 └── WatchdogError               1   a process was stopped for its time or for repeating itself
 
@@ -48,6 +50,7 @@ __all__ = [
     "NotFoundError",
     "NotPermittedError",
     "NothingToFollowError",
+    "OtherKindError",
     "PluginError",
     "SettingsError",
     "StaleTraceError",
@@ -61,6 +64,7 @@ __all__ = [
     "UsageError",
     "WatchdogError",
     "WorseEffectError",
+    "WrongKindError",
 ]
 
 
@@ -170,6 +174,13 @@ class InputError(ToolError):
     """What the goal itself names is missing or unreadable; asking a model would not mend it."""
 
 
+class WrongKindError(InputError):
+    """What is named is there, but of another kind: a folder for a file, a format that the tool can't read.
+
+    In a replay that shows rather a goal that was misread than a mistake of the user's.
+    """
+
+
 class UndoError(LLMOSError):
     """A run could not be undone: what it changed was changed again, or can't be brought back."""
 
@@ -210,6 +221,10 @@ class StaleTraceError(DivergenceError):
 
 class UnknownValueError(DivergenceError):
     """The goal names what the trace's own look-up does not list; that is no failure of the trace."""
+
+
+class OtherKindError(DivergenceError):
+    """The goal names another kind of thing than the trace works on, so another task is meant; the trace is fine."""
 
 
 class WorseEffectError(DivergenceError):

@@ -16,7 +16,7 @@ from llmos.errors import LearnerError, NoLearnerError, ToolError
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought, shown
 from llmos.interfaces.prices import Price, Tokens, price_of
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
-from llmos.plugins.registry import validate_arguments
+from llmos.plugins.schemas import validate_arguments
 from llmos.settings import hidden_variables
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ MAX_RESULT_CHARS = 30_000
 _CLOSING_S = 5.0
 _NO_SERVER = ("Connection refused", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH")
 _BUFFER_BYTES = 64 * 2**20
+_MAX_TOKENS = 10**9  # of one answer; more are a mistake
 # A title request costs money, retries cost minutes, and nothing else the CLI sends home is needed.
 _QUIET = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -244,15 +245,15 @@ class _Heard:
     def _meter(self, event: dict[str, Any]) -> None:
         """Add up what the answers used, so that progress shows dollars before the bill arrives."""
         if event.get("type") == "message_start":
-            message = event.get("message") or {}
-            self._input = message.get("usage") or {}
+            message = _mapping(event.get("message"))
+            self._input = _mapping(message.get("usage"))
             self._price = self.price_of(str(message.get("model")))
         if event.get("type") == "message_delta" and self._price is not None:
-            usage = self._input | {k: v for k, v in (event.get("usage") or {}).items() if v}
-            cached, written = (int(usage.get(f"cache_{kind}_input_tokens") or 0) for kind in ("read", "creation"))
+            usage = self._input | {k: v for k, v in _mapping(event.get("usage")).items() if v}
+            cached, written = (_count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
             tokens = Tokens(
-                input=int(usage.get("input_tokens") or 0) + cached + written,
-                output=int(usage.get("output_tokens") or 0),
+                input=_count(usage.get("input_tokens")) + cached + written,
+                output=_count(usage.get("output_tokens")),
                 cached=cached,
                 written=written,
             )
@@ -300,6 +301,15 @@ class _Heard:
         if "Connection refused" in said:
             return f"{self.base_url} can't be reached (connection refused); check ANTHROPIC_BASE_URL and the network"
         return f"{self.base_url} failed: {said}"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; whatever is none counts nothing, so that it takes nothing off what others cost."""
+    return value if isinstance(value, int) and 0 < value < _MAX_TOKENS else 0
 
 
 def _first_line(error: object) -> str:

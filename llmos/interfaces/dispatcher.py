@@ -16,6 +16,7 @@ from llmos.errors import (
     LowBatteryError,
     NoLearnerError,
     NothingToFollowError,
+    OtherKindError,
     StaleTraceError,
     StorageError,
 )
@@ -108,6 +109,8 @@ class Dispatcher:
         try:
             if mode == "learn":
                 return await self.learning.learn(run, reason)
+            if isinstance(diverged, OtherKindError):  # another task is meant: its trace would only mislead
+                return await self.learning.learn(run, reason, self.learning.alone(first_step=len(run.run.steps)))
             if diverged is not None and self._is_handed_over(run, decision, diverged):
                 return await self.handing.take_over(run, diverged, reason)
             return await self.guiding.solve(
@@ -120,6 +123,8 @@ class Dispatcher:
                     raise unable(error) from error
             raise
         except (LowBatteryError, NoLearnerError) as error:
+            if isinstance(diverged, OtherKindError) and isinstance(error, NoLearnerError):
+                raise diverged from error
             # where nobody can be asked, the sentence says first why somebody had to be
             error.args = (f"{reason[:400].rstrip('.')}; learning it needs more: {error}",)
             raise

@@ -64,7 +64,7 @@ async def doctor(session: Session) -> None:
         findings.append(Finding(name="settings", state=State.BROKEN, detail=str(error)))
     else:
         findings += [*_places(settings), *await _learner(settings), await asyncio.to_thread(_embedding, settings)]
-        findings += [*await _engine(session), _permissions(settings)]
+        findings += [_permissions(settings), *await _engine(session)]
     broken = [finding.name for finding in findings if finding.state is State.BROKEN]
     session.screen.data({"ok": not broken, "findings": [data(finding) for finding in findings]})
     session.screen.show("\n".join(_lines(findings)))
@@ -255,7 +255,18 @@ async def _engine(session: Session) -> list[Finding]:
             Finding(name="memory", state=State.BROKEN, detail=str(error), fix="see docs/cli.md, or use another --home")
         ]
     await system.mcp.discover()
-    return [await _memory(system), _battery(system), *_plugins(system), *_mcp_servers(system), await _sandbox(system)]
+    found = [await _memory(system), _battery(system), *_plugins(system), *_mcp_servers(system), await _sandbox(system)]
+    return [*found, *_rules(system)]
+
+
+def _rules(system: LLMOS) -> Iterator[Finding]:
+    """Rules that say nothing, for whichever principal."""
+    from llmos.interfaces.permitting import no_such_tool, unknown_tools
+
+    given = system.settings.permissions
+    for tool in unknown_tools(system, [*given.rules, *(rule for rules in given.roles.values() for rule in rules)]):
+        fix = "correct the name in llmos.yaml"
+        yield Finding(name="permissions", state=State.MISSING, detail=no_such_tool(tool), fix=fix)
 
 
 async def _memory(system: LLMOS) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmos.errors import DivergenceError, StaleTraceError, UnknownValueError, WorseEffectError
+from llmos.errors import DivergenceError, OtherKindError, StaleTraceError, UnknownValueError, WorseEffectError
 from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.running import Running
 from llmos.interfaces.standing import Standing
@@ -49,6 +49,7 @@ class Following:
         Raises:
             StaleTraceError: a tool is gone or has changed; the trace is quarantined.
             UnknownValueError: the goal names what the trace's look-up does not list; the trace did nothing wrong.
+            OtherKindError: the goal names another kind of thing than the trace works on; nor did it here.
             WorseEffectError: with the goal's values a step would do more than was recorded; nor did it here.
             DivergenceError: the world is not as recorded; counted against the trace.
         """
@@ -64,7 +65,7 @@ class Following:
         except StaleTraceError as error:
             await self.feedback.set_aside(trace, str(error))
             raise
-        except (UnknownValueError, WorseEffectError):
+        except (OtherKindError, UnknownValueError, WorseEffectError):
             raise
         except DivergenceError as error:
             await self.feedback.diverged(trace, run.run.id, str(error))

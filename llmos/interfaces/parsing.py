@@ -16,6 +16,20 @@ C = TypeVar("C", bound=Callable[..., Any])
 _AT_START = ("home", "workspace", "plugins", "budget_usd", "model", "audit_rate", "frozen")
 _FOLDER = click.Path(path_type=Path)
 
+
+class _Number(click.ParamType[float]):
+    """A number; what is none is said in the words of the settings, which know what is allowed."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return float(value)
+        except ValueError:
+            asked = "of dollars, 0 or more" if param is not None and param.name == "budget_usd" else "from 0 to 1"
+            self.fail(f"must be a number {asked}, not {value!r}.", param, ctx)
+
+
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--home",), {"type": _FOLDER, "metavar": "DIR", "help": "Where memory lives (also: $LLMOS_HOME)."}),
     (
@@ -26,7 +40,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--plugins",),
         {"type": _FOLDER, "metavar": "DIR", "multiple": True, "help": "One more folder of plugins; repeatable."},
     ),
-    (("--budget", "budget_usd"), {"type": float, "metavar": "USD", "help": "What this command may spend at most."}),
+    (("--budget", "budget_usd"), {"type": _Number(), "metavar": "USD", "help": "What this command may spend at most."}),
     (("--model",), {"metavar": "NAME", "help": "The model that learns: sonnet, opus, haiku, openai:gpt-5, …"}),
     (
         ("--mode",),
@@ -38,7 +52,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--again",), {"is_flag": True, "help": "Do a goal again, even if nothing has changed since it was done."}),
     (
         ("--audit-rate",),
-        {"type": float, "metavar": "SHARE", "help": "Let the learner check this share of replays that only read."},
+        {"type": _Number(), "metavar": "SHARE", "help": "Let the learner check this share of replays that only read."},
     ),
     (("--frozen",), {"is_flag": True, "help": "Use traces, but change nothing about them and learn no new ones."}),
     (("--json", "as_json"), {"is_flag": True, "help": "One JSON object on stdout, everything else on stderr."}),

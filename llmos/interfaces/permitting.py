@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmos.errors import UsageError
+from llmos.errors import DatabaseLockedError, NotFoundError, ToolError, UsageError
 from llmos.interfaces import render
 from llmos.interfaces.session import Action, Session
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llmos.boot import LLMOS
     from llmos.kernel.rules import Said
     from llmos.plugins.tool import Tool
+    from llmos.settings.permissions import RuleSettings
 
 DEFAULTS = (
     "without a rule: inside the workspace reading and writing is allowed; outside it nothing is; hosts may be read; "
@@ -26,15 +27,55 @@ def show_permissions() -> Action:
 
     async def action(session: Session) -> None:
         given = session.options.settings().permissions
+        unknown = await _unknown(session, given.effective)
         roles = list(given.principals.get(given.principal, ()))
         rules = [{"rule": rule.line[2:], "source": rule.source} for rule in given.effective]
-        session.screen.data({"principal": given.principal, "roles": roles, "rules": rules, "default": DEFAULTS})
+        session.screen.data(
+            {"principal": given.principal, "roles": roles, "rules": rules, "default": DEFAULTS}
+            | {"unknown_tools": unknown}
+        )
         session.screen.show(f"{given.principal}, {'roles ' + ', '.join(roles) if roles else 'no roles'}")
         rows = [[rule["rule"], rule["source"]] for rule in rules]
         session.screen.table(("rule", "where"), rows, empty="no rules")
         session.screen.show(DEFAULTS)
+        for tool in unknown:
+            session.screen.note(f"llmos: {no_such_tool(tool)}")
 
     return action
+
+
+async def _unknown(session: Session, rules: Iterable[RuleSettings]) -> list[str]:
+    """The tools of rules that are none; while another process holds the home nobody knows, and nothing is said."""
+    if not (found := list(rules)):
+        return []
+    try:
+        system = await session.system()
+    except DatabaseLockedError:
+        return []
+    await system.mcp.discover()
+    return unknown_tools(system, found)
+
+
+def unknown_tools(system: LLMOS, rules: Iterable[RuleSettings]) -> list[str]:
+    """The tools of rules that no tool is called, so that the rules say nothing; those of a lost server are left out."""
+    from fnmatch import fnmatchcase
+
+    from llmos.plugins.mcp import tool_name
+
+    known = [tool.name for tool in system.registry]
+    lost = {failure.path.removeprefix("mcp:").partition(".")[0] for failure in system.mcp.failures}
+    asked = dict.fromkeys(rule.tool for rule in rules)
+    return [
+        tool
+        for tool in asked
+        if not any(fnmatchcase(name, tool) for name in known)
+        and not any(tool.startswith(tool_name(server, "")) for server in lost)
+    ]
+
+
+def no_such_tool(tool: str) -> str:
+    """The sentence about a rule's tool that there is not."""
+    return f"a rule of permissions names the tool {tool!r}, and no tool is called so: it holds for nothing; see `tools`"
 
 
 def check_permission(name: str, given: Sequence[str]) -> Action:
@@ -44,6 +85,8 @@ def check_permission(name: str, given: Sequence[str]) -> Action:
         system = await session.system()
         if name not in system.registry:
             await system.mcp.discover()
+        if name not in system.registry:
+            raise NotFoundError(f"there is no tool {name!r}; `tools` lists those there are.")
         tool = system.registry.get(name)
         arguments = _arguments(tool, given)
         said, effect = await _said(system, tool, arguments)
@@ -62,7 +105,10 @@ async def _said(system: LLMOS, tool: Tool, arguments: dict[str, Any]) -> tuple[S
     from llmos.plugins.registry import validate
     from llmos.plugins.tool import ToolCall
 
-    validate(tool, arguments)
+    try:
+        validate(tool, arguments)
+    except ToolError as error:
+        raise UsageError(f"{error}; arguments are written NAME=VALUE.") from None
     ctx = system.surroundings.context("")
     effect = tool.effect_of(ctx, arguments)
     return system.permissions.said(ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx)), str(effect)

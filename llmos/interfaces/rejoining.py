@@ -14,7 +14,7 @@ from llmos.kernel.once import Once, due_calls
 from llmos.kernel.replay import Replay
 from llmos.kernel.resuming import Place, Resuming
 from llmos.plugins.context import Middleware
-from llmos.plugins.registry import validate_arguments
+from llmos.plugins.schemas import validate_arguments
 from llmos.plugins.tool import Tool, ToolResult
 from llmos.trace.plans import cut, shown
 from llmos.trace.program import Effect

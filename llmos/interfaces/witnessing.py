@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from llmos.kernel.bus import Agreed, Decided, EventBus, GoalAccepted, RunEnded
+from llmos.kernel.journal import Journal
 from llmos.memory.audit_chain import shortened
 from llmos.memory.audit_entries import canonical
 from llmos.memory.audit_log import AuditLog
@@ -67,7 +68,7 @@ class Witnessing:
         if not call.effect.changes_world:
             return await proceed()
         about = {"call": uuid.uuid4().hex[:12], "tool": call.tool.name, "effect": str(call.effect)}
-        await self.log.append(Kind.EFFECT, {"state": "begun", **about, **self._arguments(call)}, run_id=call.ctx.run_id)
+        await self._begun(call, {"state": "begun", **about, **self._arguments(call)})
         state, said = "broken off", ""
         try:
             result = await proceed()
@@ -78,6 +79,16 @@ class Witnessing:
             raise
         finally:
             self.log.later(Kind.EFFECT, {"state": state, **about, "said": said}, run_id=call.ctx.run_id)
+
+    async def _begun(self, call: ToolCall, said: dict[str, Any]) -> None:
+        """Have it on record before the call is made: with the journal's intent, else in a transaction of its own.
+
+        What stands between here and the journal may take long, such as a person who is asked, but changes nothing.
+        """
+        if any(isinstance(one, Journal) for one in call.ctx.middleware):
+            self.log.later(Kind.EFFECT, said, run_id=call.ctx.run_id)
+        else:
+            await self.log.append(Kind.EFFECT, said, run_id=call.ctx.run_id)
 
     def _arguments(self, call: ToolCall) -> dict[str, Any]:
         """Arguments as they are recorded: short and without secrets, and a hash of all of them without secrets."""

@@ -15,6 +15,8 @@ from llmos.trace.program import Effect
 if TYPE_CHECKING:
     import httpx
 
+_MAX_CHARS = 4096
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -54,6 +56,8 @@ def place_of(touch: Touch, workspace: Path) -> Place:
         if "\0" in touch.value:
             raise ValueError("a null byte")
         text = touch.value.removeprefix("file://") if touch.value.startswith("file:///") else touch.value
+        if len(text) > _MAX_CHARS:
+            raise ValueError("longer than any system takes a path")
         path = _followed(root / (Path(text).expanduser() if text == "~" or text.startswith("~/") else text))
     except (OSError, ValueError, RuntimeError):
         return Place(path=None, inside=False, effect=touch.effect)

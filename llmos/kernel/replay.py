@@ -14,11 +14,13 @@ from llmos.errors import (
     DivergenceError,
     InputError,
     NotPermittedError,
+    OtherKindError,
     StaleTraceError,
     StorageError,
     ToolError,
     UnknownValueError,
     WorseEffectError,
+    WrongKindError,
 )
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
@@ -114,6 +116,7 @@ class Follower:
             StaleTraceError: a tool is gone or has changed (nothing was called).
             DivergenceError: a step met another world than the recorded one; names step, expected and actual.
             UnknownValueError: a look-up of the trace does not list a value of the goal (nothing was changed).
+            OtherKindError: a value of the goal is another kind of thing than a tool takes (nothing was changed).
             WorseEffectError: with these bindings a call would do more than was recorded; it was not made.
             SettingsError: a secret that the trace needs is not set, or not allowed (nothing was called).
             NotPermittedError, InputError: the call may not, or can't, be made with these bindings.
@@ -449,6 +452,8 @@ class Follower:
         final = isinstance(result.error, NotPermittedError) or (isinstance(result.error, InputError) and from_goal)
         final = final or (isinstance(result.error, StorageError) and not result.made)
         if result.error is not None and final and self.effects_done == 0:
+            if isinstance(result.error, WrongKindError):
+                raise OtherKindError(str(result.error), step_id=label_of(step, scope), actual=result.output)
             raise result.error
         message = f"{step.tool} failed: {result.output}"
         raise self._diverged(step, scope, message, expected="a result", actual=result.output)

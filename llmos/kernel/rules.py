@@ -102,7 +102,10 @@ class Rule:
         text = (self.settings.path or "").rstrip("/") or "/"
         if "/" not in text.strip("/") and text != "/":
             return self.workspace, _regex(text, self.settings.source)
-        whole = self.workspace / Path(text).expanduser()
+        try:
+            whole = self.workspace / Path(text).expanduser()
+        except RuntimeError:
+            raise SettingsError(f"{self.settings.source}: {text!r} names a user that does not exist.") from None
         plain: list[str] = []
         for part in whole.parts:
             if _WILD & set(part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -168,7 +169,7 @@ class Taint:
         """Whether somebody else may have written what stands at a path."""
         place = place_of(touch, call.ctx.workspace)
         root = call.ctx.workspace.resolve()
-        if place.path is None or not place.path.exists():
+        if place.path is None or not _is_there(place.path):
             return False
         if not place.inside or not place.path.is_file():
             return True
@@ -356,3 +357,7 @@ def _is_sentence(name: str) -> bool:
 def _short(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= _MAX_SHOWN_CHARS else f"{flat[:_MAX_SHOWN_CHARS]}…"
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - pathlib raises where a name is too long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from llmos.trace.effects import FileChange, FileKind, FileState, JournalEntry, O
 from llmos.trace.program import Effect
 
 _MAX_DIFF_BYTES = 1_000_000
+_NO_NEWLINE = "\\ No newline at end of file"
+"""As `diff` and git say it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +236,8 @@ def difference(root: Path, story: _Story, now: FileState, images: Images) -> str
             f"{sign} {name}: {described(state)}"
             for sign, name, state in zip("-+", names, (old[0], new[0]), strict=True)
         )
-    lines = difflib.unified_diff(texts[0], texts[1], *names, lineterm="")
-    return "\n".join(line.rstrip("\n") for line in lines)
+    lines = difflib.unified_diff(texts[0], texts[1], *names)
+    return "".join(line if line.endswith("\n") else f"{line}\n{_NO_NEWLINE}\n" for line in lines).removesuffix("\n")
 
 
 def _text(place: Path, state: FileState, is_now: bool, images: Images) -> list[str] | None:
@@ -245,7 +248,7 @@ def _text(place: Path, state: FileState, is_now: bool, images: Images) -> list[s
         return None
     try:
         content = place.read_bytes() if is_now else images.content(state.sha256)
-        return None if b"\0" in content else content.decode("utf-8").splitlines(keepends=True)
+        return None if b"\0" in content else io.StringIO(content.decode("utf-8"), newline="\n").readlines()
     except (OSError, UnicodeDecodeError):
         return None
 

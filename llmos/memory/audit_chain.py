@@ -12,7 +12,7 @@ from llmos.errors import StorageError
 from llmos.memory import sql
 from llmos.memory.audit_anchor import Anchor
 from llmos.memory.audit_entries import GENESIS, Head, Row, canonical, linked, stamp, storable
-from llmos.memory.audit_notes import Entry, Kind, begin_notes, noted
+from llmos.memory.audit_notes import Entry, Kind, begin_notes, noted, takes_waiting
 from llmos.memory.database import Clock, clean, utc_now
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class AuditChain:
     def before_commit(self, connection: DuckDBPyConnection) -> None:
         """Add the rows of this transaction, and those that waited for one."""
         entries = noted()
-        if not entries and not self._flushing:
+        if not entries and not self._flushing and not takes_waiting():
             return
         head = self._head or (head_of(connection) if self._is_compared else self.resume(connection))
         waiting = tuple(self._pending)

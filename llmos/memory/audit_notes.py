@@ -37,6 +37,7 @@ class Entry:
 
 
 _notes: ContextVar[list[Entry] | None] = ContextVar("llmos_audit_notes", default=None)
+_takes_waiting: ContextVar[bool] = ContextVar("llmos_audit_takes_waiting", default=False)
 
 
 def note(kind: Kind, body: Mapping[str, Any], *, run_id: str = "", at: datetime | None = None) -> None:
@@ -49,9 +50,20 @@ def note(kind: Kind, body: Mapping[str, Any], *, run_id: str = "", at: datetime 
         notes.append(Entry(kind=kind, body=body, run_id=run_id, at=at))
 
 
+def take_waiting() -> None:
+    """Record with the transaction that is under way what waits for one: both are stored, or neither."""
+    _takes_waiting.set(True)
+
+
+def takes_waiting() -> bool:
+    """Whether the transaction that is under way records what waits, even if it notes nothing itself."""
+    return _takes_waiting.get()
+
+
 def begin_notes() -> None:
     """A transaction begins: nothing is noted yet."""
     _notes.set([])
+    _takes_waiting.set(False)
 
 
 def noted() -> list[Entry]:

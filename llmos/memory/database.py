@@ -208,6 +208,9 @@ def _without(value: Any, redactor: Redactor) -> Any:
         return redacted
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 # --- opening ---------------------------------------------------------------------------------------
 
 
@@ -215,12 +218,24 @@ def _connect(path: Path) -> DuckDBPyConnection:
     import duckdb
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(path.parent)
         if not path.exists():
             _create(path)
         return duckdb.connect(str(path), config=_CONFIG)
     except (duckdb.Error, OSError) as error:
         raise _translated(error, path) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        reason = "a file stands there" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        raise StorageError(
+            f"the folder {folder} can't be made ({reason}); name another place with --home or LLMOS_HOME."
+        ) from None
 
 
 def _create(path: Path) -> None:
@@ -316,7 +331,7 @@ def _translated(error: Exception, path: Path) -> LLMOSError:
     text = str(error)
     if _LOCKED.search(text):
         return _locked(text, path)
-    if _FULL.search(text) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if _FULL.search(text) or getattr(error, "errno", None) in _NO_ROOM:
         return StorageError(
             f"there is no space left for {path}: nothing of this change was stored, everything before it is safe; "
             "make room and try again."

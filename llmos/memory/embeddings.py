@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -236,9 +237,15 @@ def _from_disk(source: str) -> Any:
 
 def _from_hub(name: str) -> Any:
     """From the hub, after one short question whether it is there: the loader itself retries for minutes."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
-    from sentence_transformers import SentenceTransformer
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            f"embedding_model {name!r} can't be loaded: the module {missing.name} is not installed; "
+            f"`{sys.executable} -m pip install sentence-transformers` brings it."
+        ) from missing
 
     repository = name if "/" in name else f"sentence-transformers/{name}"
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import StorageError
 from llmos.memory import sql
-from llmos.memory.audit_notes import Kind, note
+from llmos.memory.audit_notes import Kind, note, take_waiting
 from llmos.memory.database import Clock, Database, clean, from_utc, to_utc, utc_now
 from llmos.trace.effects import JournalEntry, Outcome, Reach, change_data, change_from
 from llmos.trace.program import Effect
@@ -31,7 +31,8 @@ class JournalStore:
     async def intend(self, entry: JournalEntry, *, undoes: str | None = None) -> JournalEntry:
         """Store an intent and give it its number; or give the unsettled entry of the same key, and store nothing.
 
-        One that `undoes` a run goes into the audit log as such.
+        What waits to be recorded in the audit log is stored with it: so is that the effect begins. One that `undoes` a
+        run goes into the log as such.
         """
         row = _intent_row(entry, self._clock())
 
@@ -39,6 +40,7 @@ class JournalStore:
             (unknown,) = connection.execute(sql.UNKNOWN_OF_KEY, [entry.key]).fetchone() or (None,)
             if unknown is not None:
                 return _get(connection, unknown)
+            take_waiting()
             (number,) = connection.execute(sql.INSERT_INTENT, row).fetchone() or (0,)
             connection.execute(sql.INSERT_UNSETTLED, [number, entry.key, True])
             if undoes is not None:

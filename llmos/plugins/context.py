@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +133,10 @@ class ToolContext:
         root = self.workspace.resolve()
         try:
             at_home = path == "~" or path.startswith("~/")  # `~name` is a file name as good as any
-            resolved = (root / (Path(path).expanduser() if at_home else path)).resolve()
+            named = root / (Path(path).expanduser() if at_home else path)
+            resolved = named if _is_too_long(named) else named.resolve()
+            if _is_too_long(resolved):
+                raise ValueError("it is too long")
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{path[:200]!r} can't be used as a path: {error}.") from None
         said = self.gate.opens(resolved, write=write) if self.gate is not None else None
@@ -154,3 +159,11 @@ class ToolContext:
         """A path as the user would write it: relative to the workspace where possible, with slashes."""
         root = self.workspace.resolve()
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from llmos.errors import PluginError
 from llmos.plugins.context import ToolContext
+from llmos.plugins.schemas import sound
 from llmos.plugins.source import fingerprint
 from llmos.plugins.tool import Classify, Outside, Reads, Tool, Writes, effect_of
 from llmos.plugins.touching import Touching
@@ -73,7 +74,7 @@ def llm_tool(
             function,
             name=name,
             description=description,
-            schema=_object_schema(name, function, parameters, schema, defaults),
+            schema=_sound(name, function, _object_schema(name, function, parameters, schema, defaults)),
             effect=Effect(effect)
             if effect is not None
             else effect_of(read_only=read_only, destructive=destructive, open_world=open_world),
@@ -225,19 +226,25 @@ def _line(function: Callable[..., Any]) -> int | None:
     return code.co_firstlineno if code is not None else None
 
 
+def _sound(name: str, function: Callable[..., Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return sound(name, schema)
+    except PluginError as error:
+        error.line = _line(function)
+        raise
+
+
 def _object_schema(
     name: str,
     function: Callable[..., Any],
     parameters: Mapping[str, Any] | None,
     schema: Mapping[str, Any] | None,
     defaults: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     if schema is None and parameters is not None and _is_schema(parameters):
         schema = parameters
     if schema is not None:
-        if schema.get("type") != "object" or not isinstance(schema.get("properties", {}), Mapping):
-            raise PluginError(f"tool {name!r}: the schema must be a JSON schema of type object", line=_line(function))
-        return dict(schema)
+        return schema
     properties: dict[str, Any] = {}
     required: list[str] = []
     signature = inspect.signature(function).parameters

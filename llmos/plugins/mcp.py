@@ -17,6 +17,7 @@ from llmos.errors import PluginError, ToolError
 from llmos.plugins.context import ToolContext
 from llmos.plugins.loader import PluginFailure
 from llmos.plugins.mcp_server import McpServer
+from llmos.plugins.schemas import sound
 from llmos.plugins.tool import Tool, effect_of
 from llmos.trace.program import Effect
 
@@ -133,7 +134,7 @@ class McpTools:
         return Tool(
             name=tool_name(server, entry["name"]),
             description=entry.get("description") or entry["name"],
-            schema=entry["schema"],
+            schema=sound(entry["name"], entry["schema"]),
             function=self._caller(server, entry["name"], version),
             effect=_effect(settings, entry),
             idempotent=bool(entry["annotations"].get("idempotentHint")),

@@ -319,6 +319,9 @@ def _leaf(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, FileNotFoundError):
         return f"the program {error.filename!r} is not installed or not on the PATH"
+    if callable(errors := getattr(error, "errors", None)):  # pydantic's: what came does not fit the protocol
+        first = errors()[0]
+        return f"it sent what is no MCP ({'.'.join(map(str, first['loc']))}: {first['msg']})"
     return " ".join(str(error).split())[:400] or type(error).__name__
 
 

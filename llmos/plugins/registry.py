@@ -13,6 +13,7 @@ from typing import Any
 
 from llmos.errors import DuplicateToolError, LLMOSError, ToolError, ToolNotFoundError
 from llmos.plugins.context import Middleware, ToolContext
+from llmos.plugins.schemas import validate_arguments
 from llmos.plugins.tool import Tool, ToolCall, ToolResult
 from llmos.trace.program import Effect
 
@@ -143,75 +144,6 @@ def validate_values(tool: Tool, arguments: dict[str, Any]) -> None:
     schema: dict[str, Any] = {key: tool.schema[key] for key in shared if key in tool.schema}
     schema |= {"type": "object", "properties": {name: properties[name] for name in known}}
     validate_arguments(tool.name, schema, known, formats=True)
-
-
-def validate_arguments(name: str, schema: dict[str, Any], arguments: dict[str, Any], *, formats: bool = False) -> None:
-    """Check arguments against a JSON schema; `name` stands in the error. A `format` only counts with `formats`.
-
-    Raises:
-        ToolError: names the argument and what is wrong with it.
-    """
-    if _plainly_valid(schema, arguments):
-        return
-    import jsonschema
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise ToolError(f"{name}: its schema is not a JSON schema: {error.message}") from None
-    # an empty registry: a schema's $ref never fetches anything
-    checker = jsonschema.FormatChecker() if formats else None
-    wrong = validator(schema, registry=Registry(), format_checker=checker).iter_errors(arguments)
-    try:
-        found = jsonschema.exceptions.best_match(wrong)
-    except Unresolvable as error:
-        raise ToolError(f"{name}: its schema refers to {error.ref!r}, which it does not hold") from None
-    if found is not None:
-        where = ".".join(str(part) for part in found.absolute_path)
-        raise ToolError(f"{name}: {where + ': ' if where else ''}{_short(found.message)}")
-
-
-def _short(message: str, limit: int = 300) -> str:
-    return message if len(message) <= limit else f"{message[:limit]}…"
-
-
-_PLAIN: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-}
-
-
-def _plainly_valid(schema: dict[str, Any], arguments: dict[str, Any]) -> bool:
-    """Whether the arguments satisfy a schema simple enough to see at a glance (spares importing jsonschema)."""
-    properties = schema.get("properties", {})
-    if set(schema) - {"type", "properties", "required", "additionalProperties", "title", "description"}:
-        return False
-    if not set(schema.get("required", ())) <= set(arguments) <= set(properties):
-        return False
-    return all(_plain_value(properties[name], value) for name, value in arguments.items())
-
-
-_SEEN_AT_A_GLANCE = {"type", "description", "default", "title", "enum", "minimum", "maximum"}
-
-
-def _plain_value(schema: dict[str, Any], value: Any) -> bool:
-    if set(schema) - _SEEN_AT_A_GLANCE or not isinstance(schema.get("type", ""), str):
-        return False
-    if "enum" in schema and value not in schema["enum"]:
-        return False
-    kind = schema.get("type")
-    if kind in ("integer", "number"):
-        if not isinstance(value, int if kind == "integer" else int | float) or isinstance(value, bool):
-            return False
-        return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
-    if kind is None:
-        return not {"minimum", "maximum"} & set(schema)
-    return kind in _PLAIN and isinstance(value, _PLAIN[kind])
 
 
 def jsonable(name: str, value: Any) -> Any:

@@ -43,6 +43,9 @@ Touching: TypeAlias = TouchHook | Mapping[str, Effect | str] | tuple[str, ...]
 _FORMATS = {"path": Kind.PATH, "file-path": Kind.PATH, "uri": Kind.HOST, "url": Kind.HOST, "hostname": Kind.HOST}
 
 
+_SAME_VALUE = frozenset({"anyOf", "oneOf", "allOf", "$ref"})
+
+
 def touches(tool: Tool, ctx: ToolContext, arguments: Mapping[str, Any], effect: Effect) -> tuple[Touch, ...]:
     """Everything a call touches, as far as its tool says so.
 
@@ -67,19 +70,51 @@ def _by_name(
             yield Touch(kind=kind, value=text, effect=Effect(use))
 
 
-def _by_schema(schema: Mapping[str, Any], value: Any, effect: Effect) -> Iterator[Touch]:
-    """The texts whose schema has one of the formats, also inside lists and objects."""
+def _by_schema(schema: Mapping[str, Any], value: Any, effect: Effect, whole: Any = None) -> Iterator[Touch]:
+    """The texts whose schema has one of the formats, also inside lists, objects, choices and references to `whole`."""
+    whole = schema if whole is None else whole
+    for other in _others(schema, whole):
+        yield from _by_schema(other, value, effect, whole)
     kind = _FORMATS.get(str(schema.get("format", "")))
     if kind is not None:
         yield from (Touch(kind=kind, value=text, effect=effect) for text in _texts(value))
     if isinstance(value, Mapping):
-        properties = schema.get("properties", {})
+        properties = schema.get("properties")
+        properties = properties if isinstance(properties, Mapping) else {}
         for name in properties.keys() & value.keys():
             if isinstance(properties[name], Mapping):
-                yield from _by_schema(properties[name], value[name], effect)
+                yield from _by_schema(properties[name], value[name], effect, whole)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
         for item in value:
-            yield from _by_schema(schema["items"], item, effect)
+            yield from _by_schema(schema["items"], item, effect, whole)
+
+
+def _others(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The schemas that hold for the same value: those of a choice, and what is referred to, each one once."""
+    waiting, seen = [schema], [id(schema)]
+    while waiting:
+        one = waiting.pop()
+        found = [other for key in ("anyOf", "oneOf", "allOf") for other in _list(one.get(key))]
+        found += [_referred(whole, one.get("$ref"))]
+        for other in found:
+            if isinstance(other, Mapping) and id(other) not in seen:
+                seen.append(id(other))
+                waiting.append(other)
+                yield {key: part for key, part in other.items() if key not in _SAME_VALUE}
+
+
+def _referred(whole: Mapping[str, Any], ref: Any) -> Any:
+    """What a reference such as `#/$defs/place` leads to."""
+    if not isinstance(ref, str) or not ref.startswith("#/"):
+        return None
+    found: Any = whole
+    for part in ref[2:].split("/"):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _texts(value: Any) -> list[str]:

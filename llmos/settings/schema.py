@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,12 @@ from llmos.settings.records import GUIDED_OFF, MAX_WRONG, MAY_HAVE_NETWORK, SAND
 T = TypeVar("T")
 EFFECTS = ("pure", "read", "write", "external", "unknown")
 """The values of `llmos.trace.program.Effect`, which stands above this module."""
+
+MAX_DAYS = 100_000
+"""Far enough for everybody, and within what a date can be."""
+
+MAX_COUNT = 10**15
+"""More bytes, files or seconds than anybody has, and within what the system takes as a limit."""
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -43,14 +50,16 @@ def seconds(value: Any) -> float:
 
 
 def days(value: Any) -> float:
-    if not _is_number(value) or value <= 0:
-        raise ValueError("a number of days above 0")
+    if not _is_number(value) or not 0 < value <= MAX_DAYS:
+        raise ValueError(f"a number of days above 0, at most {MAX_DAYS:,}")
     return float(value)
 
 
 def count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError("a whole number, 1 or more")
+    if value > MAX_COUNT:
+        raise ValueError(f"a whole number, at most {MAX_COUNT:,}")
     return value
 
 
@@ -118,7 +127,14 @@ def network_tool(value: Any) -> str:
 
 
 def place(value: Any) -> Path:
-    path = Path(value).expanduser() if isinstance(value, str) and value.strip() else Path()
+    try:
+        path = Path(value).expanduser() if isinstance(value, str) and value.strip() else Path()
+        os.lstat(path)
+    except FileNotFoundError:
+        pass  # it may come to be
+    except (OSError, RuntimeError, ValueError) as error:
+        if not isinstance(error, PermissionError | NotADirectoryError):
+            raise ValueError("a path that can be: no name too long, no user who does not exist") from None
     if not path.is_absolute():
         raise ValueError("an absolute path, or one that begins with ~/")
     return path

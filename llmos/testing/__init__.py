@@ -13,7 +13,21 @@ from llmos.testing.clock import FrozenClock
 from llmos.testing.embedder import HashEmbedder
 from llmos.testing.request import Request, ToolResult, is_side_request
 from llmos.testing.server import Script, ScriptedServer
-from llmos.testing.turns import Reply, ToolCall, Turn, Usage, call, calls, cut, error, garbage, say, slow, usage
+from llmos.testing.turns import (
+    Reply,
+    ToolCall,
+    Turn,
+    Usage,
+    call,
+    calls,
+    cut,
+    error,
+    garbage,
+    say,
+    slow,
+    tampered,
+    usage,
+)
 
 __all__ = [
     "FrozenClock",
@@ -34,5 +48,6 @@ __all__ = [
     "is_side_request",
     "say",
     "slow",
+    "tampered",
     "usage",
 ]

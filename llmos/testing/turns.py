@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -72,7 +72,15 @@ class Garbage:
     text: str
 
 
-Turn: TypeAlias = Reply | Failure | Delayed | Truncated | Garbage
+@dataclass(frozen=True, kw_only=True)
+class Tampered:
+    """A turn whose bytes are changed on the way, one chunk for each stream event; made by `tampered`."""
+
+    turn: Turn
+    change: Callable[[tuple[bytes, ...]], Iterable[bytes]]
+
+
+Turn: TypeAlias = Reply | Failure | Delayed | Truncated | Garbage | Tampered
 
 ERROR_KINDS = {
     400: "invalid_request_error",
@@ -156,3 +164,8 @@ def cut(turn: Turn, *, after_events: int) -> Truncated:
 def garbage(text: str = '{"type": "message", "content": [') -> Garbage:
     """A 200 answer whose body, or whose only stream event, is not JSON."""
     return Garbage(text=text)
+
+
+def tampered(turn: Turn, change: Callable[[tuple[bytes, ...]], Iterable[bytes]]) -> Tampered:
+    """A turn as `change` makes it of its stream events, each the bytes of one."""
+    return Tampered(turn=turn, change=change)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from llmos.testing.request import CHAT_COMPLETIONS, JSON, Request
-from llmos.testing.turns import Delayed, Failure, Garbage, Reply, Truncated, Turn
+from llmos.testing.turns import Delayed, Failure, Garbage, Reply, Tampered, Truncated, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,9 @@ def render(turn: Turn, request: Request, number: int) -> Response:
             inner = render(turn.turn, request, number)
             kept = inner.chunks[: turn.after_events] if inner.streamed else inner.chunks
             return replace(inner, chunks=kept, broken=True)
+        case Tampered():
+            inner = render(turn.turn, request, number)
+            return replace(inner, chunks=tuple(turn.change(inner.chunks)))
         case Failure():
             return _render_failure(turn, request, number)
         case Garbage() if request.stream:

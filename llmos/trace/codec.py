@@ -38,6 +38,7 @@ S = TypeVar("S", bound=StrEnum)
 _MAX_YAML_CHARS = 2_000_000
 _MAX_DEPTH = 100
 _MAX_VERSION = 2**31 - 1
+_MAX_NUMBER_BITS = 1024  # a float's range
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 # Characters that YAML folds, drops or refuses unless they are escaped.
 _ODD_CHARS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -385,6 +386,7 @@ def loads_yaml(text: str, *, source: str = "the file") -> Trace:
     try:
         _check_events(yaml.parse(text, Loader=loader), source)
         data = yaml.load(text, Loader=loader)
+        _check_numbers(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}, line {mark.line + 1}" if mark is not None else source
@@ -396,7 +398,7 @@ def loads_yaml(text: str, *, source: str = "the file") -> Trace:
 
 
 def _check_events(events: Iterable[Any], source: str) -> None:
-    """Refuse what a reader of the file would not see: aliases, keys said twice, and nesting without end."""
+    """Refuse what a reader of the file would not see: aliases, tags, keys said twice, and nesting without end."""
     import yaml
 
     open_keys: list[set[str] | None] = []
@@ -407,6 +409,8 @@ def _check_events(events: Iterable[Any], source: str) -> None:
             raise TraceFormatError(
                 f"{source}, line {line}: YAML aliases are not allowed in a trace; write the value out"
             )
+        if getattr(event, "tag", None) is not None:
+            raise TraceFormatError(f"{source}, line {line}: YAML tags are not allowed in a trace; write the value out")
         if isinstance(event, yaml.NodeEvent) and open_keys:
             keys = open_keys[-1]
             if keys is not None and expects_key[-1] and isinstance(event, yaml.ScalarEvent):
@@ -422,6 +426,15 @@ def _check_events(events: Iterable[Any], source: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             open_keys.pop()
             expects_key.pop()
+
+
+def _check_numbers(data: Any) -> None:
+    """Refuse numbers of more digits than Python would write down again."""
+    inner = [*data, *data.values()] if isinstance(data, dict) else data if isinstance(data, list) else []
+    for value in inner:
+        _check_numbers(value)
+    if isinstance(data, int) and data.bit_length() > _MAX_NUMBER_BITS:
+        raise ValueError("a number is too long")
 
 
 # --- small readers ---------------------------------------------------------------------------------

@@ -108,6 +108,20 @@ def test_settings_and_homes_that_mean_nothing(door: Door) -> None:
         refused(door, 2, "Calculate 1 + 1", says=says)
 
 
+def test_a_home_where_none_can_be_is_one_sentence(door: Door) -> None:
+    (door.folder / "file").write_text("")
+    (door.folder / "half").mkdir()
+    (door.folder / "half" / "memory").write_text("")
+    for home in ("/proc/nohome", str(door.folder / "file" / "home"), str(door.folder / "half")):
+        refused(door, 7, "--home", home, "Calculate 1 + 1", says="name another place with --home or LLMOS_HOME")
+
+
+def test_an_option_that_is_no_number_says_what_it_must_be(door: Door) -> None:
+    refused(door, 2, "--budget", "abc", "Calculate 1 + 1", says="must be a number of dollars, 0 or more, not 'abc'")
+    refused(door, 2, "--budget", "-1", "Calculate 1 + 1", says="must be a number of dollars, 0 or more, not -1")
+    refused(door, 2, "--audit-rate", "x", "Calculate 1 + 1", says="must be a number from 0 to 1, not 'x'")
+
+
 def test_a_damaged_database_is_one_sentence(door: Door) -> None:
     assert door("Calculate 1 + 1").returncode == 0
     database = door.home / "memory" / "llmos.duckdb"

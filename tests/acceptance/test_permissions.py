@@ -190,3 +190,20 @@ def test_a_role_that_does_not_exist_is_told(door: Door) -> None:
     door.home.mkdir(exist_ok=True)
     (door.home / "llmos.yaml").write_text("permissions: {principals: {ci: [gone]}}\n")
     assert_told(door("Calculate 2 + 3"), 2, "'gone'")
+
+
+def test_a_tool_that_there_is_not_is_said_wherever_rules_are_looked_at(door: Door) -> None:
+    assert_told(door("--mode", "follow", "Sing a song"), 6)  # makes the home
+    assert_told(door("permissions", "check", "nosuch"), 2, "there is no tool 'nosuch'")
+    assert_told(door("permissions", "check", "read"), 2, "'file_path' is a required property")
+    (door.home / "llmos.yaml").write_text(
+        "permissions: {rules: [{deny: raed}, {allow: 'gr*p'}, {ask: 'web__*'}], roles: {r: [{deny: wirte}]}}\n"
+        "mcp_servers: {web: {command: no-such-server}}\n"
+    )
+    shown = door("permissions", "show")
+    assert shown.returncode == 0
+    warned = [line for line in shown.stderr.splitlines() if "no tool is called so" in line]
+    assert ["'raed'" in line for line in warned] == [True]
+    found = [one for one in door.json("doctor")["findings"] if one["name"] == "permissions"]
+    assert [one["state"] for one in found] == ["ok", "missing", "missing"]
+    assert ["'raed'" in found[1]["detail"], "'wirte'" in found[2]["detail"]] == [True, True]

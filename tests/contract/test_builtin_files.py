@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llmos.errors import InputError
 from tests.contract.toolbox import Toolbox, toolbox
 
 
@@ -78,6 +79,19 @@ async def test_a_path_that_is_none_is_refused(box: Toolbox, path: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ write
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a/" * 9_000 + "b", "é" * 200])
+async def test_a_name_that_no_file_system_takes_is_the_users_mistake(box: Toolbox, path: str) -> None:
+    for tool, more in (("read", {}), ("write", {"content": "x"}), ("edit", {"old_string": "a", "new_string": "b"})):
+        done = await box.result(tool, file_path=path, **more)
+        assert isinstance(done.error, InputError)
+        assert str(done.output).endswith("can't be used as a path: it is too long.")
+
+
+async def test_the_longest_name_a_file_can_have_is_written(box: Toolbox) -> None:
+    await box.call("write", file_path="🌳" * 63, content="x")
+    assert (await box.call("read", file_path="🌳" * 63))["text"] == "x"
 
 
 async def test_write_makes_folders_and_says_what_it_did(box: Toolbox) -> None:

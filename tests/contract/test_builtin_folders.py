@@ -46,7 +46,7 @@ async def test_files_are_found_with_size_and_time(box: Toolbox) -> None:
 async def test_a_folder_that_is_none_is_refused(box: Toolbox, tool: str) -> None:
     fill(box, "a.txt")
     assert await box.error(tool, path="nope") == "the folder nope does not exist."
-    assert await box.error(tool, path="a.txt") == "the folder a.txt is a file, not a folder."
+    assert await box.error(tool, path="a.txt") == "a.txt is a file, not a folder."
 
 
 async def test_duplicates_are_grouped_by_content(box: Toolbox) -> None:

@@ -233,6 +233,26 @@ async def test_what_was_changed_since_is_shown_and_nothing_is_restored(tmp_path:
         assert (lab.read("a.txt"), lab.read("b.txt")) == ("by me\n", "two\n")
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        ("one", "one\n", ["-one", "+one", "\\ No newline at end of file"]),
+        ("one\n", "one", ["-one", "\\ No newline at end of file", "+one"]),
+        ("a\nb", "c\nb", ["-c", "+a", " b", "\\ No newline at end of file"]),
+        ("a\u2028b\n", "a\u2028c\n", ["-a\u2028c", "+a\u2028b"]),
+    ],
+)
+async def test_a_difference_says_where_the_last_line_has_no_end(
+    tmp_path: Path, before: str, now: str, lines: list[str]
+) -> None:
+    async with journal_lab(tmp_path) as lab:
+        lab.write("a.txt", before)
+        await lab.call("r", "write", file_path="a.txt", content="by the run\n")
+        lab.write("a.txt", now)
+        (conflict,) = (await lab.undoing.plan("r")).conflicts
+        assert conflict.diff.split("\n")[3:] == lines
+
+
 async def test_the_difference_is_what_was_done_since_where_that_is_known(tmp_path: Path) -> None:
     async with journal_lab(tmp_path) as lab:
         lab.write("a.txt", "one\n")

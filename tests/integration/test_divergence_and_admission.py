@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from llmos.boot import LLMOS, Question, Result
-from llmos.errors import DivergenceError, InputError, LearnerError, NothingToFollowError, NotPermittedError
+from llmos.errors import (
+    DivergenceError,
+    InputError,
+    LearnerError,
+    NothingToFollowError,
+    NotPermittedError,
+    OtherKindError,
+)
 from llmos.interfaces.results import Reply
 from llmos.kernel.bus import Diverged, TraceRefused
 from llmos.testing import call, error, say
@@ -182,6 +189,31 @@ async def test_a_missing_input_is_told_and_no_model_is_asked(make_lab: MakeLab) 
         with pytest.raises(InputError, match=r"nosuch\.csv"):
             await system.execute("Analyze data in nosuch.csv")
     assert lab.server.requests == []
+
+
+async def test_a_value_of_another_kind_is_learned_and_no_failure_of_the_trace(make_lab: MakeLab) -> None:
+    goal = "Find duplicate files in people.csv"
+    lab = make_lab(
+        steps(
+            call("query_data", sql="SELECT name FROM t GROUP BY name HAVING count(*) > 1", files={"t": "people.csv"}),
+            *finishing("ada"),
+        )
+    )
+    lab.write("people.csv", "name\nada\nbob\nada\n")
+    lab.write("docs/a.txt", "x")
+    async with lab.boot() as system:
+        shipped = await system.traces.get("find-duplicates")
+        for _ in range(4):
+            with pytest.raises(OtherKindError, match=r"people\.csv is a file, not a folder"):
+                await system.execute(goal, mode="follow")
+        first = await system.execute(goal)
+        assert (first.mode, first.answer) == ("learner", "ada")
+        assert "the replay stopped before it changed anything: people.csv is a file" in first.reason
+        assert [step["tool"] for step in first.steps] == ["query_data"]
+        assert await system.traces.get("find-duplicates") == shipped
+        assert (await system.execute("Find duplicate files in docs/", mode="follow")).trace_id == shipped.label
+        standing = await system.outcomes.record("find-duplicates")
+    assert standing.failures == 0
 
 
 @pytest.mark.parametrize("path", ["../secret.csv", "/etc/passwd", "out/../../secret.csv"])

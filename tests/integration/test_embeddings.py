@@ -251,3 +251,19 @@ def test_an_unknown_model_is_one_sentence(
         SentenceTransformerEmbedder(name).encode(["a"])
     assert caplog.text == ""
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("gone", ["huggingface_hub", "sentence_transformers"])
+def test_a_model_of_the_hub_says_which_package_it_needs(gone: str) -> None:
+    code = f"""
+import sys
+sys.modules[{gone!r}] = None
+from llmos.errors import SettingsError
+from llmos.memory.embeddings import SentenceTransformerEmbedder
+try:
+    SentenceTransformerEmbedder("some-model").encode(["a"])
+except SettingsError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"the module {gone} is not installed; `{sys.executable} -m pip install sentence-transformers`" in done.stdout

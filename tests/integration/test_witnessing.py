@@ -85,6 +85,32 @@ async def test_an_effect_is_on_record_when_it_happens(make_lab: MakeLab) -> None
         assert [one["state"] for one in await facts(system, "effect")] == ["begun", "done"]
 
 
+async def test_an_effect_and_its_intent_are_stored_together(make_lab: MakeLab) -> None:
+    stored: list[tuple[int, int]] = []
+    async with quiet(make_lab).boot() as system:
+        db = system.audit_log._db
+
+        async def rows(table: str) -> int:
+            ((count,),) = await db.run(lambda c: c.execute(f"SELECT count(*) FROM {table}").fetchall())
+            return int(count)
+
+        @llm_tool("probe", "Looks at what is stored.", {"text": str}, effect="write", writes=lambda ctx, given: ())
+        async def probe(text: str) -> str:
+            stored.append((await rows("audit_log WHERE kind = 'effect'"), await rows("journal")))
+            return text
+
+        system.registry.register(tool_of(probe))
+        ctx = replace(system.surroundings.context("r1"), step=0)
+        assert not (await system.registry.call("probe", {"text": "a"}, ctx)).is_error
+        assert stored == [(1, 1)]
+        await db.run(lambda c: c.execute("ALTER TABLE audit_log RENAME TO elsewhere") and None)
+        assert (await system.registry.call("probe", {"text": "b"}, replace(ctx, step=1))).is_error
+        assert len(stored) == 1, "what can't be recorded is not done"
+        assert await rows("journal") == 1
+        await db.run(lambda c: c.execute("ALTER TABLE elsewhere RENAME TO audit_log") and None)
+        assert [one["state"] for one in await facts(system, "effect")] == ["begun", "done", "begun", "refused"]
+
+
 async def test_what_only_reads_is_not_held_up(make_lab: MakeLab) -> None:
     lab = quiet(make_lab)
     lab.write("a.txt", "hello")

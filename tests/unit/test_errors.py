@@ -32,8 +32,10 @@ CODES = {
     "DuplicateToolError": 1,
     "DivergenceError": 1,
     "StaleTraceError": 1,
+    "OtherKindError": 1,
     "UnknownValueError": 1,
     "WorseEffectError": 1,
+    "WrongKindError": 1,
     "WatchdogError": 1,
 }
 

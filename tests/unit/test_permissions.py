@@ -253,6 +253,8 @@ def test_a_search_through_a_folder_leaves_out_what_is_closed_in_it(desk: MakeDes
 def test_a_pattern_that_is_none_is_a_mistake_in_the_settings(desk: MakeDesk) -> None:
     with pytest.raises(SettingsError, match=r"test: the pattern .* never closed"):
         desk(rule("deny", "*", path="a/[b"))
+    with pytest.raises(SettingsError, match=r"test: '~nobody-at-all/x' names a user that does not exist"):
+        desk(rule("deny", "*", path="~nobody-at-all/x"))
 
 
 def test_names_count_as_the_file_system_takes_them(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from llmos.errors import (
     DivergenceError,
     InputError,
     NotPermittedError,
+    OtherKindError,
     StaleTraceError,
     ToolError,
     WorseEffectError,
+    WrongKindError,
 )
 from llmos.kernel.bus import Event, EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
@@ -52,6 +54,8 @@ async def look(ctx: ToolContext, path: str) -> dict[str, Any]:
     file = ctx.resolve(path)
     if not file.exists():
         raise InputError(f"there is no file {path}")
+    if file.is_dir():
+        raise WrongKindError(f"{path} is a folder")
     return {"text": file.read_text(), "rows": [1, 2]}
 
 
@@ -201,6 +205,19 @@ def test_what_the_goal_names_and_is_not_there_is_the_users_matter(ctx: ToolConte
         asyncio.run(follower(ctx, COPY, source="gone.txt", target="b.txt").run())
     with pytest.raises(NotPermittedError):
         asyncio.run(follower(ctx, COPY, source="/etc/passwd", target="b.txt").run())
+
+
+def test_what_is_of_another_kind_is_another_task_until_something_was_changed(ctx: ToolContext) -> None:
+    (ctx.workspace / "folder").mkdir()
+    with pytest.raises(OtherKindError, match=r"^folder is a folder$") as caught:
+        asyncio.run(follower(ctx, COPY, source="folder", target="b.txt").run())
+    assert caught.value.step_id == "look"
+    (ctx.workspace / "a.txt").write_text("x")
+    first = replace(WRITE, id="first", args={"target": Const(value="c.txt"), "text": Const(value="x")})
+    late = stopped(follower(ctx, replace(COPY, steps=(first, READ, WRITE)), source="folder", target="b.txt"))
+    assert (type(late), late.effects_done) == (DivergenceError, 1)
+    fixed = replace(READ, args={"path": Const(value="folder")})
+    assert type(stopped(follower(ctx, replace(COPY, steps=(fixed, WRITE))))) is DivergenceError
 
 
 def test_a_missing_output_field_is_a_divergence(ctx: ToolContext) -> None:

@@ -45,6 +45,12 @@ def test_folders_on_the_way_to_a_closed_place_can_not_be_renamed(tmp_path: Path)
     assert {str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= set(plan.of(Access.WRITE))
 
 
+def test_a_folder_that_is_opened_and_not_there_is_left_out(tmp_path: Path) -> None:
+    gone, long = tmp_path / "gone", tmp_path / ("x" * 300)
+    plan = View(write=(tmp_path, gone, long), read=(gone, long)).plan()
+    assert plan.of(Access.WRITE) == [str(tmp_path)]
+
+
 def test_what_does_not_exist_yet_is_closed_only_where_it_could_be_made(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     inside, outside = tmp_path / "work" / "llmos.yaml", tmp_path / "other" / "llmos.yaml"

@@ -63,7 +63,8 @@ class Plan:
 class View:
     """What is wanted: folders to write and to read, and what of LLM OS itself must stay out of reach.
 
-    `names` are paths by which a command may call what it sees: links on the way are there too. `hidden` and `sealed`
+    What does not exist of `write` and `read` is left out. `names` are paths by which a command may call what it sees:
+    links on the way are there too. `hidden` and `sealed`
     paths count only where they lie inside something readable or writable; those that do not exist yet must not come to
     be either.
     """
@@ -85,8 +86,8 @@ class View:
         _put(found, private_files(), Access.HIDDEN)
         _put(found, self._temporary(system), Access.TEMPORARY)
         _put(found, self._name_servers(), Access.READ)
-        _put(found, [path for path in self.read if path.exists()], Access.READ)
-        _put(found, self.write, Access.WRITE)
+        _put(found, [path for path in self.read if _is_there(path)], Access.READ)
+        _put(found, [path for path in self.write if _is_there(path)], Access.WRITE)
         _put(found, own_code(), Access.READ)
         missing = self._shut(found)
         for name in (*self.names, Path(sys.prefix), Path(sys.executable)):
@@ -187,6 +188,13 @@ def _links_on(path: Path) -> Iterator[tuple[str, str]]:
             yield str(here), str(target)
             waiting += reversed((here.parent / target).resolve().parts[1:])
             here = Path("/")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that is closed to us
+        return False
 
 
 def _can_stand(link: str, found: Mapping[str, Place]) -> bool:

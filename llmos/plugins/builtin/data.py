@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmos.errors import ToolError
+from llmos.errors import ToolError, WrongKindError
 from llmos.plugins.builtin.paths import count_text, existing_file
 from llmos.plugins.builtin.reading import content_of
 from llmos.plugins.builtin.same_sql import gives_the_same
@@ -154,7 +154,7 @@ def _convert(ctx: ToolContext, connection: DuckDBPyConnection, source: str, targ
     suffix = data_suffix(place)
     name = ctx.relative(place)
     if suffix not in WRITERS:
-        raise ToolError(f"{name}: can't write that format; known are {', '.join(WRITERS)}.")
+        raise WrongKindError(f"{name}: can't write that format; known are {', '.join(WRITERS)}.")
     origin = ctx.resolve(source)
     if origin == place:
         raise ToolError(f"source and target are the same file, {name}.")

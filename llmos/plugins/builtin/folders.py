@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmos.errors import ToolError
+from llmos.errors import InputError
 from llmos.plugins.builtin.opening import open_to_read
 from llmos.plugins.builtin.paths import (
     count_text,
@@ -216,7 +216,7 @@ def _planned(ctx: ToolContext, path: str, find: str, replace: str, pattern: str)
     """
     root = existing_folder(ctx, path)
     if not find:
-        raise ToolError("find is empty; say which part of the names is replaced.")
+        raise InputError("find is empty; say which part of the names is replaced.")
     files = [file for file in matching(ctx, root, pattern, recursive=False) if find in file.name]
     moves = {file: file.name.replace(find, replace) for file in files}
     moves = {file: name for file, name in moves.items() if name != file.name}
@@ -231,13 +231,13 @@ def _check_names(ctx: ToolContext, root: Path, moves: dict[Path, str]) -> None:
     owners: dict[str, Path] = {}
     for file, name in moves.items():
         if not name or name in (".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
-            raise ToolError(f"{file.name} would be named {name!r}, which is no file name; nothing was renamed.")
+            raise InputError(f"{file.name} would be named {name!r}, which is no file name; nothing was renamed.")
         if name in owners:
-            raise ToolError(f"{owners[name].name} and {file.name} would both be named {name}; nothing was renamed.")
+            raise InputError(f"{owners[name].name} and {file.name} would both be named {name}; nothing was renamed.")
         owners[name] = file
         taken = root / name
         if os.path.lexists(taken) and taken not in moves:
-            raise ToolError(f"{file.name} would be named {name}, which exists; nothing was renamed.")
+            raise InputError(f"{file.name} would be named {name}, which exists; nothing was renamed.")
 
 
 def _move_all(moves: dict[Path, Path]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from llmos.errors import InputError, ToolError
+from llmos.errors import InputError, ToolError, WrongKindError
 from llmos.plugins.context import ToolContext
 
 SKIPPED_FOLDERS = frozenset({".git"})
@@ -20,15 +20,15 @@ def existing_file(ctx: ToolContext, path: str) -> Path:
     """The regular file a path names.
 
     Raises:
-        InputError: nothing there, a folder, or something that is no file.
+        InputError: nothing there (WrongKindError: a folder, or something that is no file).
     """
     resolved = ctx.resolve(path)
     if resolved.is_file():
         return resolved
     if resolved.is_dir():
-        raise InputError(f"{ctx.relative(resolved)} is a folder, not a file; name a file in it.")
+        raise WrongKindError(f"{ctx.relative(resolved)} is a folder, not a file; name a file in it.")
     if os.path.lexists(resolved):
-        raise InputError(f"{ctx.relative(resolved)} is not a regular file.")
+        raise WrongKindError(f"{ctx.relative(resolved)} is not a regular file.")
     raise InputError(f"there is no file {ctx.relative(resolved)}{_similar(ctx, resolved) or '.'}")
 
 
@@ -36,13 +36,14 @@ def existing_folder(ctx: ToolContext, path: str) -> Path:
     """The folder a path names.
 
     Raises:
-        InputError: nothing there, or no folder.
+        InputError: nothing there (WrongKindError: no folder).
     """
     resolved = ctx.resolve(path)
     if resolved.is_dir():
         return resolved
-    what = "is a file, not a folder" if resolved.exists() else "does not exist"
-    raise InputError(f"the folder {ctx.relative(resolved)} {what}.")
+    if resolved.exists():
+        raise WrongKindError(f"{ctx.relative(resolved)} is a file, not a folder.")
+    raise InputError(f"the folder {ctx.relative(resolved)} does not exist.")
 
 
 def _similar(ctx: ToolContext, missing: Path) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmos.errors import InputError, ToolError
+from llmos.errors import InputError, ToolError, WrongKindError
 from llmos.plugins.builtin.calc import number_text
 from llmos.plugins.builtin.paths import existing_file
 from llmos.plugins.context import ToolContext
@@ -110,7 +110,7 @@ def reader(ctx: ToolContext, file: Path) -> str:
     name = ctx.relative(file)
     suffix = data_suffix(file)
     if suffix not in READERS:
-        raise ToolError(f"{name} is no data file; known are {', '.join(READERS)}.")
+        raise WrongKindError(f"{name} is no data file; known are {', '.join(READERS)}.")
     if set(str(file)) & set("*?["):
         raise ToolError(f"{name} has *, ? or [ in its path, which stands for many files; rename it first.")
     if file.stat().st_size == 0:

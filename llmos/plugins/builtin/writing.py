@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmos.errors import ToolError
+from llmos.errors import ToolError, WrongKindError
 from llmos.plugins.builtin.opening import folder_of, in_folder, remove_made
 from llmos.plugins.builtin.paths import os_sentence
 from llmos.plugins.context import ToolContext
@@ -19,14 +19,14 @@ def writable_target(ctx: ToolContext, path: str) -> Path:
     """The place a file may be written to.
 
     Raises:
-        ToolError: a folder, a special file, or a file marked read-only.
+        ToolError: a file marked read-only (WrongKindError: a folder, or a special file).
     """
     target = ctx.resolve(path, write=True)
     name = ctx.relative(target)
     if target.is_dir():
-        raise ToolError(f"{name} is a folder; name a file to write.")
+        raise WrongKindError(f"{name} is a folder; name a file to write.")
     if target.exists() and not target.is_file():
-        raise ToolError(f"{name} is not a regular file and is left alone.")
+        raise WrongKindError(f"{name} is not a regular file and is left alone.")
     if target.exists() and not os.access(target, os.W_OK):
         raise ToolError(f"{name} is read-only; change its permissions first if it may be replaced.")
     return target
@@ -42,7 +42,7 @@ def replacing(ctx: ToolContext, target: Path) -> Iterator[Path]:
         ToolError: the file can't be written (the sentence names it).
     """
     made: list[tuple[int, str]] = []
-    name = f".{target.name[:80]}.{secrets.token_hex(6)}.tmp"
+    name = f".{os.fsdecode(os.fsencode(target.name)[:80])}.{secrets.token_hex(6)}.tmp"  # a name has 255 bytes at most
     try:
         with folder_of(target, made=made) as folder:
             try:
