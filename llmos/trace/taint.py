@@ -12,7 +12,9 @@ from llmos.trace.program import Effect, Status, Trace
 from llmos.trace.run import Run, Source, StepRecord
 
 FROM_OUTSIDE = "a value in it comes from outside"
-_ADDRESS = re.compile(r"https?://[^\s\"'<>`|;)\]}\\]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+_ADDRESS = re.compile(  # possessive and bounded, so that no text makes it slow
+    r"https?://[^\s\"'<>`|;)\]}\\]++|(?<![\w.+-])[\w.+-]{1,64}+@[\w-]++(?:\.[\w-]++)++", re.IGNORECASE
+)
 _LEAST_CHARS = 4
 _MOST_CHARS = 500
 _SHOWN_CHARS = 120

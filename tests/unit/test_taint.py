@@ -12,7 +12,7 @@ from llmos.plugins.builtin.python_reads import may_read
 from llmos.settings.permissions import load_permissions
 from llmos.trace.program import Effect
 from llmos.trace.run import Mode, Run, Source, StepRecord
-from llmos.trace.taint import suspects
+from llmos.trace.taint import addresses, suspects
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,12 @@ def test_tainted_takes_an_exact_tool_that_is_allowed() -> None:
     for rule in ({"allow": "*", "tainted": True}, {"ask": "send_mail", "tainted": True}):
         with pytest.raises(SettingsError, match="exact name of one tool"):
             load(rule)
+
+
+def test_addresses_are_found_in_any_text_and_none_makes_it_slow() -> None:
+    assert addresses("mail ada.l@ex.co.uk, see HTTPS://x.de/a?b. or <bob+1@y.org>") == [
+        "ada.l@ex.co.uk",
+        "HTTPS://x.de/a?b",
+        "bob+1@y.org",
+    ]
+    assert addresses("x" * 5_000_000) == []  # a search that starts over at each character would take an hour
