@@ -73,8 +73,10 @@ def _variants(sets: Mapping[str, Any], title: str) -> str:
                 f"{row['wrong_pct']:.2f}",
                 f"{low:.2f} to {high:.2f}",
             ]
-            rows.append([*cells, row["goals"], row["repeats"], row["questions"], often])
-    head = ["set", "system", "hit %", "wrong %", "95 %", "goals", "repeats", "questions", "repeats missed by"]
+            took = f"{row['latency_ms']['p50']:.0f} / {row['latency_ms']['p95']:.0f}"
+            rows.append([*cells, row["goals"], row["repeats"], row["questions"], took, often])
+    head = ["set", "system", "hit %", "wrong %", "95 %", "goals", "repeats", "questions", "ms, p50 / p95"]
+    head.append("repeats missed by")
     return f"{title}:\n\n" + _markdown(head, rows)
 
 

@@ -142,7 +142,7 @@ def test_check_says_the_verdict_and_the_rule(door: Door) -> None:
     done = door("permissions", "check", "bash", "command=make")
     assert done.stdout.splitlines()[-1].endswith(LINE)
     assert_sentence(door("permissions", "check", "bash", "make"), 2, "NAME=VALUE")
-    assert_sentence(door("permissions", "check", "no_such_tool"), 1, "no_such_tool")
+    assert_sentence(door("permissions", "check", "no_such_tool"), 2, "no_such_tool")
 
 
 def test_a_principal_has_the_rules_of_its_roles(door: Door) -> None:
