@@ -174,7 +174,7 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 async def test_a_home_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "memory").write_text("no folder")
-    with pytest.raises(StorageError, match=r"memory/llmos\.duckdb could not be read or written"):
+    with pytest.raises(StorageError, match=r"/memory can't be made \(a file stands there\)"):
         await Database(tmp_path / "memory" / "llmos.duckdb").open()
 
 
