@@ -378,10 +378,11 @@ def is_factorial(template: str, slots: Sequence[Slot]) -> bool:
 def template_skeleton(template: str, slots: Sequence[Slot]) -> str:
     """The skeleton of the goals a template stands for (slots of words keep a mask no goal has)."""
     types = {slot.name: slot.type for slot in slots}
-    return " ".join(
+    words = [
         f"<{types[t.slot]}>" if isinstance(t, Place) else f"<{t.kind}>" if t.kind.is_literal else t.key
         for t in template_tokens(template)
-    )
+    ]
+    return " ".join([*words, *("!" * is_factorial(template, slots))])
 
 
 def template_masked(template: str, slots: Sequence[Slot]) -> str:
@@ -394,4 +395,4 @@ def template_masked(template: str, slots: Sequence[Slot]) -> str:
             words.append(nouns.get(str(types[token.slot]), token.slot.replace("_", " ")))
         else:
             words.append(_NOUNS.get(token.kind, token.text))
-    return " ".join(words)
+    return " ".join([*words, *("!" * is_factorial(template, slots))])
