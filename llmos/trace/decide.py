@@ -17,8 +17,8 @@ from llmos.trace.program import Effect, Provenance, Status, Trace
 DEFAULT_BOUNDS: Mapping[Effect, float] = {Effect.PURE: 0.01, Effect.READ: 0.01, Effect.WRITE: 0.001}
 """How likely a replay may be wrong, by the trace's effect; an effect that is missing needs a proof."""
 
-MAX_ASKED = 0.5
-"""Readings that are more likely wrong than right are not worth a question."""
+MAX_ASKED = 0.65
+"""Readings more doubtful than this are not worth a question, though a question costs less than learning."""
 
 _FINAL_RULES = frozenset({"rejected", "error", "relation", "question", "ambiguous"})
 """What no other reading of the goal may get round."""

@@ -111,14 +111,15 @@ def opened(found: Match, world: World) -> Features:
         slots=len(found.trace.slots),
         opens=len(values),
         length=sum(len(tokenize(str(value))) for value in values),
-        seen=min((_seen(found.trace.slot(name)) for name in found.open), default=0),
+        seen=min((_seen(found.trace.slot(name), found.trace) for name in found.open), default=0),
         others=_others(found.trace, world) + sum(_is_listed(value, found.trace, world) for value in values),
     )
 
 
-def _seen(slot: Slot) -> int:
-    """How many values say what others are like; of sentences one, as anything may stand in them."""
-    return min(1, len(slot.examples)) if shape_of(slot.examples).prose else len(slot.examples)
+def _seen(slot: Slot, trace: Trace) -> int:
+    """How many values say what others are like; of sentences that change something one, as anything may stand in them."""
+    is_any = trace.effect.changes_world and shape_of(slot.examples).prose
+    return min(1, len(slot.examples)) if is_any else len(slot.examples)
 
 
 def _is_listed(value: Any, trace: Trace, world: World) -> bool:
