@@ -117,7 +117,7 @@ def opened(found: Match, world: World) -> Features:
 
 
 def _seen(slot: Slot, trace: Trace) -> int:
-    """How many values say what others are like; of sentences that change something one, as anything may stand in them."""
+    """How many values say what others are like; of sentences that change something one: anything may be in them."""
     is_any = trace.effect.changes_world and shape_of(slot.examples).prose
     return min(1, len(slot.examples)) if is_any else len(slot.examples)
 
