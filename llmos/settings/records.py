@@ -238,6 +238,21 @@ class Settings:
         return self.memory / "llmos.duckdb"
 
     @property
+    def anchor(self) -> Path:
+        """The file that names the last row of the audit log."""
+        return self.memory / "audit-anchor.json"
+
+    @property
+    def vectors(self) -> Path:
+        """The snapshot of the vectors."""
+        return self.memory / "traces.faiss"
+
+    @property
+    def backups(self) -> Path:
+        """The folder of the database's copies."""
+        return self.memory / "backups"
+
+    @property
     def claude_login(self) -> Path:
         """The file in which Claude Code keeps its login, if it has one (macOS has it in the keychain)."""
         home = Path(self.environment.get("HOME") or Path.home())
