@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from llmos.errors import LLMOSError, NotPermittedError
 from llmos.kernel.capture import Capture, Capturing, look_again
 from llmos.kernel.images import Images
+from llmos.kernel.leavings import remove_leavings
 from llmos.kernel.survey import Survey, Surveyor
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.settings import JournalSettings
@@ -248,8 +249,11 @@ class Journal:
             await self._settle(pending)
 
     async def settle_open(self) -> list[JournalEntry]:
-        """Judge, at boot, what an earlier process left open; gives what stays unknown."""
-        judged = [await self._settle(Pending(entry=entry)) for entry in await self.store.open()]
+        """Judge, at boot, what an earlier process left open, and remove what it left; gives what stays unknown."""
+        judged = []
+        for entry in await self.store.open():
+            await asyncio.to_thread(remove_leavings, entry)
+            judged.append(await self._settle(Pending(entry=entry)))
         unknown = [entry for entry in judged if entry.outcome is Outcome.UNKNOWN]
         for entry in unknown:
             log.warning(
