@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.reliability.deeds import Deeds
@@ -48,7 +49,7 @@ def _one_home(place: Place, scenario: str, kills: int, chance: random.Random, ou
             time.sleep(chance.uniform(0, _ROUNDS * round_s))
         worker.kill()
         outcome.trials += 1
-        outcome.violations += worker.violations()
+        _judge(worker, outcome)
     outcome.cut += _cut_off(place)
     last = Worker(place, "check", chance.randrange(1 << 30))
     last.wait_for("ready")
@@ -68,8 +69,14 @@ def _measured(place: Place, scenario: str, chance: random.Random, outcome: Outco
     worker.wait_for("round")
     done = time.monotonic()
     worker.kill()
-    outcome.violations += worker.violations()
+    _judge(worker, outcome)
     return ready - began, done - ready
+
+
+def _judge(worker: Worker, outcome: Outcome) -> None:
+    """Where nothing is wrong but the kill, nothing is refused either."""
+    outcome.violations += worker.violations()
+    outcome.violations += [f"refused: {sentence}" for sentence in worker.said("refused")]
 
 
 def _cut_off(place: Place) -> Counter[str]:
@@ -99,18 +106,27 @@ def boot(place: Place, *args: str, **more: str) -> subprocess.CompletedProcess[s
 class Worker:
     """A life, in a process group of its own."""
 
-    def __init__(self, place: Place, scenario: str, seed: int, **environ: str) -> None:
+    def __init__(
+        self,
+        place: Place,
+        scenario: str,
+        seed: int,
+        *,
+        before: Callable[[], object] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.errors = ""
         self._said = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.reliability.worker", str(place.root), scenario, str(seed)],
             cwd=ROOT,
-            env=place.environ() | environ,
+            env={**place.environ(), **(environ or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=before,
         )
 
     def wait_for(self, word: str) -> bool:
@@ -136,12 +152,15 @@ class Worker:
 
     def balance(self) -> int:
         """What the battery held at its check, in millionths of a dollar."""
-        found = [line for line in self._said.splitlines() if line.startswith("balance ")]
-        return int(found[-1].removeprefix("balance ")) if found else 0
+        return int((self.said("balance") or ["0"])[-1])
+
+    def said(self, word: str) -> list[str]:
+        """What stands behind a word at the beginning of its lines."""
+        return [line.removeprefix(f"{word} ") for line in self._said.splitlines() if line.startswith(f"{word} ")]
 
     def violations(self) -> list[str]:
         """What it found wrong, and whether it fell over by itself."""
-        found = [line.removeprefix("violated ") for line in self._said.splitlines() if line.startswith("violated ")]
+        found = self.said("violated")
         if self._process.returncode not in (0, -signal.SIGKILL):
             found.append(f"a worker fell over: {self.errors.strip()[-500:]}")
         return found

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from plugins import llm_tool
 
-LOG = Path(__file__).resolve().parents[2] / "bell.log"
+LOG = Path(@LOG@)
 
 
 @llm_tool("ring", "Ring the bell for somebody", {"name": str}, effect="external")
@@ -92,9 +92,9 @@ class Place:
     def prepare(self) -> None:
         """Files, plugin and rules; the traces are added by whoever boots first."""
         (self.home / "plugins").mkdir(parents=True)
-        self.workspace.mkdir()
+        self.workspace.mkdir(exist_ok=True)
         (self.root / "user").mkdir()
-        (self.home / "plugins" / "bell.py").write_text(BELL)
+        (self.home / "plugins" / "bell.py").write_text(BELL.replace("@LOG@", repr(str(self.bell))))
         (self.home / "llmos.yaml").write_text(RULES)
         for name in FILES:
             (self.workspace / name).write_text("")

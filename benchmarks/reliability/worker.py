@@ -1,6 +1,7 @@
 """`python -m benchmarks.reliability.worker ROOT SCENARIO SEED`: boot, check, work until killed.
 
-It says `ready` once the check is through, and `violated …` for each thing that is not as it must be.
+It says `ready` once the check is through, and `violated …` for each thing that is not as it must be. A sentence that
+the product refuses something with is said as `refused …`; after a few of them in a row it ends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from benchmarks.reliability.checking import check
 from benchmarks.reliability.deeds import Deeds
 from benchmarks.reliability.place import FILES, Place, task, teach
 from llmos.boot import LLMOS
+from llmos.errors import LLMOSError
+from llmos.interfaces.render import one_line
 from llmos.trace.codec import loads_yaml
 from llmos.trace.program import Status
 
@@ -112,11 +115,13 @@ class Life:
 
 
 Work = Callable[[Life], Awaitable[object]]
+_REFUSALS = 6
 WORK: dict[str, tuple[Work, ...]] = {
     "following": (Life.calculate, Life.put, Life.ring),
     "storing": (Life.store, Life.change, Life.remember),
     "undoing": (Life.undo,),
     "paying": (Life.pay, Life.calculate),
+    "everything": (Life.calculate, Life.put, Life.ring, Life.store, Life.remember, Life.undo, Life.pay),
 }
 
 
@@ -140,11 +145,25 @@ async def live(place: Place, scenario: str, seed: int) -> None:
         say(f"ready {time.perf_counter() - began:.3f}")
         if scenario == "check":
             return
-        life = Life(system=system, place=place, deeds=deeds, chance=chance)
-        while True:
-            for work in chance.sample(WORK[scenario], len(WORK[scenario])):
+        if scenario == "recall":
+            found = await system.explain("Work out the case again, somehow, with numbers nobody knows")
+            say(f"found {[one['trace'] for one in found.candidates]}")
+            return
+        await work_on(Life(system=system, place=place, deeds=deeds, chance=chance), WORK[scenario])
+
+
+async def work_on(life: Life, kinds: tuple[Work, ...]) -> None:
+    """One round after another, each in an order of its own."""
+    refused = 0
+    while refused < _REFUSALS:
+        for work in life.chance.sample(kinds, len(kinds)):
+            try:
                 await work(life)
-            say("round")
+                refused = 0
+            except LLMOSError as error:
+                refused += 1
+                say(f"refused {one_line(str(error), 400)}")
+        say("round")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class McpServerSettings:
 
     `read_only` names tools known to change nothing; `effects` maps tool names to effect classes and wins over what the
     server says of itself. A command is confined unless `sandboxed` is false; `network`, `readable` and `writable` open
-    the sandbox.
+    the sandbox. It has `timeout_s` for its start, and for each call.
     """
 
     name: str
@@ -98,6 +98,7 @@ class McpServerSettings:
     network: bool = False
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
