@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.reliability.deeds import Deed, Deeds
 from benchmarks.reliability.kills import Worker, verify
@@ -21,10 +22,10 @@ from llmos.testing import Request, ScriptedServer, Turn, call, say, usage
 
 _PATIENCE_S = 180.0
 _TOKENS = usage(input_tokens=20_000, output_tokens=1_000)
-_BATTERY = "battery: {initial_usd: 1000.0}\n"
+BATTERY = "battery: {initial_usd: 1000.0}\n"
 
 
-def _script(request: Request) -> Turn:
+def script(request: Request) -> Turn:
     """Write a note, ring, finish, say so; each answer is billed alike."""
     name = request.prompt.rpartition("bell for ")[2].split(" ")[0]
     turns = (
@@ -40,7 +41,8 @@ def _script(request: Request) -> Turn:
 class Learning:
     """A home on which the real client learns from the scripted server; an answer costs `unit` millionths of a dollar.
 
-    `balance` is what the battery held at first.
+    `balance` is what the battery held at first. With `counts_taken` only those answers must be charged that the client
+    has taken, which is what it says with its next request; else all that were asked for.
     """
 
     place: Place
@@ -49,6 +51,15 @@ class Learning:
     outcome: Outcome
     unit: int = 0
     balance: int = 0
+    counts_taken: bool = False
+
+    @property
+    def taken(self) -> dict[str, int]:
+        """How many answers of each conversation the client has taken, for certain."""
+        found: dict[str, int] = {}
+        for request in self.server.conversation:
+            found[request.prompt] = max(found.get(request.prompt, 0), len(request.tool_results))
+        return found
 
     def begin(self) -> tuple[Deed, subprocess.Popen[str]]:
         deeds = Deeds(path=self.place.deeds)
@@ -74,12 +85,30 @@ class Learning:
         if process.returncode != 0:
             self.outcome.must(process.returncode == -signal.SIGKILL, f"boot.py fell over: {errors.strip()[-300:]}")
             return 0.0
-        result = json.loads(out)
+        return self.acknowledged(deed, json.loads(out))
+
+    def acknowledged(self, deed: Deed, result: dict[str, Any]) -> float:
+        """Note what a command that succeeded has said; gives what it cost."""
         Deeds(path=self.place.deeds).acknowledge(
             deed, run=result["run_id"], cost_usd=result["cost_usd"], trace=result["trace_id"] or ""
         )
         self.outcome.facts["learned before the kill"] += 1
         return float(result["cost_usd"])
+
+    def measure(self) -> float:
+        """Learn once without a kill: gives how long that takes, and knows what an answer costs."""
+        worker = Worker(self.place, "check", 0)
+        worker.wait_for("ready")
+        worker.end()
+        self.balance = worker.balance()
+        began = time.monotonic()
+        deed, process = self.begin()
+        cost_usd = self.acknowledge(deed, process)
+        took_s = time.monotonic() - began
+        self.outcome.must(cost_usd > 0, "learning that is left alone does not succeed")
+        self.unit = int(cost_usd * 1e6 / max(1, len(self.server.conversation)))
+        self.check()
+        return took_s
 
     def check(self) -> None:
         """Open the home anew; whatever the server answered must be charged."""
@@ -87,7 +116,8 @@ class Learning:
         worker.wait_for("ready")
         self.outcome.must(worker.end() == 0, f"the check did not end well: {worker.errors[-300:]}")
         self.outcome.violations += worker.violations()
-        charged, billed = self.balance - worker.balance(), len(self.server.conversation) * self.unit
+        answers = sum(self.taken.values()) if self.counts_taken else len(self.server.conversation)
+        charged, billed = self.balance - worker.balance(), answers * self.unit
         self.outcome.must(charged >= billed, f"ledger: the server billed {billed} and {charged} is charged")
         self.outcome.must(not self._left(), "processes: something of the killed command is still running")
 
@@ -115,28 +145,15 @@ def kill_learners(folder: Path, kills: int, seed: int) -> Outcome:
     place = Place(folder / "learning")
     place.prepare()
     with (place.home / "llmos.yaml").open("a") as stream:
-        stream.write(_BATTERY)
-    with ScriptedServer(_script) as server:
-        first = Worker(place, "check", 0)
-        first.wait_for("ready")
-        first.end()
-        learning = Learning(place=place, server=server, chance=chance, outcome=outcome, balance=first.balance())
-        took_s = _left_alone(learning)
+        stream.write(BATTERY)
+    with ScriptedServer(script) as server:
+        learning = Learning(place=place, server=server, chance=chance, outcome=outcome)
+        took_s = learning.measure()
         for _ in range(kills):
             _killed(learning, took_s)
     outcome.facts["model answers billed"] = len(server.conversation)
     verify(place, outcome)
     return outcome
-
-
-def _left_alone(learning: Learning) -> float:
-    began = time.monotonic()
-    deed, process = learning.begin()
-    cost_usd = learning.acknowledge(deed, process)
-    learning.outcome.must(cost_usd > 0, "learning that is left alone does not succeed")
-    learning.unit = int(cost_usd * 1e6 / max(1, len(learning.server.conversation)))
-    learning.check()
-    return time.monotonic() - began
 
 
 def _killed(learning: Learning, took_s: float) -> None:

@@ -37,10 +37,16 @@ def main(mode: str, calls: Path) -> None:
         elif message.get("method") == "tools/call":
             with calls.open("a") as stream:
                 stream.write(f"{message['params']['arguments']['name']}\n")
+        elif "id" in message:
+            _send({"id": message["id"], "error": {"code": -32601, "message": "Method not found"}})
 
 
 def _answer(message: dict[str, Any], **result: Any) -> None:
-    sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}) + "\n")
+    _send({"id": message["id"], "result": result})
+
+
+def _send(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
     sys.stdout.flush()
 
 

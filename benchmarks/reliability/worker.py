@@ -147,7 +147,7 @@ async def live(place: Place, scenario: str, seed: int) -> None:
             return
         if scenario == "recall":
             found = await system.explain("Work out the case again, somehow, with numbers nobody knows")
-            say(f"found {[one['trace'] for one in found.candidates]}")
+            say(f"found {[one['trace_id'] for one in found.candidates]}")
             return
         await work_on(Life(system=system, place=place, deeds=deeds, chance=chance), WORK[scenario])
 

@@ -334,7 +334,7 @@ WHERE kind = 'template' AND list_contains($owners::VARCHAR[], owner) AND model =
 """
 TEMPLATE_VECTOR_IDS = "SELECT id FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id"
 MODELS_OF_TEMPLATES = """
-SELECT model, len(vector) FROM embeddings WHERE kind = 'template' GROUP BY ALL ORDER BY count(*) DESC, ALL
+SELECT model, len(vector) FROM embeddings WHERE kind = 'template' GROUP BY ALL ORDER BY count(*) DESC, model
 """
 VECTORS_OF_MODEL = """
 SELECT id, vector FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id
