@@ -72,7 +72,7 @@ async def repair(places: Places, *, clock: Callable[[], datetime]) -> Repair:
                 report.found.append(f"there is no memory in {places.memory} yet, so nothing to repair")
                 return report
             _tell_damage(report, places, sources)
-            if not sources[0].is_whole:
+            if not (places.database.exists() and sources[0].is_whole):
                 await _replace(places, folder, sources, report, clock)
             else:
                 _tell_anchor(report, places, sources[0])
@@ -149,12 +149,13 @@ def _copy(source: Path, target: Path) -> None:
 
 def _tell_damage(report: Repair, places: Places, sources: Sequence[Source]) -> None:
     first = sources[0]
+    if not places.database.exists():
+        report.found.append(f"{places.database} is gone")
+        return
     if first.is_whole:
         report.found.append(f"every table of {places.database} can be read")
         return
-    if not places.database.exists():
-        report.found.append(f"{places.database} is gone")
-    elif not first.rows:
+    if not first.rows:
         report.found.append(f"{places.database} can't be read as a database at all")
     elif first.is_cut:
         report.found.append(f"{places.database} was cut: it is shorter than what it holds")
@@ -197,7 +198,7 @@ async def _replace(
     salvage = await asyncio.to_thread(assembled, fresh, sources)
     log, missing = await asyncio.to_thread(take_log, fresh, sources)
     _tell_parts(report, salvage, sources)
-    if log is not sources[0] and not missing:
+    if (log is None or log.is_copy) and not missing:
         missing = await asyncio.to_thread(unbooked, fresh)
         _tell_money(report, fresh, log, missing, sources[0])
     elif missing:
@@ -217,13 +218,11 @@ async def _replace(
 
 
 def _tell_parts(report: Repair, salvage: Salvage, sources: Sequence[Source]) -> None:
-    own = [part for part, source in salvage.taken.items() if source is sources[0]]
-    if own:
-        report.done.append(f"brought back from the database itself: {', '.join(own)}")
-    for source in sources[1:]:
+    for source in sources:
         if parts := [part for part, taken in salvage.taken.items() if taken is source]:
             report.done.append(f"brought back from {source.name}: {', '.join(parts)}")
-            report.lost.append(f"what came after {source.name} in {', '.join(parts)}")
+            if source.is_copy:
+                report.lost.append(f"what came after {source.name} in {', '.join(parts)}")
     if salvage.nowhere:
         report.lost.append(f"all of {', '.join(salvage.nowhere)}: neither the database nor a copy has it whole")
 
@@ -287,7 +286,9 @@ def _place(places: Places, fresh: Path, report: Repair, now: datetime) -> None:
     fresh.replace(places.database)
     sync_folder(places.memory)
     said = [*report.found, *report.done, *(f"lost: {one}" for one in report.lost)]
-    (aside / _ACCOUNT).write_text("".join(f"{one}\n" for one in said), encoding="utf-8")
+    for folder in places.memory.glob("damaged-*"):
+        if not (folder / _ACCOUNT).exists():
+            (folder / _ACCOUNT).write_text("".join(f"{one}\n" for one in said), encoding="utf-8")
     report.aside = aside
 
 

@@ -69,6 +69,11 @@ class Source:
     made_at: datetime | None = None
 
     @property
+    def is_copy(self) -> bool:
+        """Whether it was made before the damage, so that something may have come after it."""
+        return self.made_at is not None
+
+    @property
     def unread(self) -> list[str]:
         """The tables that can't be read, or not all of them."""
         return [table for table in TABLES if table not in self.rows]
@@ -160,7 +165,8 @@ def assembled(target: Path, sources: Sequence[Source]) -> Salvage:
     salvage = Salvage()
     with opened(target) as connection:
         for number, source in enumerate(sources):
-            connection.execute(f"ATTACH '{_quoted(source.path)}' AS source_{number} (READ_ONLY)")
+            if source.rows:
+                connection.execute(f"ATTACH '{_quoted(source.path)}' AS source_{number} (READ_ONLY)")
         for part, tables in BUNDLES.items():
             number = next((n for n, source in enumerate(sources) if source.rows.keys() >= set(tables)), -1)
             if number < 0:
@@ -169,9 +175,8 @@ def assembled(target: Path, sources: Sequence[Source]) -> Salvage:
             salvage.taken[part] = sources[number]
             for table in tables:
                 _take(connection, table, number)
-        first = sources[0]
         standing = [salvage.taken.get(part) for part in ("traces", "rejections")]
-        if first.dropped_bytes or any(source is not first for source in standing):
+        if any(source is None or source.is_copy or source.dropped_bytes for source in standing):
             salvage.asks_again = bool(connection.execute(sql.ASK_AGAIN, [_ASK_AGAIN]).fetchall())
         _derive(connection, salvage, sources)
         _count_on(connection)
