@@ -1,6 +1,7 @@
 """What a machine does to a program: a disk that is full or read-only, a clock that jumps.
 
-Root mounts a small tmpfs; everybody else gets a limit on the size of files, and files without the right to write.
+Who may mount gets a small tmpfs and read-only mounts; everybody else a limit on the size of files, and files without
+the right to write.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import os
 import random
 import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from benchmarks.reliability.kills import Worker, boot, verify
@@ -31,7 +34,7 @@ def fill_disk(folder: Path, trials: int, seed: int) -> Outcome:
     outcome = Outcome(name="disk full")
     for number in range(trials):
         place = Place(folder / f"disk-{number}")
-        if os.geteuid() == 0:
+        if can_mount():
             outcome.facts["on a full tmpfs"] += 1
             with _mounted(place) as disk:
                 _on_a_full_disk(place, disk, chance, outcome)
@@ -57,6 +60,20 @@ def _mounted(place: Place) -> Iterator[Path]:
         yield disk
     finally:
         _run("umount", "-l", str(disk))
+
+
+@cache
+def can_mount() -> bool:
+    """Whether this user may mount: root, and not in a container that forbids it."""
+    if os.geteuid() != 0:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder)
+            _run("umount", folder)
+        except (subprocess.CalledProcessError, FileNotFoundError):
+            return False
+    return True
 
 
 def _run(*command: str) -> None:
@@ -158,7 +175,7 @@ def forbid_writing(folder: Path, trials: int, seed: int) -> Outcome:
 @contextmanager
 def _read_only(target: Path) -> Iterator[None]:
     """A mount that can't be written, for root may write whatever files say of themselves."""
-    if os.geteuid() == 0:
+    if can_mount():
         _run("mount", "--bind", str(target), str(target))
         try:
             _run("mount", "-o", "remount,ro,bind", str(target))

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from benchmarks.reliability.machine import can_mount
+
 _KILLS = ("learning", "following", "storing", "undoing", "paying")
 
 
@@ -23,7 +25,7 @@ def conditions(seed: int, took_s: float) -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "duckdb": duckdb.__version__,
-        "root": os.geteuid() == 0,
+        "disk": "tmpfs" if can_mount() else "a limit on the size of files",
     }
 
 
