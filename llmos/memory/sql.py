@@ -446,7 +446,10 @@ JOURNAL_OF_RUN = f"{_JOURNAL_ENTRY} WHERE j.run_id = ? ORDER BY j.no"
 JOURNAL_BY_TOOL = f"{_JOURNAL_ENTRY} WHERE j.tool = ? ORDER BY j.no"
 JOURNAL_NEWEST = f"{_JOURNAL_ENTRY} WHERE ?::VARCHAR IS NULL OR o.outcome = ? ORDER BY j.no DESC LIMIT ?"
 JOURNAL_NEEDING = f"""
-{_JOURNAL_ENTRY} WHERE j.began_at >= ? OR o.no IS NULL OR o.outcome = 'unknown' ORDER BY j.no
+{_JOURNAL_ENTRY} WHERE j.began_at >= ? OR o.no IS NULL OR o.outcome = 'unknown' OR j.run_id IN (
+    SELECT run_id FROM journal GROUP BY run_id ORDER BY max(no) DESC LIMIT ?
+)
+ORDER BY j.no
 """
 JOURNAL_RUNS = f"""
 SELECT run_id FROM ({_JOURNAL_ENTRY}) AS e (no, run_id, step, tool, tool_version, effect, key, arguments, workspace,
