@@ -7,11 +7,12 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -67,7 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="what the moments and places are drawn from")
     parser.add_argument("--only", metavar="NAME,…", help=f"of {', '.join(names)}")
     parser.add_argument("--lanes", type=int, default=2, help="how many scenarios run at the same time")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the results there")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="OUT",
+        help="write the results there; of a file that is there the scenarios that were run are replaced",
+    )
     given = parser.parse_args(argv)
     wanted = given.only.split(",") if given.only else names
     if unknown := sorted(set(wanted) - set(names)):
@@ -78,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     scenarios = [outcome.to_data() for outcome in outcomes]
     results = {"conditions": conditions(given.seed, time.monotonic() - began), "scenarios": scenarios}
+    if given.json and given.json.exists():
+        results = merged(json.loads(given.json.read_text(encoding="utf-8")), results)
     console = Console()
     console.print(table(scenarios), markup=False, highlight=False, soft_wrap=True)
     for outcome in outcomes:
@@ -86,6 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.json:
         given.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if any(outcome.violations for outcome in outcomes) else 0
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with the scenarios of a later run in place of their earlier ones; the time both took adds up."""
+    later = {one["name"]: one for one in new["scenarios"]}
+    kept = [later.pop(one["name"], one) for one in old["scenarios"]]
+    is_whole = not any(one in old["scenarios"] for one in kept)
+    minutes = new["conditions"]["minutes"] + (0 if is_whole else old["conditions"]["minutes"])
+    return {"conditions": {**new["conditions"], "minutes": round(minutes, 1)}, "scenarios": [*kept, *later.values()]}
 
 
 def run(scenarios: Sequence[Scenario], kills: int, seed: int, lanes: int) -> list[Outcome]:
