@@ -250,7 +250,10 @@ def create(path: Path) -> None:
 
     orphan = path.with_name(f"{path.name}.wal")
     if orphan.exists():
-        raise StorageError(f"{orphan} belongs to a database that is gone: put {path.name} back, or move the file away.")
+        raise StorageError(
+            f"{orphan} belongs to a database that is gone: put {path.name} back, or let `boot.py repair` bring back "
+            "a copy."
+        )
     fresh = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with duckdb.connect(str(fresh), config=CONFIG) as connection:

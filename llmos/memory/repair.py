@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import shutil
 import tempfile
@@ -64,6 +65,8 @@ async def repair(places: Places, *, clock: Callable[[], datetime]) -> Repair:
         DatabaseLockedError: another process holds it.
         StorageError: it can't be read or written at all; nothing was changed.
     """
+    import duckdb
+
     report = Repair()
     try:
         with _held(places), _workshop(places) as folder:
@@ -77,7 +80,7 @@ async def repair(places: Places, *, clock: Callable[[], datetime]) -> Repair:
             else:
                 _tell_anchor(report, places, sources[0])
             await asyncio.to_thread(_mend_vectors, places, report)
-    except OSError as error:
+    except (OSError, duckdb.Error) as error:
         raise translated(error, places.memory) from error
     return report
 
@@ -117,14 +120,17 @@ def _workshop(places: Places) -> Iterator[Path]:
 def _sources(places: Places, folder: Path) -> list[Source]:
     """Copies to work with: of the file itself, of those that a repair that was killed had put aside, of the backups."""
     found = []
-    if places.database.exists() or places.log.exists():
+    if places.database.exists():
         found.append(source_of("the database", _copied(places.database, folder / "present")))
+    elif places.log.exists():
+        found.append(Source(name="the database", path=folder / "gone", rows={}))
     for number, left in enumerate(sorted(places.memory.glob("damaged-*"), reverse=True)):
-        if not (left / _ACCOUNT).exists():
+        if not (left / _ACCOUNT).exists() and (left / places.database.name).exists():
             found.append(source_of("the files put aside", _copied(left / places.database.name, folder / f"a{number}")))
     for number, backup in enumerate(Backups(places.backups, clock=datetime.now).newest_first()):
         name = f"the copy of {made_at(backup):%Y-%m-%d %H:%M} UTC"
-        found.append(source_of(name, _copied(backup, folder / f"b{number}"), made_at=made_at(backup)))
+        with contextlib.suppress(StorageError):  # made by a newer version, or not by us
+            found.append(source_of(name, _copied(backup, folder / f"b{number}"), made_at=made_at(backup)))
     return found
 
 
@@ -142,9 +148,8 @@ def _copy(source: Path, target: Path) -> None:
 
     done = subprocess.run(["cp", "--", str(source), str(target)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StorageError(
-            f"{source} could not be copied ({done.stderr.strip().splitlines()[-1:] or done.returncode})."
-        )
+        said = done.stderr.strip().splitlines() or [f"cp ended with {done.returncode}"]
+        raise translated(OSError(said[-1]), target.parent)
 
 
 def _tell_damage(report: Repair, places: Places, sources: Sequence[Source]) -> None:

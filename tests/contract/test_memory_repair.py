@@ -217,6 +217,20 @@ async def test_damaged_files_that_a_killed_repair_had_put_aside_are_taken_up_aga
     assert (await held(places))["traces"]["trace-first"] is Status.TRUSTED
 
 
+async def test_a_log_without_its_database_is_put_aside(places: Places) -> None:
+    await lived(places)
+    async with opened(places, FrozenClock(NOW + timedelta(hours=1))):
+        pass
+    places.database.unlink()
+    places.log.write_bytes(b"changes of a database that is gone")
+    with pytest.raises(StorageError, match=r"belongs to a database that is gone.*boot\.py repair"):
+        await held(places)
+    report = await mended(places)
+    assert report.aside is not None
+    assert (report.aside / places.log.name).read_bytes() == b"changes of a database that is gone"
+    assert "run-first" in (await held(places))["runs"]
+
+
 async def test_a_memory_that_somebody_holds_is_not_touched(places: Places) -> None:
     await lived(places)
     with (
