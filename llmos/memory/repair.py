@@ -29,6 +29,7 @@ from llmos.memory.salvage import Salvage, Source, assembled, opened, source_of
 from llmos.memory.salvaged_money import balance_of, head_in, take_log, unbooked
 from llmos.memory.troubles import locked, translated
 
+_ASIDE = "the files put aside"
 _ACCOUNT = "repaired.txt"
 """Stands in a folder of damaged files once what was made of them is in its place."""
 
@@ -75,7 +76,7 @@ async def repair(places: Places, *, clock: Callable[[], datetime]) -> Repair:
                 report.found.append(f"there is no memory in {places.memory} yet, so nothing to repair")
                 return report
             _tell_damage(report, places, sources)
-            if not (places.database.exists() and sources[0].is_whole):
+            if not (places.database.exists() and sources[0].is_whole and sources[0].name != _ASIDE):
                 await _replace(places, folder, sources, report, clock)
             else:
                 _tell_anchor(report, places, sources[0])
@@ -120,18 +121,30 @@ def _workshop(places: Places) -> Iterator[Path]:
 def _sources(places: Places, folder: Path) -> list[Source]:
     """Copies to work with: of the file itself, of those that a repair that was killed had put aside, of the backups."""
     found = []
+    for number, left in enumerate(_left_aside(places)):
+        found.append(source_of(_ASIDE, _copied(left, folder / f"a{number}")))
     if places.database.exists():
-        found.append(source_of("the database", _copied(places.database, folder / "present")))
+        present = source_of("the database", _copied(places.database, folder / "present"))
+        found.insert(len(found) if _is_halfway(places) else 0, present)
     elif places.log.exists():
-        found.append(Source(name="the database", path=folder / "gone", rows={}))
-    for number, left in enumerate(sorted(places.memory.glob("damaged-*"), reverse=True)):
-        if not (left / _ACCOUNT).exists() and (left / places.database.name).exists():
-            found.append(source_of("the files put aside", _copied(left / places.database.name, folder / f"a{number}")))
+        found.insert(0, Source(name="the database", path=folder / "gone", rows={}))
     for number, backup in enumerate(Backups(places.backups, clock=datetime.now).newest_first()):
         name = f"the copy of {made_at(backup):%Y-%m-%d %H:%M} UTC"
         with contextlib.suppress(StorageError):  # made by a newer version, or not by us
             found.append(source_of(name, _copied(backup, folder / f"b{number}"), made_at=made_at(backup)))
     return found
+
+
+def _left_aside(places: Places) -> list[Path]:
+    """The databases that repairs which were killed had put aside, the newest first."""
+    folders = sorted(places.memory.glob("damaged-*"), reverse=True)
+    left = [one / places.database.name for one in folders if not (one / _ACCOUNT).exists()]
+    return [path for path in left if path.exists()]
+
+
+def _is_halfway(places: Places) -> bool:
+    """Whether a repair was killed while it put the files aside: then the log of the present database is there."""
+    return not places.log.exists() and any(path.samefile(places.database) for path in _left_aside(places))
 
 
 def _copied(database: Path, folder: Path) -> Path:
@@ -157,7 +170,9 @@ def _tell_damage(report: Repair, places: Places, sources: Sequence[Source]) -> N
     if not places.database.exists():
         report.found.append(f"{places.database} is gone")
         return
-    if first.is_whole:
+    if first.name == _ASIDE:
+        report.found.append("an earlier repair was ended before it was done; it is done anew")
+    elif first.is_whole:
         report.found.append(f"every table of {places.database} can be read")
         return
     if not first.rows:

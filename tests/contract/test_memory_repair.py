@@ -217,6 +217,22 @@ async def test_damaged_files_that_a_killed_repair_had_put_aside_are_taken_up_aga
     assert (await held(places))["traces"]["trace-first"] is Status.TRUSTED
 
 
+async def test_a_repair_that_was_killed_between_log_and_database_loses_nothing(places: Places) -> None:
+    await lived(places)
+    with stopped_after(PAYING, places.database):
+        pass
+    aside = places.memory / "damaged-20261121T120000000000"
+    aside.mkdir()
+    (aside / places.database.name).hardlink_to(places.database)
+    places.log.rename(aside / places.log.name)
+    report = await mended(places)
+    assert "an earlier repair was ended before it was done; it is done anew" in report.found
+    assert report.lost == []
+    charged = [row for row in (await held(places))["ledger"] if row[0] is EntryKind.CHARGE]
+    assert len(charged) == 20
+    assert (await mended(places)).aside is None
+
+
 async def test_a_log_without_its_database_is_put_aside(places: Places) -> None:
     await lived(places)
     async with opened(places, FrozenClock(NOW + timedelta(hours=1))):
