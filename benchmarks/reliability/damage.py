@@ -26,21 +26,16 @@ _NEVER = ("does not add up", "a row is missing", "another balance", "booked twic
 
 
 def damage_databases(folder: Path, trials: int, seed: int) -> Outcome:
-    """Cut or overwrite the database or its log: recovered, or refused with a sentence that names the way out.
-
-    Half of the databases are those of a process that was killed, with a log beside them, half were closed in order.
-    """
+    """Cut or overwrite the database or its log: recovered, or refused with a sentence that names the way out."""
     outcome, chance = Outcome(name="database damaged"), random.Random(f"{seed} damage")
-    killed = _base(folder / "base", chance, outcome)
-    with _copy(killed, folder / "closed", keep=True) as closed:
-        Worker(closed, "check", 0).end()
+    base = _base(folder / "base", chance, outcome)
     for number in range(trials):
-        is_log, is_cut, is_closed = number % 3 == 0, number % 2 == 1, number % 4 < 2
-        with _copy(closed if is_closed and not is_log else killed, folder / f"damaged-{number}") as place:
+        with _copy(base, folder / f"damaged-{number}") as place:
             database = place.home / "memory" / "llmos.duckdb"
-            target = database.with_name(f"{database.name}.wal") if is_log else database
-            at = (_cut if is_cut else _overwrite)(target, chance)
-            what = f"{'cut' if is_cut else 'overwritten'} {'log' if is_log else 'file'}"
+            target = database if number % 3 else database.with_name(f"{database.name}.wal")
+            how = _cut if number % 2 else _overwrite
+            at = how(target, chance)
+            what = f"{'cut' if number % 2 else 'overwritten'} {'log' if target != database else 'file'}"
             _one(place, database, f"{what} at {at}", chance, outcome)
             outcome.facts[what] += 1
         outcome.trials += 1
@@ -61,7 +56,7 @@ def _base(root: Path, chance: random.Random, outcome: Outcome) -> Place:
 
 
 @contextmanager
-def _copy(base: Place, root: Path, *, keep: bool = False) -> Iterator[Place]:
+def _copy(base: Place, root: Path) -> Iterator[Place]:
     """The base under another name; its processes know no other place."""
     shutil.copytree(base.root, root, symlinks=True)
     bell = root / "home" / "plugins" / "bell.py"
@@ -69,8 +64,7 @@ def _copy(base: Place, root: Path, *, keep: bool = False) -> Iterator[Place]:
     try:
         yield Place(root)
     finally:
-        if not keep:
-            shutil.rmtree(root)
+        shutil.rmtree(root)
 
 
 def _cut(path: Path, chance: random.Random) -> int:
