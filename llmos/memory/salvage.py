@@ -148,7 +148,7 @@ def _settle_log(path: Path) -> int:
                 return whole - kept
         except _errors() as error:
             at = _POSITION.search(str(error))
-            kept = min(int(at.group(1)), kept - 1) if at else 0
+            kept = int(at.group(1)) if at and int(at.group(1)) < kept else 0
             if kept > 0:
                 os.truncate(log, kept)
             else:
