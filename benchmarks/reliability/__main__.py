@@ -108,8 +108,18 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 def run(scenarios: Sequence[Scenario], kills: int, seed: int, lanes: int) -> list[Outcome]:
     """The outcomes in the order of the scenarios."""
     with tempfile.TemporaryDirectory(prefix="llmos-reliability-") as folder, ThreadPoolExecutor(lanes) as pool:
-        jobs = [partial(one.run, Path(folder), one.count(kills), seed) for one in scenarios]
+        jobs = [partial(_carried_out, one, Path(folder), one.count(kills), seed) for one in scenarios]
         return [done.result() for done in [pool.submit(job) for job in jobs]]
+
+
+def _carried_out(scenario: Scenario, folder: Path, count: int, seed: int) -> Outcome:
+    """A scenario that can't be carried to its end is a violation, and the others are not lost by it."""
+    try:
+        outcome = scenario.run(folder, count, seed)
+    except Exception as error:
+        outcome = Outcome(name=scenario.name, violations=[f"{type(error).__name__}: {error}"])
+    Console(stderr=True).print(f"{outcome.name}: {outcome.trials} trials, {len(outcome.violations)} violations")
+    return outcome
 
 
 if __name__ == "__main__":
