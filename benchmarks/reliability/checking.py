@@ -145,9 +145,16 @@ class _Checking:
         """What was begun and not acknowledged is asked for again, or taken back, as a user would."""
         after: dict[str, Callable[[Deed], object]] = {"ring": self._ring_again, "put": self._undo, "undo": self._undo}
         for deed in self.of(*after):
-            if deed.done is None and not deed.settled:
+            if deed.done is None and not deed.settled and not self._is_written_over(deed):
                 await after[deed.kind](deed)  # type: ignore[misc]
                 self.deeds.settle(deed)
+
+    def _is_written_over(self, deed: Deed) -> bool:
+        """Whether a later deed had to do with its files: undoing it now is refused, and rightly."""
+        files = set(deed.facts.get("files", {}))
+        return any(
+            other.no > deed.no and files & set(other.facts.get("files", {})) for other in self.deeds.all.values()
+        )
 
     async def _ring_again(self, deed: Deed) -> None:
         """Where nobody knows whether it was rung, asking again is refused until somebody has looked."""

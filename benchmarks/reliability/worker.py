@@ -44,7 +44,8 @@ class Life:
         first, second = self.chance.sample(FILES, 2)
         text = f"text {len(self.deeds.all) + 1} " * self.chance.randrange(1, 150)
         text = text.strip()
-        before = {name: next(iter(self.deeds.may_hold(name))) for name in (first, second)}
+        held = self.place.contents()  # what a refused deed left is known by looking only
+        before = {name: held[name] for name in (first, second)}
         deed = self.deeds.begin(
             "put", goal=f'Put "{text}" into {first} and {second}', files={first: text, second: text}, before=before
         )
