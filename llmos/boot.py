@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from llmos.kernel.token_economy import TokenEconomy
     from llmos.memory.approvals import Approvals
     from llmos.memory.audit_log import AuditLog
+    from llmos.memory.backups import Backups
     from llmos.memory.database import Database
     from llmos.memory.embeddings import Embedder
     from llmos.memory.journal import JournalStore
@@ -79,6 +80,7 @@ class LLMOS:
     traces: TraceStore
     outcomes: Outcomes
     memory: SemanticMemory
+    database_copies: Backups
     audit_log: AuditLog
     witnessing: Witnessing
     approvals: Approvals
@@ -220,7 +222,7 @@ class LLMOS:
         stamp = self.settings.memory / "model.json"
         embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
         database = await self._open_database(stack)
-        index = VectorIndex(self.settings.memory / "traces.faiss")
+        index = VectorIndex(self.settings.vectors)
         store = FrozenTraces if self.settings.frozen else TraceStore
         self.traces = store(database, index, clock=self._clock)
         half_life = timedelta(days=self.settings.reliability.half_life_days)
@@ -249,12 +251,14 @@ class LLMOS:
         from llmos.memory.audit_anchor import Anchor
         from llmos.memory.audit_chain import AuditChain
         from llmos.memory.audit_log import AuditLog
+        from llmos.memory.backups import Backups
         from llmos.memory.database import Database
 
         redact = self.redactor.text
-        chain = AuditChain(Anchor(self.settings.memory / "audit-anchor.json"), redact=redact, clock=self._clock)
+        chain = AuditChain(Anchor(self.settings.anchor), redact=redact, clock=self._clock)
+        self.database_copies = Backups(self.settings.backups, clock=self._clock)
         database = await stack.enter_async_context(
-            Database(self.settings.database, witness=chain, redactor=self.redactor)
+            Database(self.settings.database, witness=chain, redactor=self.redactor, backups=self.database_copies)
         )
         self.audit_log = AuditLog(database, chain)
         self.witnessing = Witnessing(log=self.audit_log, redact=redact)

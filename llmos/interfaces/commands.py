@@ -464,6 +464,15 @@ def doctor() -> Action:
     return checks.doctor
 
 
+@cli.command()
+@shared_options()
+def repair() -> Action:
+    """Say what is damaged in the memory, and bring back what can be."""
+    from llmos.interfaces import repairing
+
+    return repairing.repair
+
+
 def parse(args: Sequence[str], line: Line, *, prog_name: str) -> Action | None:
     """The action of a command line; None when it was answered already (`--help`, `--version`).
 

@@ -251,9 +251,8 @@ async def _engine(session: Session) -> list[Finding]:
     except DatabaseLockedError as error:
         return [Finding(name="memory", state=State.MISSING, detail=str(error), fix="wait for it, or end it")]
     except LLMOSError as error:
-        return [
-            Finding(name="memory", state=State.BROKEN, detail=str(error), fix="see docs/cli.md, or use another --home")
-        ]
+        fix = "boot.py repair, or use another --home"
+        return [Finding(name="memory", state=State.BROKEN, detail=str(error), fix=fix)]
     await system.mcp.discover()
     found = [await _memory(system), _battery(system), *_plugins(system), *_mcp_servers(system), await _sandbox(system)]
     return [*found, *_rules(system)]
@@ -270,15 +269,18 @@ def _rules(system: LLMOS) -> Iterator[Finding]:
 
 
 async def _memory(system: LLMOS) -> Finding:
+    from llmos.memory.backups import made_at
+
     database = system.settings.database
     size = database.stat().st_size / 1_000_000 if database.is_file() else 0.0
     traces = await system.traces.list()
     count = len(await system.runs.list(limit=_MANY))
     runs = f"{count}{' or more' if count == _MANY else ''}"
     trusted = sum(summary.status == "trusted" for summary in traces)
-    return Finding(
-        name="memory", detail=f"{database}, {size:.1f} MB: {len(traces)} traces ({trusted} trusted), {runs} runs"
-    )
+    copies = system.database_copies.newest_first()
+    copied = f"; last copied {made_at(copies[0]):%Y-%m-%d %H:%M} UTC" if copies else "; not copied yet"
+    held = f"{len(traces)} traces ({trusted} trusted), {runs} runs{copied}"
+    return Finding(name="memory", detail=f"{database}, {size:.1f} MB: {held}")
 
 
 async def _sandbox(system: LLMOS) -> Finding:

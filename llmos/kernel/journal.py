@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from llmos.errors import LLMOSError, NotPermittedError
 from llmos.kernel.capture import Capture, Capturing, look_again
 from llmos.kernel.images import Images
+from llmos.kernel.leavings import remove_leavings
 from llmos.kernel.sealing import Sealing
 from llmos.kernel.survey import Survey, Surveyor
 from llmos.plugins.tool import ToolCall, ToolResult
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _SHOWN_CHARS = 2_000
 _PRUNE_EVERY = timedelta(days=1)
+_NEWEST = 50
 
 
 class JournalLog(Protocol):
@@ -44,8 +46,8 @@ class JournalLog(Protocol):
     async def open(self) -> list[JournalEntry]:
         """The entries without an outcome, oldest first."""
 
-    async def needed(self, since: datetime) -> set[str]:
-        """The contents that undoing a run begun since then, or settling any, may need."""
+    async def needed(self, since: datetime, newest: int = 0) -> set[str]:
+        """The contents that undoing a run begun since then, or one of the newest, or settling any, may need."""
 
     async def pruned_at(self) -> datetime | None:
         """When contents were removed last."""
@@ -251,8 +253,11 @@ class Journal:
             await self._settle(pending)
 
     async def settle_open(self) -> list[JournalEntry]:
-        """Judge, at boot, what an earlier process left open; gives what stays unknown."""
-        judged = [await self._settle(Pending(entry=entry)) for entry in await self.store.open()]
+        """Judge, at boot, what an earlier process left open, and remove what it left; gives what stays unknown."""
+        judged = []
+        for entry in await self.store.open():
+            await asyncio.to_thread(remove_leavings, entry)
+            judged.append(await self._settle(Pending(entry=entry)))
         unknown = [entry for entry in judged if entry.outcome is Outcome.UNKNOWN]
         for entry in unknown:
             log.warning(
@@ -309,14 +314,15 @@ class Journal:
             return await self._prune()
 
     async def prune_if_due(self) -> None:
-        """The same, once a day."""
+        """The same, once a day; but of the newest runs nothing, for the clock may be wrong."""
         last = await self.store.pruned_at()
-        if last is None or self._clock() - last > _PRUNE_EVERY:
-            await self.prune()
+        if last is None or abs(self._clock() - last) > _PRUNE_EVERY:
+            async with self._alone:
+                await self._prune(_NEWEST)
 
-    async def _prune(self) -> int:
+    async def _prune(self, newest: int = 0) -> int:
         now = self._clock()
-        needed = await self.store.needed(now - timedelta(days=self.limits.keep_days))
+        needed = await self.store.needed(now - timedelta(days=self.limits.keep_days), newest)
         freed = await asyncio.to_thread(self.images.prune, needed)
         await self.store.set_pruned(now)
         return freed

@@ -18,9 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
-from llmos.errors import DatabaseLockedError, LLMOSError, StorageError
+from llmos.errors import StorageError
 from llmos.memory import schema, sql
 from llmos.memory.audit_notes import Kind, note
+from llmos.memory.backups import Backups
+from llmos.memory.troubles import damaged, translated
 from llmos.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ Clock = Callable[[], datetime]
 
 INTERRUPTED_REASON = "the process ended before the run did"
 # Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network.
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
@@ -53,11 +55,20 @@ class Database:
 
     All work is done by one thread, in the order it was asked for. A call whose waiter is cancelled is carried out
     all the same, or not at all. What `redactor` takes out of texts is never stored, whoever wrote the statement.
+    `backups` keeps copies of the file as it was found when it was opened.
     """
 
-    def __init__(self, path: Path, *, witness: Witness | None = None, redactor: Redactor | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        witness: Witness | None = None,
+        redactor: Redactor | None = None,
+        backups: Backups | None = None,
+    ) -> None:
         self.path = path
         self._witness = witness
+        self._backups = backups
         self.redactor = redactor or Redactor()
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
@@ -120,11 +131,16 @@ class Database:
     def _open(self) -> None:
         import duckdb
 
-        self._connection = _connect(self.path)
+        is_new, has_log = not self.path.exists(), self.path.with_name(f"{self.path.name}.wal").exists()
+        self._connection = connect(self.path)
         try:
-            _check_schema(self._connection, self.path)
+            if not has_log and is_cut(self._connection, self.path):
+                raise damaged(self.path)
+            check_schema(self._connection, self.path)
+            if self._backups is not None and not is_new:
+                self._backups.keep(self._connection)
         except duckdb.Error as error:
-            raise _translated(error, self.path) from error
+            raise translated(error, self.path) from error
         self._transact(_end_left_running)
 
     def _disconnect(self) -> None:
@@ -135,7 +151,7 @@ class Database:
     def _transact(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         import duckdb
 
-        connection = self._connection = self._connection or _connect(self.path)
+        connection = self._connection = self._connection or connect(self.path)
         witness = self._witness
         try:
             connection.execute("BEGIN")
@@ -153,7 +169,7 @@ class Database:
             if isinstance(error, duckdb.FatalException | duckdb.InternalException):
                 self._disconnect()  # DuckDB refuses everything after these; the next call opens the file again
             if isinstance(error, duckdb.Error):
-                raise _translated(error, self.path) from error
+                raise translated(error, self.path) from error
             raise
         if witness is not None:
             witness.after_commit()
@@ -214,16 +230,22 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # --- opening ---------------------------------------------------------------------------------------
 
 
-def _connect(path: Path) -> DuckDBPyConnection:
+def connect(path: Path) -> DuckDBPyConnection:
+    """Open the file, made if there is none.
+
+    Raises:
+        DatabaseLockedError: another process holds it.
+        StorageError: it can't be created or read.
+    """
     import duckdb
 
     try:
         _make_folder(path.parent)
         if not path.exists():
-            _create(path)
-        return duckdb.connect(str(path), config=_CONFIG)
+            create(path)
+        return duckdb.connect(str(path), config=CONFIG)
     except (duckdb.Error, OSError) as error:
-        raise _translated(error, path) from error
+        raise translated(error, path) from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -238,16 +260,19 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _create(path: Path) -> None:
+def create(path: Path) -> None:
     """Make the file beside its place and link it there whole, so that a crash leaves none or a complete one."""
     import duckdb
 
     orphan = path.with_name(f"{path.name}.wal")
     if orphan.exists():
-        raise StorageError(f"{orphan} belongs to a database that is gone: put {path.name} back, or move the file away.")
+        raise StorageError(
+            f"{orphan} belongs to a database that is gone: put {path.name} back, or let `boot.py repair` bring back "
+            "a copy."
+        )
     fresh = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with duckdb.connect(str(fresh), config=_CONFIG) as connection:
+        with duckdb.connect(str(fresh), config=CONFIG) as connection:
             connection.execute("BEGIN")
             connection.execute(schema.TABLES)
             connection.execute(sql.SET_META, ["schema_version", str(schema.VERSION)])
@@ -278,7 +303,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _check_schema(connection: DuckDBPyConnection, path: Path) -> None:
+def is_cut(connection: DuckDBPyConnection, path: Path) -> bool:
+    """Whether a file is shorter than what it holds; it opens all the same, and fails only where it is read.
+
+    Only for one that was opened without a write-ahead log: blocks that such a log fills are not in the file yet.
+    """
+    blocks, block_bytes = connection.execute(sql.FILE_BLOCKS).fetchone() or (0, 0)
+    return path.stat().st_size < int(blocks) * int(block_bytes)
+
+
+def check_schema(connection: DuckDBPyConnection, path: Path) -> None:
+    """Bring an older memory up to date.
+
+    Raises:
+        StorageError: it is none, or a newer LLM OS wrote it.
+    """
     import duckdb
 
     try:
@@ -313,60 +352,6 @@ def _migrate(connection: DuckDBPyConnection, version: int) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
-
-
-# --- errors ----------------------------------------------------------------------------------------
-
-_FULL = re.compile(r"no space left|file too large|disk quota|enough (disk )?space|out of disk", re.IGNORECASE)
-_READ_ONLY = re.compile(r"permission denied|read-only|operation not permitted", re.IGNORECASE)
-_DAMAGED = re.compile(
-    r"not a valid duckdb|corrupt|checksum|deserializ|unexpected end of file|read enough bytes", re.IGNORECASE
-)
-_NEWER = re.compile(r"newer|version number|storage version", re.IGNORECASE)
-_LOCKED = re.compile(r"could not set lock|conflicting lock", re.IGNORECASE)
-
-
-def _translated(error: Exception, path: Path) -> LLMOSError:
-    """The one place where DuckDB's and the system's errors become ours."""
-    text = str(error)
-    if _LOCKED.search(text):
-        return _locked(text, path)
-    if _FULL.search(text) or getattr(error, "errno", None) in _NO_ROOM:
-        return StorageError(
-            f"there is no space left for {path}: nothing of this change was stored, everything before it is safe; "
-            "make room and try again."
-        )
-    if _READ_ONLY.search(text):
-        return StorageError(
-            f"{path} can't be written: check the rights of the file and its folder, or choose another --home."
-        )
-    if _DAMAGED.search(text):
-        return StorageError(
-            f"{path} is damaged or no database: restore it from a backup, or move it away to begin anew."
-        )
-    if _NEWER.search(text):
-        return StorageError(f"{path} was written by a newer DuckDB than the one installed here: update duckdb.")
-    first_line = text.strip().partition("\n")[0]
-    return StorageError(f"{path} could not be read or written: {first_line}")
-
-
-def _locked(text: str, path: Path) -> DatabaseLockedError:
-    found = re.search(r"\(PID (\d+)\)", text)
-    if found is None:
-        return DatabaseLockedError(f"{path} is in use by another process: end it, or choose another --home.")
-    pid = int(found.group(1))
-    return DatabaseLockedError(
-        f"{path} is in use by process {pid} ({_command(pid)}): end it, or choose another --home.", pid=pid
-    )
-
-
-def _command(pid: int) -> str:
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return "its command is not known"
-    command = raw.replace(b"\0", b" ").decode(errors="replace").strip()
-    return command if len(command) <= 160 else f"{command[:159]}…"
 
 
 # --- values ----------------------------------------------------------------------------------------

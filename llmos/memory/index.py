@@ -58,6 +58,15 @@ class VectorIndex:
             self._unsaved = 0
             return snapshot is not None
 
+    def problem(self, model: str, dim: int) -> str:
+        """Why the snapshot can't be used for a model; empty if it can."""
+        return self._read_snapshot(model, dim)[1]
+
+    def remove_files(self) -> None:
+        """Throw the snapshot away."""
+        self.path.unlink(missing_ok=True)
+        self.sidecar.unlink(missing_ok=True)
+
     def reconcile(self, ids: Iterable[int]) -> list[int]:
         """Drop what is not among `ids`, the truth; returns those of `ids` that are still to be added."""
         truth = set(ids)

@@ -91,9 +91,9 @@ class JournalStore:
         """The entries of a tool, oldest first."""
         return await self._select(sql.JOURNAL_BY_TOOL, [tool])
 
-    async def needed(self, since: datetime) -> set[str]:
-        """The contents that undoing a run begun since then, or settling any, may need."""
-        entries = await self._select(sql.JOURNAL_NEEDING, [to_utc(since)])
+    async def needed(self, since: datetime, newest: int = 0) -> set[str]:
+        """The contents that undoing a run begun since then, or one of the newest, or settling any, may need."""
+        entries = await self._select(sql.JOURNAL_NEEDING, [to_utc(since), newest])
         return set().union(*(entry.digests for entry in entries))
 
     async def pruned_at(self) -> datetime | None:

@@ -27,7 +27,7 @@ class Ledger:
         def work(connection: DuckDBPyConnection) -> LedgerEntry:
             number, balance = connection.execute(sql.LAST_ENTRY).fetchone() or (0, 0)
             stored = replace(entry, id=number + 1, balance_microusd=balance + entry.amount_microusd)
-            connection.execute(sql.INSERT_ENTRY, _to_row(stored))
+            connection.execute(sql.INSERT_ENTRY, to_row(stored))
             note(Kind.CHARGE, _audited(stored), run_id=stored.run_id, at=stored.at)
             return stored
 
@@ -36,7 +36,7 @@ class Ledger:
     def entries(self, limit: int | None = None) -> list[LedgerEntry]:
         """The newest `limit` rows (None: all), newest first."""
         query = sql.LIST_ENTRIES if limit is None else f"{sql.LIST_ENTRIES} LIMIT {max(0, int(limit))}"
-        return [_from_row(row) for row in self._db.run_blocking(lambda c: c.execute(query).fetchall())]
+        return [from_row(row) for row in self._db.run_blocking(lambda c: c.execute(query).fetchall())]
 
     def balance_microusd(self) -> int:
         """The sum of all rows' amounts; 0 when there are none."""
@@ -77,10 +77,11 @@ def _audited(entry: LedgerEntry) -> dict[str, Any]:
         "balance_microusd": entry.balance_microusd,
         "saved_microusd": entry.saved_microusd,
         "operation": entry.operation,
+        "reservation": entry.reservation_id,
     }
 
 
-def _to_row(entry: LedgerEntry) -> list[Any]:
+def to_row(entry: LedgerEntry) -> list[Any]:
     return [
         entry.id,
         to_utc(entry.at),
@@ -94,7 +95,7 @@ def _to_row(entry: LedgerEntry) -> list[Any]:
     ]
 
 
-def _from_row(row: tuple[Any, ...]) -> LedgerEntry:
+def from_row(row: tuple[Any, ...]) -> LedgerEntry:
     number, at, kind, amount, balance, run_id, operation, saved, reservation_id = row
     if kind not in set(EntryKind):
         raise StorageError(f"ledger row {number} has the unknown kind {kind!r}: restore the memory from a backup.")

@@ -5,6 +5,11 @@ from __future__ import annotations
 GET_META = "SELECT value FROM meta WHERE key = ?"
 SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
+# --- the file --------------------------------------------------------------------------------------
+
+FILE_BLOCKS = "SELECT used_blocks, block_size FROM pragma_database_size()"
+READ_ALL = "SELECT count(*), sum(hash(COLUMNS(*)) % 2) FROM {table}"  # every value of every column is decoded
+
 # --- runs ------------------------------------------------------------------------------------------
 
 RUN_COLUMNS = (
@@ -328,6 +333,12 @@ WHERE kind = 'template' AND list_contains($owners::VARCHAR[], owner) AND model =
     AND len(vector) = len($vector::FLOAT[])
 """
 TEMPLATE_VECTOR_IDS = "SELECT id FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id"
+MODELS_OF_TEMPLATES = """
+SELECT model, len(vector) FROM embeddings WHERE kind = 'template' GROUP BY ALL ORDER BY count(*) DESC, model
+"""
+VECTORS_OF_MODEL = """
+SELECT id, vector FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id
+"""
 TEMPLATE_VECTORS = "SELECT id, vector FROM embeddings WHERE id IN (SELECT unnest(?::BIGINT[])) ORDER BY id"
 
 # A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
@@ -342,6 +353,16 @@ LEDGER_COLUMNS = (
 LAST_ENTRY = "SELECT id, balance_microusd FROM ledger ORDER BY id DESC LIMIT 1"
 INSERT_ENTRY = f"INSERT INTO ledger ({LEDGER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 LIST_ENTRIES = f"SELECT {LEDGER_COLUMNS} FROM ledger ORDER BY id DESC"
+
+ASK_AGAIN = """
+UPDATE traces SET status = 'candidate', reason = ? WHERE status = 'trusted' AND provenance <> 'demonstration'
+RETURNING id
+"""
+
+UNBOOKED_RUNS = """
+SELECT id, CAST(round(cost_usd * 1000000) AS BIGINT) FROM runs
+WHERE cost_usd > 0 AND id NOT IN (SELECT run_id FROM ledger) ORDER BY no
+"""
 
 OPEN_RESERVATIONS = """
 SELECT reservation_id, run_id, -amount_microusd, operation, moved_at FROM ledger r
@@ -385,6 +406,7 @@ AUDIT_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?)"
 # No ORDER BY … LIMIT: where rows were deleted, DuckDB 2.0 may take another one for the last (it prunes by statistics
 # that still count the deleted), and somebody may have deleted rows.
 AUDIT_HEAD = "SELECT number, hash FROM audit_log WHERE number = (SELECT max(number) FROM audit_log)"
+AUDIT_OF_KIND = "SELECT happened_at, run_id, body FROM audit_log WHERE kind = ? ORDER BY number"
 AUDIT_HASH_AT = "SELECT hash FROM audit_log WHERE number = ?"
 AUDIT_LAST_OF_KIND = """
 SELECT body FROM audit_log WHERE number = (SELECT max(number) FROM audit_log WHERE kind = ?)
@@ -424,7 +446,10 @@ JOURNAL_OF_RUN = f"{_JOURNAL_ENTRY} WHERE j.run_id = ? ORDER BY j.no"
 JOURNAL_BY_TOOL = f"{_JOURNAL_ENTRY} WHERE j.tool = ? ORDER BY j.no"
 JOURNAL_NEWEST = f"{_JOURNAL_ENTRY} WHERE ?::VARCHAR IS NULL OR o.outcome = ? ORDER BY j.no DESC LIMIT ?"
 JOURNAL_NEEDING = f"""
-{_JOURNAL_ENTRY} WHERE j.began_at >= ? OR o.no IS NULL OR o.outcome = 'unknown' ORDER BY j.no
+{_JOURNAL_ENTRY} WHERE j.began_at >= ? OR o.no IS NULL OR o.outcome = 'unknown' OR j.run_id IN (
+    SELECT run_id FROM journal GROUP BY run_id ORDER BY max(no) DESC LIMIT ?
+)
+ORDER BY j.no
 """
 JOURNAL_RUNS = f"""
 SELECT run_id FROM ({_JOURNAL_ENTRY}) AS e (no, run_id, step, tool, tool_version, effect, key, arguments, workspace,

@@ -52,7 +52,7 @@ class McpTools:
         cache: Path | None = None,
         cwd: Path | None = None,
         sandbox: Sandbox | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float | None = None,
         is_secret: Callable[[Listing], bool] = lambda listing: False,
     ) -> None:
         self._is_secret = is_secret
@@ -62,7 +62,14 @@ class McpTools:
         self._registered: dict[str, list[Tool]] = {}
         self._failures: dict[str, PluginFailure] = {}
         self._servers = {
-            name: McpServer(name, settings, cwd=cwd, sandbox=sandbox, timeout_s=timeout_s, listed=self._listed)
+            name: McpServer(
+                name,
+                settings,
+                cwd=cwd,
+                sandbox=sandbox,
+                timeout_s=settings.timeout_s if timeout_s is None else timeout_s,
+                listed=self._listed,
+            )
             for name, settings in servers.items()
         }
 

@@ -83,7 +83,7 @@ class McpServerSettings:
 
     `read_only` names tools known to change nothing; `effects` maps tool names to effect classes and wins over what the
     server says of itself. A command is confined unless `sandboxed` is false; `network`, `readable` and `writable` open
-    the sandbox.
+    the sandbox. It has `timeout_s` for its start, and for each call.
     """
 
     name: str
@@ -98,6 +98,7 @@ class McpServerSettings:
     network: bool = False
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +237,21 @@ class Settings:
     @property
     def database(self) -> Path:
         return self.memory / "llmos.duckdb"
+
+    @property
+    def anchor(self) -> Path:
+        """The file that names the last row of the audit log."""
+        return self.memory / "audit-anchor.json"
+
+    @property
+    def vectors(self) -> Path:
+        """The snapshot of the vectors."""
+        return self.memory / "traces.faiss"
+
+    @property
+    def backups(self) -> Path:
+        """The folder of the database's copies."""
+        return self.memory / "backups"
 
     @property
     def claude_login(self) -> Path:

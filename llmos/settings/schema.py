@@ -189,6 +189,7 @@ SCHEMA = Section(
                     "network": boolean,
                     "readable": Many(of=place),
                     "writable": Many(of=place),
+                    "timeout_s": seconds,
                 }
             ),
         ),

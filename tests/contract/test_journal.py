@@ -673,12 +673,23 @@ async def test_only_what_no_undoable_run_needs_is_removed(tmp_path: Path) -> Non
             await lab.undo("first")
 
 
+async def test_a_clock_that_jumps_ahead_costs_nothing_that_is_kept_of_the_newest_runs(tmp_path: Path) -> None:
+    async with journal_lab(tmp_path) as lab:
+        lab.write("a.txt", "old")
+        await lab.call("r", "write", file_path="a.txt", content="new")
+        lab.clock.advance(400 * DAY_S)
+        await lab.journal.prune_if_due()
+        lab.clock.advance(-400 * DAY_S)
+        await lab.undo("r")
+        assert lab.read("a.txt") == "old"
+
+
 async def test_what_was_removed_for_its_age_is_named(tmp_path: Path) -> None:
     async with journal_lab(tmp_path) as lab:
         lab.write("a.txt", "old")
         await lab.call("r", "write", file_path="a.txt", content="new")
         lab.clock.advance(31 * DAY_S)
-        await lab.journal.prune_if_due()
+        await lab.journal.prune()
         plan = await lab.undoing.plan("r")
     assert plan.lost == (("a.txt", "what it held is not kept any more"),)
 

@@ -129,7 +129,7 @@ async def test_a_file_held_by_another_process_names_it(tmp_path: Path) -> None:
 async def test_a_file_of_garbage_is_named_and_left_as_it_is(tmp_path: Path, junk: bytes) -> None:
     path = tmp_path / "llmos.duckdb"
     path.write_bytes(junk)
-    with pytest.raises(StorageError, match=r"llmos\.duckdb is damaged or no database: restore it"):
+    with pytest.raises(StorageError, match=r"llmos\.duckdb is damaged or no database: `boot.py repair`"):
         await Database(path).open()
     assert path.read_bytes() == junk
 
