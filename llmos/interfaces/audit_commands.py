@@ -154,7 +154,7 @@ def export(file: Path | None, since: str | None, *, force: bool) -> Action:
         first, time = _beginning(since)
         system = await session.system()
         pages = system.audit_log.pages(first=first, since=time)
-        if file is None:
+        if file is None or str(file) == "-":
             rows = [row.to_data() async for page in pages for row in page]
             session.screen.data({"rows": rows})
             for row in rows:

@@ -54,11 +54,13 @@ class Surroundings:
 
     def world(self, registry: ToolRegistry) -> World:
         """What the gate may ask: whether a path exists in the workspace, and what a tool's parameter may be."""
-        ctx = self.context("")
+        workspace = self.settings.workspace.resolve()
 
         def exists(path: str) -> bool:
+            """Whatever rules say of it: they judge what is done with it, not what the goal means."""
             try:
-                return ctx.resolve(path).exists()
+                place = (workspace / path).resolve()
+                return place.is_relative_to(workspace) and place.exists()
             except Exception:
                 return False
 

@@ -48,16 +48,24 @@ class Undoing:
     async def last(self) -> str:
         """The last run in this workspace with effects that is not undone; an undo is none.
 
+        What was only stored elsewhere than in files, such as a fact, counts where nothing else was done.
+
         Raises:
             NotFoundError: there is none.
         """
         undone, undos = await self._undone()
         await self.journal.settle_loose()
+        other: str | None = None
         for run_id in await self.store.runs(str(self.workspace.resolve())):
             if run_id in undone or run_id in undos:
                 continue
-            if any(map(_has_effect, await self.store.of_run(run_id))):
+            entries = await self.store.of_run(run_id)
+            if any(map(_has_effect, entries)):
                 return run_id
+            stored = any(entry.outcome is not Outcome.NOT_DONE and not entry.files for entry in entries)
+            other = other or (run_id if stored else None)
+        if other is not None:
+            return other
         raise NotFoundError(f"no run has changed anything in {self.workspace} that is not undone already.")
 
     async def plan(self, run_id: str) -> UndoPlan:
@@ -196,12 +204,12 @@ class Undoing:
 
 
 def _has_effect(entry: JournalEntry) -> bool:
-    """Whether a call changed something, or may have: a write that changed no file it named did not."""
+    """Whether a call changed files or the world outside, or may have."""
     if entry.changed or entry.outcome is Outcome.UNKNOWN:
         return True
     if entry.outcome is Outcome.NOT_DONE:
         return False
-    return entry.effect is not Effect.WRITE or entry.reach is Reach.UNSEEN or not entry.files
+    return entry.effect is not Effect.WRITE or entry.reach is Reach.UNSEEN
 
 
 def _step(plan: UndoPlan, left: Sequence[str]) -> StepRecord:

@@ -136,6 +136,12 @@ COUNTED = frozenset("eight five four many multiple nine seven several six ten th
 """Words that say how many."""
 UNITS = frozenset("celsius euro euros dollar dollars fahrenheit feet imperial kelvin kilometers metric miles".split())
 """Words of measure."""
+DEICTIC = frozenset(
+    """
+    answer anybody anyone anything everybody everyone everything me myself nothing output result results usual well
+    """.split()
+)
+"""Words that point at something without naming it."""
 MODIFYING = frozenset(
     """
     again another anybody anyone anything anywhere both called chronologically containing different else elsewhere

@@ -16,6 +16,7 @@ from llmos.trace.english import (
     ARTICLES,
     COUNTED,
     CRITICAL,
+    DEICTIC,
     FUNCTION,
     LIGHT,
     MODIFYING,
@@ -236,10 +237,13 @@ def _commas(tokens: Sequence[Token]) -> int:
 def is_clause(tokens: Sequence[Token]) -> bool:
     """Whether a phrase of which no example is known begins as a clause does, or says more than one thing.
 
-    Words about a file (`5 in config.yaml`) may be a clause of the goal, too.
+    Words about a file (`5 in config.yaml`) may be a clause of the goal, too, and words that only point at something
+    (`me`, `last result`) are no name of it.
     """
     if tokens[0].key in _OPENING_CLAUSE or (len(tokens) > 1 and marks_of(tokens) & _POINTING):
         return True
+    if all(token.key in FUNCTION or token.key in DEICTIC for token in tokens if token.kind is Kind.WORD):
+        return any(token.kind is Kind.WORD for token in tokens)
     return any(token.key in _JOINING or token.text == ";" for token in tokens[1:-1])
 
 

@@ -23,7 +23,8 @@ MAX_BITS = 14_000
 @llm_tool(
     "calculate",
     "Evaluate an arithmetic expression: + - * / // % ** ( ), sqrt sin cos tan log(x, base) log10 exp round abs min max "
-    "floor ceil, pi, e, and '15% of 80'. Exact for whole numbers and decimals; round() rounds halves away from 0.",
+    "floor ceil, pi, e, '15% of 80' and '1/3 of 90'. Exact for whole numbers and decimals; round() rounds halves away "
+    "from 0.",
     {"expression": str},
     effect=Effect.PURE,
     idempotent=True,
@@ -65,13 +66,14 @@ def number_text(number: float) -> str:
 
 
 def _normal(text: str) -> str:
-    """What people write for Python's operators; `15% of 80` becomes a product."""
+    """What people write for Python's operators; `15% of 80` and `1/3 of 90` become products."""
     text = text.rstrip("=? ").lstrip("= ")
     for written, operator in (("×", "*"), ("·", "*"), ("÷", "/"), ("−", "-"), ("–", "-"), ("^", "**")):  # noqa: RUF001
         text = text.replace(written, operator)
     if not re.search(r"[A-Za-z]", text.replace("of", "")):  # in a call, a comma parts arguments
         text = re.sub(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", lambda found: found[0].replace(",", ""), text)
-    return re.sub(r"(\d+(?:\.\d+)?|\.\d+)\s*%\s*of\b", r"(\1/100)*", text)
+    text = re.sub(r"(\d+(?:\.\d+)?|\.\d+)\s*%\s*of\b", r"(\1/100)*", text)
+    return re.sub(r"(?<![\d.)/*+-])(\d+)\s*/\s*(\d+)\s+of\b", r"(\1/\2)*", text)
 
 
 def _value(node: ast.expr) -> Number:
