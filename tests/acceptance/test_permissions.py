@@ -207,3 +207,22 @@ def test_a_tool_that_there_is_not_is_said_wherever_rules_are_looked_at(door: Doo
     found = [one for one in door.json("doctor")["findings"] if one["name"] == "permissions"]
     assert [one["state"] for one in found] == ["ok", "missing", "missing"]
     assert ["'raed'" in found[1]["detail"], "'wirte'" in found[2]["detail"]] == [True, True]
+
+
+def test_what_a_rule_closes_is_not_told_as_missing(door: Door) -> None:
+    (door.workspace / "docs").mkdir()
+    (door.workspace / "docs" / "a.md").write_text("a")
+    (door.workspace / "b.csv").write_text("a,b")
+    door.home.mkdir(exist_ok=True)
+    (door.home / "llmos.yaml").write_text("permissions: {rules: [{deny: '*', path: 'docs/**'}]}\n")
+    for goal in ("List files in docs", "Count *.md files"):
+        assert_sentence(door(goal, "--mode", "follow"), 4, "something in docs is closed by a rule")
+    assert door("Count *.csv files").returncode == 0
+
+
+def test_a_rule_does_not_change_what_a_goal_means(door: Door) -> None:
+    (door.workspace / "docs").mkdir()
+    door.home.mkdir(exist_ok=True)
+    (door.home / "llmos.yaml").write_text("permissions: {rules: [{deny: '*', path: docs}]}\n")
+    done = door("Count files in docs", "--mode", "follow")
+    assert_sentence(done, 4, '"path": "docs"', "is not permitted")

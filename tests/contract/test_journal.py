@@ -90,6 +90,20 @@ async def test_a_failed_call_may_have_changed_files_and_is_undone(tmp_path: Path
         assert lab.read("a.txt") == "before"
 
 
+async def test_what_was_only_stored_elsewhere_does_not_stand_before_changed_files(tmp_path: Path) -> None:
+    @llm_tool("note", "Store a fact.", {"text": str}, effect=Effect.WRITE, writes=lambda ctx, arguments: ())
+    def note(text: str) -> str:
+        return f"noted {text}"
+
+    async with journal_lab(tmp_path) as lab:
+        lab.add(note)
+        await lab.call("noted", "note", text="a")
+        assert await lab.undoing.last() == "noted"  # and undo says that it can't
+        await lab.call("wrote", "write", file_path="a.txt", content="a")
+        await lab.call("again", "note", text="b")
+        assert await lab.undoing.last() == "wrote"
+
+
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
 
 

@@ -266,3 +266,10 @@ def test_a_phrase_without_examples_holds_no_file_beside_other_words() -> None:
     stores = trace("Store {key} = {value}", key=SlotType.TEXT, value=SlotType.TEXT)
     assert isinstance(match("Store x = 5", stores), Match)
     assert isinstance(match("Store x = 5 in config.yaml", stores), Miss)
+
+
+@pytest.mark.parametrize("said", ["result", "last result", "me", "everything", "it"])
+def test_words_that_only_point_at_something_are_no_name_of_it(said: str) -> None:
+    stores = trace("Remember {value} as {key}", key=SlotType.TEXT, value=SlotType.TEXT)
+    assert isinstance(match(f"Remember {said} as total", stores), Miss)
+    assert isinstance(match("Remember the price of pears as total", stores), Match)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from llmos.errors import InputError, ToolError, WrongKindError
+from llmos.errors import InputError, NotPermittedError, ToolError, WrongKindError
 from llmos.plugins.context import ToolContext
 
 SKIPPED_FOLDERS = frozenset({".git"})
@@ -70,39 +70,55 @@ def os_sentence(error: OSError, what: str) -> ToolError:
     return kind(f"{what}: {error.strerror or error}.")
 
 
-def walk(ctx: ToolContext, root: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """The regular files below a folder, sorted by path; never through links, into `.git` or a closed folder."""
-    folders = [root]
+def walk(ctx: ToolContext, root: Path, *, recursive: bool = True, left_out: list[Path] | None = None) -> Iterator[Path]:
+    """The regular files below a folder, sorted by path; never through links, into `.git` or a closed folder.
+
+    What is closed is put into `left_out`.
+    """
+    folders, closed = [root], left_out if left_out is not None else []
     while folders:
         folder = folders.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             continue
-        inner = []
+        inner: list[Path] = []
         for entry in entries:
             path = Path(entry.path)
             if entry.is_file(follow_symlinks=False):
                 if ctx.is_open(path):
                     yield path
-            elif recursive and entry.is_dir(follow_symlinks=False) and _open(ctx, path):
-                inner.append(path)
+                else:
+                    closed.append(path)
+            elif recursive and entry.is_dir(follow_symlinks=False) and path.name not in SKIPPED_FOLDERS:
+                (inner if ctx.is_open(path) else closed).append(path)
         folders.extend(reversed(inner))
-
-
-def _open(ctx: ToolContext, folder: Path) -> bool:
-    return folder.name not in SKIPPED_FOLDERS and ctx.is_open(folder)
 
 
 def matching(ctx: ToolContext, root: Path, pattern: str, *, recursive: bool = True) -> list[Path]:
     """The files below `root` that match a shell pattern, sorted.
 
     A pattern without a slash is matched against names, one with slashes against the path from `root`.
+
+    Raises:
+        NotPermittedError: none matches, but what a rule closes may.
     """
     regex = glob_regex(pattern)
     by_name = "/" not in pattern
-    paths = walk(ctx, root, recursive=recursive)
-    return sorted(p for p in paths if regex.fullmatch(p.name if by_name else p.relative_to(root).as_posix()))
+    closed: list[Path] = []
+
+    def matches(path: Path) -> bool:
+        return regex.fullmatch(path.name if by_name else path.relative_to(root).as_posix()) is not None
+
+    found = sorted(filter(matches, walk(ctx, root, recursive=recursive, left_out=closed)))
+    hidden = [path for path in closed if path not in ctx.denied and (path.is_dir() or matches(path))]
+    if hidden and not found:
+        where = folder_text(ctx, hidden[0].parent)
+        raise NotPermittedError(
+            f"no open file matches {pattern}, and something in {where} is closed by a rule of llmos.yaml, so whether "
+            "one does is not told; `permissions show` lists the rules."
+        )
+    return found
 
 
 @lru_cache(maxsize=256)
