@@ -138,7 +138,8 @@ UNITS = frozenset("celsius euro euros dollar dollars fahrenheit feet imperial ke
 """Words of measure."""
 DEICTIC = frozenset(
     """
-    answer anybody anyone anything everybody everyone everything me myself nothing output result results usual well
+    a all an answer anybody anyone anything everybody everyone everything he her him his i it last latest me my myself
+    nothing our output previous result results she that the their them these they this those us usual we well you your
     """.split()
 )
 """Words that point at something without naming it."""

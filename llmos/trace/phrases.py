@@ -242,8 +242,8 @@ def is_clause(tokens: Sequence[Token]) -> bool:
     """
     if tokens[0].key in _OPENING_CLAUSE or (len(tokens) > 1 and marks_of(tokens) & _POINTING):
         return True
-    if all(token.key in FUNCTION or token.key in DEICTIC for token in tokens if token.kind is Kind.WORD):
-        return any(token.kind is Kind.WORD for token in tokens)
+    if all(token.kind is Kind.WORD and token.key in DEICTIC for token in tokens):
+        return True
     return any(token.key in _JOINING or token.text == ";" for token in tokens[1:-1])
 
 
