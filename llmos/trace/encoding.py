@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from llmos.trace.conditions import to_pair
-from llmos.trace.program import FORMAT_VERSION, Answer, Guided, Listed, Node, Slot, Step, Trace
+from llmos.trace.program import FORMAT_VERSION, Answer, Check, Guided, Listed, Node, Slot, Step, Trace
 from llmos.trace.values import unparse
 
 
@@ -15,13 +16,7 @@ def to_data(trace: Trace) -> dict[str, Any]:
     if trace.description:
         data["description"] = trace.description
     data["goals"] = list(trace.goals)
-    if trace.slots:
-        data["slots"] = {slot.name: _slot_data(slot) for slot in trace.slots}
-    data["steps"] = [_node_data(node) for node in trace.steps]
-    if answer := _answer_data(trace.answer):
-        data["answer"] = answer
-    if trace.checks:
-        data["checks"] = [{str(check.kind): check.expected} for check in trace.checks]
+    data |= _program_data(trace)
     if trace.guided is not None:
         data["guided"] = _guided_data(trace.guided)
     data["provenance"] = str(trace.provenance)
@@ -88,20 +83,29 @@ def _step_data(step: Step) -> dict[str, Any]:
     if step.tool_version is not None:
         data["tool_version"] = step.tool_version
     if step.checks:
-        data["checks"] = [{str(check.kind): check.expected} for check in step.checks]
+        data["checks"] = _checks_data(step.checks)
     return data
 
 
 def _guided_data(guided: Guided) -> dict[str, Any]:
-    data: dict[str, Any] = {"goal": guided.goal}
-    if guided.slots:
-        data["slots"] = {slot.name: _slot_data(slot) for slot in guided.slots}
-    data["steps"] = [_node_data(node) for node in guided.steps]
-    if answer := _answer_data(guided.answer):
+    return {"goal": guided.goal} | _program_data(guided)
+
+
+def _program_data(program: Trace | Guided) -> dict[str, Any]:
+    """What a trace and its guided program have in common."""
+    data: dict[str, Any] = {}
+    if program.slots:
+        data["slots"] = {slot.name: _slot_data(slot) for slot in program.slots}
+    data["steps"] = [_node_data(node) for node in program.steps]
+    if answer := _answer_data(program.answer):
         data["answer"] = answer
-    if guided.checks:
-        data["checks"] = [{str(check.kind): check.expected} for check in guided.checks]
+    if program.checks:
+        data["checks"] = _checks_data(program.checks)
     return data
+
+
+def _checks_data(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    return [{str(check.kind): check.expected} for check in checks]
 
 
 def _answer_data(answer: Answer) -> dict[str, Any]:
@@ -109,5 +113,5 @@ def _answer_data(answer: Answer) -> dict[str, Any]:
     if answer.name:
         data["name"] = answer.name
     if answer.checks:
-        data["checks"] = [{str(check.kind): check.expected} for check in answer.checks]
+        data["checks"] = _checks_data(answer.checks)
     return data

@@ -141,7 +141,10 @@ def test_a_value_that_the_tool_lists_for_something_else_is_asked_about() -> None
 
 def test_sentences_seen_before_do_not_make_another_one_surer() -> None:
     """Anything may stand in a sentence, also what the user wants done with it."""
-    said = tuple(f"I will be late for the {one} because of the train" for one in ("talk", "lunch", "game", "dinner"))
+    events = ("talk", "lunch", "game", "dinner", "concert", "meeting", "match")
+    said = tuple(f"I will be late for the {one} because of the train" for one in events)
     trace = replace(forecast(*said, effect=Effect.WRITE), goals=("Post the message {city}",))
     goal = "Post the message I wrote to Bob about it in every channel"
     assert decide(considered(trace, goal=goal), goal=goal).choice is Choice.CONFIRM
+    reads = replace(trace, steps=(replace(trace.calls[0], effect=Effect.READ),))
+    assert decide(considered(reads, goal=goal), goal=goal).choice is Choice.FOLLOW
