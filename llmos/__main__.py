@@ -2,7 +2,7 @@
 
 import sys
 
-from llmos.interfaces.cli import main
+from llmos.door import main
 
 if __name__ == "__main__":
-    sys.exit(main(prog_name="llmos"))
+    sys.exit(main("llmos"))

@@ -20,6 +20,7 @@ from llmos.settings import Settings, load_settings
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from llmos.home import OpenHome
     from llmos.interfaces.admission import Admission
     from llmos.interfaces.deciding import Deciding
     from llmos.interfaces.dispatcher import Dispatcher
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from llmos.memory.approvals import Approvals
     from llmos.memory.audit_log import AuditLog
     from llmos.memory.backups import Backups
-    from llmos.memory.database import Database
     from llmos.memory.embeddings import Embedder
     from llmos.memory.journal import JournalStore
     from llmos.memory.outcomes import Outcomes
@@ -67,11 +67,12 @@ class LLMOS:
 
     `budget_usd` charges a new battery and caps what this instance may spend; None leaves both to the settings
     (whose own `budget_usd` only caps).
-    `learner`, `embedder`, `clock` and `chance` (a number from 0 to 1, for audits) replace the built-in ones. After
-    `boot` the parts are attributes.
+    `learner`, `embedder`, `clock` and `chance` (a number from 0 to 1, for audits) replace the built-in ones; `home` is
+    a home that is open already, and stays so. After `boot` the parts are attributes.
     """
 
     settings: Settings
+    home: OpenHome
     registry: ToolRegistry
     plugins: PluginLoader
     mcp: McpTools
@@ -108,6 +109,7 @@ class LLMOS:
         clock: Callable[[], datetime] = _now,
         chance: Callable[[], float] = random.random,
         confirm: Confirm | None = None,
+        home: OpenHome | None = None,
     ) -> None:
         loaded = settings if settings is not None else load_settings(budget_usd=budget_usd)
         self.settings = loaded if budget_usd is None else dataclasses.replace(loaded, budget_usd=budget_usd)
@@ -119,6 +121,7 @@ class LLMOS:
         self._clock = clock
         self._chance = chance
         self._confirm = confirm
+        self._home = home
         self._stack: AsyncExitStack | None = None
 
     async def __aenter__(self) -> Self:
@@ -142,9 +145,8 @@ class LLMOS:
         async with AsyncExitStack() as stack:
             stack.enter_context(guarded(self.redactor))
             await self._open_memory(stack)
-            await self._open_journal(stack)
             await self._load_tools(stack)
-            await self.traces.put_demonstrations(self._demonstrations())
+            await self.home.demonstrate(self._demonstrations())
             await self._wire(stack)
             self._stack = stack.pop_all()
 
@@ -204,91 +206,48 @@ class LLMOS:
     # --- wiring --------------------------------------------------------------------------------------
 
     async def _open_memory(self, stack: AsyncExitStack) -> None:
+        from llmos.home import OpenHome
+        from llmos.interfaces.undoing import Undoing
+        from llmos.interfaces.witnessing import Witnessing
         from llmos.kernel.token_economy import TokenEconomy
-        from llmos.memory.approvals import Approvals
-        from llmos.memory.embeddings import SentenceTransformerEmbedder
         from llmos.memory.frozen import FrozenTraces
-        from llmos.memory.index import VectorIndex
-        from llmos.memory.journal import JournalStore
-        from llmos.memory.ledger import Ledger
         from llmos.memory.outcomes import Outcomes
-        from llmos.memory.recall import Recall
-        from llmos.memory.runs import RunStore
-        from llmos.memory.standing import StandingStore
-        from llmos.memory.store import SemanticMemory
-        from llmos.memory.taints import TaintStore
-        from llmos.memory.traces import TraceStore
 
-        stamp = self.settings.memory / "model.json"
-        embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
-        database = await self._open_database(stack)
-        index = VectorIndex(self.settings.vectors)
-        store = FrozenTraces if self.settings.frozen else TraceStore
-        self.traces = store(database, index, clock=self._clock)
+        home = self._home
+        if home is None:
+            home = OpenHome(self.settings, embedder=self._embedder, clock=self._clock)
+            stack.enter_context(home.without_secrets_of(self.redactor))
+            await stack.enter_async_context(home)
+        else:
+            stack.enter_context(home.without_secrets_of(self.redactor))
+        self.home = home
+        self.database_copies, self.audit_log, self.journal = home.copies, home.audit_log, home.journal
+        self.runs, self.effects, self.approvals, self.memory = home.runs, home.effects, home.approvals, home.facts
+        self.traces = FrozenTraces.of(home.traces) if self.settings.frozen else home.traces
         half_life = timedelta(days=self.settings.reliability.half_life_days)
-        self.outcomes = Outcomes(database, half_life=half_life, clock=self._clock)
-        self.runs = RunStore(database, clock=self._clock)
-        self.effects = JournalStore(database, clock=self._clock)
-        self._taints = TaintStore(database, clock=self._clock)
-        self.approvals = Approvals(database, clock=self._clock)
-        self._standing_runs = StandingStore(database)
-        self.memory = SemanticMemory(database, embedder, clock=self._clock)
-        self._recall = Recall(database, self.traces, index, embedder)
-        stack.push_async_callback(self._recall.close)
+        self.outcomes = Outcomes(home.database, half_life=half_life, clock=self._clock)
+        self.witnessing = Witnessing(log=home.audit_log, redact=self.redactor.text)
+        await self.witnessing.record_settings(self.settings)
+        self.witnessing.listen(self.bus)
+        self.undoing = Undoing(
+            journal=home.journal,
+            store=home.effects,
+            runs=home.runs,
+            workspace=self.settings.workspace,
+            closed=frozenset({str(self.settings.memory.resolve())}),
+            clock=self._clock,
+        )
         self.economy = TokenEconomy(
             budget_usd=self._first_charge_usd,
-            ledger=Ledger(database),
+            ledger=home.ledger,
             bus=self.bus,
             clock=self._clock,
             cap_usd=self.settings.budget_usd,
+            lock=home.money,
         )
-        for reservation in self.economy.charged_at_boot:
-            await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
-
-    async def _open_database(self, stack: AsyncExitStack) -> Database:
-        """The database with its audit log, which records from the first transaction on."""
-        from llmos.interfaces.witnessing import Witnessing
-        from llmos.memory.audit_anchor import Anchor
-        from llmos.memory.audit_chain import AuditChain
-        from llmos.memory.audit_log import AuditLog
-        from llmos.memory.backups import Backups
-        from llmos.memory.database import Database
-
-        redact = self.redactor.text
-        chain = AuditChain(Anchor(self.settings.anchor), redact=redact, clock=self._clock)
-        self.database_copies = Backups(self.settings.backups, clock=self._clock)
-        database = await stack.enter_async_context(
-            Database(self.settings.database, witness=chain, redactor=self.redactor, backups=self.database_copies)
-        )
-        self.audit_log = AuditLog(database, chain)
-        self.witnessing = Witnessing(log=self.audit_log, redact=redact)
-        stack.push_async_callback(self.audit_log.close)
-        await self.audit_log.open()
-        await self.witnessing.record_settings(self.settings)
-        self.witnessing.listen(self.bus)
-        return database
-
-    async def _open_journal(self, stack: AsyncExitStack) -> None:
-        """The journal, after what a crash left open was judged and what nobody needs was removed."""
-        from llmos.interfaces.undoing import Undoing
-        from llmos.kernel.journal import Journal
-
-        memory = self.settings.memory
-        images, limits = memory / "images", self.settings.journal
-        self.journal = Journal(
-            self.effects, images, limits, redact=self.redactor.text, closed=(memory,), clock=self._clock
-        )
-        stack.push_async_callback(self.journal.aclose)
-        self.undoing = Undoing(
-            journal=self.journal,
-            store=self.effects,
-            runs=self.runs,
-            workspace=self.settings.workspace,
-            closed=frozenset({str(memory.resolve())}),
-            clock=self._clock,
-        )
-        await self.journal.settle_open()
-        await self.journal.prune_if_due()
+        if home.settles():
+            for reservation in self.economy.charge_left_open():
+                await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.confined import DeferredSandbox
@@ -319,7 +278,7 @@ class LLMOS:
 
         learner = self._learner or self._make_learner()
         policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
-        self.taint = Taint(log=self._taints)
+        self.taint = Taint(log=self.home.taints)
         self.permissions = Permissions(policy=policy, approvals=self.approvals, doubts=self.taint)
         surroundings = self.surroundings = Surroundings(
             settings=self.settings,
@@ -354,7 +313,7 @@ class LLMOS:
             traces=self.traces, outcomes=self.outcomes, max_failures=self.settings.reliability.max_failures
         )
         self.deciding = Deciding(
-            recall=self._recall,
+            recall=self.home.recall,
             traces=self.traces,
             world=world,
             bounds={Effect(name): bound for name, bound in self.settings.matching.max_wrong.items()},
@@ -387,7 +346,7 @@ class LLMOS:
             learner=learner,
             limits=limits,
             registry=self.registry,
-            recall=self._recall,
+            recall=self.home.recall,
             admission=self.admission,
             watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
             surroundings=surroundings,
@@ -422,7 +381,7 @@ class LLMOS:
             "discover": self.mcp.discover,
         }
         standing = Standing(
-            store=self._standing_runs,
+            store=self.home.standing_runs,
             journal=self.effects,
             runs=self.runs,
             registry=self.registry,
@@ -468,11 +427,9 @@ class LLMOS:
         )
 
     def _make_prover(self, surroundings: Surroundings) -> Prover | None:
-        """Runs traces again in copies of the workspace; what a crash left of such copies is removed."""
+        """Runs traces again in copies of the workspace."""
         from llmos.kernel.proof import Prover
-        from llmos.kernel.scratch import remove_leftovers
 
-        remove_leftovers(self.settings.memory)
         if not self.settings.proof.enabled:
             return None
         return Prover(

@@ -16,7 +16,8 @@ TIMEOUT_S = 120
 
 
 class Door:
-    """Runs `python boot.py` in the folder of one test."""
+    """Runs `python boot.py` in the folder of one test: in a process of its own, or with LLMOS_TEST_DAEMON=1 through a
+    resident kernel, which ends when the folder is removed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home, self.workspace, self.user = folder, folder / "home", folder / "work", folder / "user"
@@ -28,6 +29,7 @@ class Door:
             "LANG": "C.UTF-8",
             "LLMOS_HOME": str(self.home),
             "TERM": "xterm",
+            "LLMOS_DAEMON": os.environ.get("LLMOS_TEST_DAEMON", "0"),
         }
 
     def command(self, *args: str | bytes) -> list[str | bytes]:

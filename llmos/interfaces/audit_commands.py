@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from llmos import caller
 from llmos.accounts import MICROUSD_PER_USD
 from llmos.errors import NotFoundError, TamperedError, UsageError
 from llmos.interfaces import render
@@ -87,7 +89,7 @@ def verify(against: Path | None) -> Action:
     """
 
     async def action(session: Session) -> None:
-        exported = _read_export(against) if against is not None else []
+        exported = await asyncio.to_thread(_read_export, against) if against is not None else []
         system = await session.system()
         found = await system.audit_log.verify(exported, name=str(against))
         facts = _facts(found)
@@ -135,7 +137,7 @@ def _read_export(file: Path) -> list[Row]:
     from llmos.memory.audit_entries import row_of
 
     try:
-        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = sys.stdin.buffer.read() if str(file) == "-" else caller.placed(file).read_bytes()
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror or error}") from None
     rows = []
@@ -201,16 +203,17 @@ def _beginning(since: str | None) -> tuple[int, str]:
 @contextmanager
 def _written(file: Path, *, force: bool) -> Iterator[TextIO]:
     """A stream whose text becomes the file, whole or not at all."""
-    if file.exists() and not force:
+    at = caller.placed(file)
+    if at.exists() and not force:
         raise UsageError(f"{file} exists already; give another name, or --force to replace it")
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:80]}.")
+        handle, temporary = tempfile.mkstemp(dir=at.parent, prefix=f".{at.name[:80]}.")
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).replace(file)
+        Path(temporary).replace(at)
         temporary = None
     except OSError as error:
         raise UsageError(f"{file} can't be written: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""The command line as a process: its streams, its log and its exit code."""
+"""The command line as a process, or as a connection to the resident kernel: its streams, its log and its exit code."""
 
 from __future__ import annotations
 
@@ -7,56 +7,97 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TextIO
 
 import click
 
+from llmos import caller
 from llmos.interfaces.commands import parse
 from llmos.interfaces.parsing import Line
 from llmos.interfaces.render import one_line
-from llmos.interfaces.session import READER_LEFT, Options, Screen, perform, report
+from llmos.interfaces.session import READER_LEFT, Action, Interrupts, Opened, Options, Screen, perform, report
 from llmos.redaction import Redactor
 from llmos.redaction.logs import LogFilter
 
+STORAGE = 7
 
-def main(argv: Sequence[str] | None = None, *, prog_name: str | None = None) -> int:
-    """Run one command line (by default the process's own) and return its exit code; nothing is raised."""
+
+def main(argv: Sequence[str] | None = None, *, prog_name: str = "llmos") -> int:
+    """Do one command line (by default the process's own) in this process; its exit code, nothing is raised."""
     args = list(sys.argv[1:] if argv is None else argv)
-    args = ["--help"] if args == ["help"] else args  # nobody means it as a goal to be paid for
-    if prog_name is None:
-        prog_name = "python boot.py" if Path(sys.argv[0]).name == "boot.py" else "llmos"
     _prepare_streams()
-    head = args[: args.index("--")] if "--" in args else args
-    screen = Screen(as_json="--json" in head)
-    line = Line(options=Options())
+    line, screen = _begun(args)
     try:
-        exit_code = _run(args, line, screen, prog_name)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        exit_code = READER_LEFT
-    except OSError as error:  # of the flush: everything else was reported
-        screen.note(f"llmos: standard output can't be written: {error.strerror or error}")
-        exit_code = 7
-    if exit_code in (READER_LEFT, 7):
+        action = _parsed(args, line, prog_name)
+        if action is not None:
+            _configure_logging(line.options.verbose)
+            asyncio.run(perform(action, line.options, screen))
+        exit_code = 0
+    except _ENDS as error:
+        exit_code = _told(error, line, screen)
+    exit_code = _flushed(exit_code, screen)
+    if exit_code in (READER_LEFT, STORAGE):
         _drop_stdout()
     return exit_code
 
 
-def _run(args: list[str], line: Line, screen: Screen, prog_name: str) -> int:
+async def obey(
+    args: list[str],
+    *,
+    prog_name: str,
+    stopped_by: Callable[[], AbstractContextManager[Interrupts]],
+    opened: Opened,
+) -> int:
+    """Do the command line of the current caller in this process, which has others too; its exit code."""
+    line, screen = _begun(args)
     try:
-        action = parse(args, line, prog_name=prog_name)
-        if action is None:
-            return 0
-        _configure_logging(line.options.verbose)
-        asyncio.run(perform(action, line.options, screen))
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        reads = "-" in args  # waits for whoever writes that, so it must not hold up the others
+        action = await asyncio.to_thread(_parsed, args, line, prog_name) if reads else _parsed(args, line, prog_name)
+        if action is not None:
+            asking = caller.current()
+            if asking is not None:
+                asking.verbose = line.options.verbose
+            await perform(action, line.options, screen, stopped_by=stopped_by, opened=opened)
+        exit_code = 0
+    except _ENDS as error:
+        exit_code = _told(error, line, screen)
+    return _flushed(exit_code, screen)
+
+
+_ENDS = (Exception, asyncio.CancelledError, KeyboardInterrupt)
+
+
+def _begun(args: list[str]) -> tuple[Line, Screen]:
+    head = args[: args.index("--")] if "--" in args else args
+    return Line(options=Options()), Screen(as_json="--json" in head)
+
+
+def _parsed(args: list[str], line: Line, prog_name: str) -> Action | None:
+    args = ["--help"] if args == ["help"] else args  # nobody means it as a goal to be paid for
+    return parse(args, line, prog_name=prog_name)
+
+
+def _told(error: BaseException, line: Line, screen: Screen) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), file=caller.stderr(), err=True)
         return error.exit_code
-    except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:
-        return report(error, screen, verbose=line.options.verbose)
-    return 0
+    return report(error, screen, verbose=line.options.verbose)
+
+
+def _flushed(exit_code: int, screen: Screen) -> int:
+    """The exit code once all is written: what can't be is said."""
+    stdout = caller.stdout()
+    try:
+        if stdout is not None:
+            stdout.flush()
+    except BrokenPipeError:
+        return READER_LEFT
+    except OSError as error:  # of the flush: everything else was reported
+        screen.note(f"llmos: standard output can't be written: {error.strerror or error}")
+        return STORAGE
+    return exit_code
 
 
 def _prepare_streams() -> None:
@@ -81,15 +122,55 @@ class _Sentence(logging.Formatter):
         return f"llmos: {one_line(record.getMessage(), 500)}"
 
 
+_IN_FULL = "%(levelname)s %(name)s: %(message)s"
+
+
 def _configure_logging(verbose: int) -> None:
     """Our warnings as sentences; with -v our information with its origin and tracebacks; with -vv everybody's."""
     handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_IN_FULL) if verbose else _Sentence())
+    _listen(handler, verbose)
+    if not verbose and not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _listen(handler: logging.Handler, verbose: int) -> None:
     handler.addFilter(LogFilter(Redactor()))  # before there are settings, and for what is not ours
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s") if verbose else _Sentence())
     root, ours = logging.getLogger(), logging.getLogger("llmos")
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING if verbose else logging.CRITICAL)
     ours.setLevel(logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING)
     logging.captureWarnings(True)
-    if not verbose and not sys.warnoptions:
-        warnings.simplefilter("ignore")
+
+
+class CallersLog(logging.Handler):
+    """Tells each caller what is logged while something is done for it, as its own process would; all else to `own`."""
+
+    def __init__(self, own: TextIO) -> None:
+        super().__init__()
+        self._own = own
+        self._sentence, self._in_full = _Sentence(), logging.Formatter(_IN_FULL)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        asking = caller.current()
+        try:
+            if asking is None:
+                self._write(self._own, logging.Formatter(f"%(asctime)s {_IN_FULL}").format(record))
+            elif _is_heard(record, asking.verbose):
+                self._write(asking.stderr, (self._in_full if asking.verbose else self._sentence).format(record))
+        except (OSError, ValueError):
+            pass  # nobody reads it any more
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        stream.write(f"{text}\n")
+        stream.flush()
+
+    def listen(self) -> None:
+        """Be the only one who hears, from our information on, and everybody's warnings."""
+        _listen(self, 1)
+
+
+def _is_heard(record: logging.LogRecord, verbose: int) -> bool:
+    if record.name.partition(".")[0] == "llmos":
+        return verbose > 0 or record.levelno >= logging.WARNING
+    return verbose > 0

@@ -466,6 +466,35 @@ def doctor() -> Action:
 
 @cli.command()
 @shared_options()
+@click.option("--foreground", is_flag=True, help="Be the kernel in this process, as for a service manager.")
+def up(foreground: bool) -> Action:
+    """Start the resident kernel, which does commands without their start-up."""
+    from llmos.interfaces import kernel_commands
+
+    return kernel_commands.be if foreground else kernel_commands.up
+
+
+@cli.command()
+@shared_options()
+@click.option("--now", is_flag=True, help="Interrupt what it is doing.")
+def down(now: bool) -> Action:
+    """End the resident kernel, once what it is doing is done."""
+    from llmos.interfaces import kernel_commands
+
+    return kernel_commands.down(now=now)
+
+
+@cli.command()
+@shared_options()
+def status() -> Action:
+    """Say whether a resident kernel runs, and what it does."""
+    from llmos.interfaces import kernel_commands
+
+    return kernel_commands.status
+
+
+@cli.command()
+@shared_options()
 def repair() -> Action:
     """Say what is damaged in the memory, and bring back what can be."""
     from llmos.interfaces import repairing

@@ -57,7 +57,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--frozen",), {"is_flag": True, "help": "Use traces, but change nothing about them and learn no new ones."}),
     (("--json", "as_json"), {"is_flag": True, "help": "One JSON object on stdout, everything else on stderr."}),
     (("--yes", "-y"), {"is_flag": True, "help": "Answer yes to what would be asked."}),
-    (("--no-daemon",), {"is_flag": True, "hidden": True, "help": "Work in this process; it always does for now."}),
+    (("--no-daemon",), {"is_flag": True, "help": "Work in this process, without the resident kernel."}),
     (("--verbose", "-v"), {"count": True, "help": "Tell what happens, on stderr; with tracebacks. -vv: all logs."}),
 )
 

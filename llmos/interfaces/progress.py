@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmos import caller
 from llmos.interfaces.render import arguments, duration, money, one_line, plain
 from llmos.kernel.bus import (
     Audited,
@@ -33,6 +34,17 @@ from llmos.kernel.bus import (
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+
+def _of_this_caller(handler: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A handler that hears only what is done for whoever asks now: a resident kernel has many at once."""
+    asking = caller.current()
+
+    def hear(event: Any) -> None:
+        if caller.current() is asking:
+            handler(event)
+
+    return hear
 
 
 REVEAL_AFTER_S = 0.7
@@ -70,7 +82,7 @@ class Progress:
         with ExitStack() as stack:
             stack.callback(progress.stop)
             for kind, handler in progress.handlers().items():
-                stack.enter_context(bus.listening(kind, handler))
+                stack.enter_context(bus.listening(kind, _of_this_caller(handler)))
             yield progress
 
     def handlers(self) -> dict[type[Any], Callable[[Any], None]]:
@@ -168,7 +180,7 @@ class Progress:
 
             self._live.console.print(Text(f"· {plain(text)}", style="dim"))
         else:
-            click.echo(f"· {plain(text)}", err=True)
+            click.echo(f"· {plain(text)}", file=caller.stderr(), err=True)
 
     def _reveal(self) -> None:
         if not self._is_live or self._is_paused or self._live is not None or self._work is None:
@@ -189,7 +201,7 @@ class Progress:
 
         self._live = Live(
             Line(),
-            console=Console(stderr=True),
+            console=Console(file=caller.stderr(), width=caller.columns(caller.stderr())),
             transient=True,
             refresh_per_second=8,
             redirect_stdout=False,

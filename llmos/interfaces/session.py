@@ -7,9 +7,8 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import click
 
+from llmos import caller
+from llmos.caller import is_terminal
 from llmos.errors import LLMOSError, StorageError
 from llmos.interfaces import render, render_match
 from llmos.redaction import Redactor
@@ -87,7 +88,7 @@ class Screen:
     @property
     def width(self) -> int | None:
         """Columns of the terminal; None when stdout is none."""
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None if is_terminal(sys.stdout) else None
+        return caller.columns(caller.stdout())
 
     def show(self, text: str) -> None:
         """Text for people, on stdout."""
@@ -105,7 +106,7 @@ class Screen:
             return
         if rows:
             rows = self.redactor.value(rows)
-            self._out(render.table(columns, rows, width=self.width, color=self.color and is_terminal(sys.stdout)))
+            self._out(render.table(columns, rows, width=self.width, color=self.color and is_terminal(caller.stdout())))
         else:
             self.note(empty)
 
@@ -113,7 +114,7 @@ class Screen:
         """An answer as it is; on a terminal without what could steer it."""
         if not self.as_json:
             text = self.redactor.text(text)
-            self._out(render.plain(text) if is_terminal(sys.stdout) else text)
+            self._out(render.plain(text) if is_terminal(caller.stdout()) else text)
 
     def expect(self, fields: dict[str, Any]) -> None:
         """What the JSON object holds even if the command fails."""
@@ -123,7 +124,7 @@ class Screen:
         """The one JSON object of `--json`; nothing without it, and nothing a second time."""
         if self.as_json and not self._has_told:
             self._has_told = True
-            encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
+            encoding = (getattr(caller.stdout(), "encoding", None) or "ascii").lower().replace("-", "")
             shown = self.redactor.value(render.data({**self._expected, **value}))
             self._out(json.dumps(shown, ensure_ascii=encoding != "utf8"))
 
@@ -131,11 +132,11 @@ class Screen:
         """A line beside the answer, on stderr."""
         line = render.plain(self.redactor.text(text))
         with contextlib.suppress(OSError):  # nobody reads stderr: that must not fail a goal
-            click.echo(click.style(line, dim=True) if dim and self.color else line, err=True)
+            click.echo(click.style(line, dim=True) if dim and self.color else line, file=caller.stderr(), err=True)
 
     def _out(self, text: str) -> None:
         try:
-            click.echo(text, color=None if self.color else False)
+            click.echo(text, file=caller.stdout(), color=None if self.color else False)
         except BrokenPipeError:
             raise ReaderLeftError("whoever read the output went away") from None
         except OSError as error:
@@ -146,19 +147,12 @@ class ReaderLeftError(BrokenPipeError):
     """Nobody reads stdout any more; a command ends quietly."""
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream is an open terminal."""
-    try:
-        return stream is not None and stream.isatty()
-    except ValueError:
-        return False
-
-
 class Engine:
-    """LLMOS, booted when something first needs it and shut down at the end of the block."""
+    """LLMOS, there when something first needs it and let go at the end of the block; `opened` says where it is from."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, opened: Opened | None = None) -> None:
         self.options = options
+        self._opened = opened or _booted
         self.progress: Progress | None = None
         self._system: LLMOS | None = None
         self._told: list[PluginFailure] = []
@@ -178,12 +172,10 @@ class Engine:
             LLMOSError: it can't start.
         """
         if self._system is None:
-            from llmos.boot import LLMOS
             from llmos.interfaces.progress import Progress
 
-            system = LLMOS(settings=self.options.settings())
-            await self._stack.enter_async_context(system)
-            watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(sys.stderr))
+            system = await self._stack.enter_async_context(self._opened(self.options.settings()))
+            watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(caller.stderr()))
             self.progress = self._stack.enter_context(watching)
             self._system = system
         screen.redactor = self._system.redactor
@@ -217,13 +209,14 @@ class Session:
         """How questions are answered: by `--yes`, by the person at the terminal, or (None) not at all."""
         if self.options.yes:
             return _yes
-        asked_on = next((stream for stream in (sys.stderr, sys.stdout) if is_terminal(stream)), None)
-        if self.screen.as_json or asked_on is None or not is_terminal(sys.stdin):
+        asked_on = next((one for one in (caller.stderr(), caller.stdout()) if one is not None and one.isatty()), None)
+        if self.screen.as_json or asked_on is None or not is_terminal(caller.stdin()):
             return None
         return lambda question: self._ask(question, asked_on)
 
     async def _ask(self, question: Question, stream: TextIO) -> Reply:
         from prompt_toolkit import PromptSession
+        from prompt_toolkit.input import create_input
         from prompt_toolkit.output import create_output
 
         progress = self.engine.progress
@@ -232,7 +225,9 @@ class Session:
                 self.screen.note(render_match.call(question.call))
             elif not question.is_proven:
                 self.screen.note(render_match.question(question))
-            prompt: PromptSession[str] = PromptSession(output=create_output(stdout=stream))
+            prompt: PromptSession[str] = PromptSession(
+                input=create_input(stdin=caller.stdin()), output=create_output(stdout=stream)
+            )
             try:
                 asked = render.plain(self.screen.redactor.text(question.text))
                 reply = await prompt.prompt_async(f"{asked} {_choices(question)} ")
@@ -270,10 +265,27 @@ Action: TypeAlias = Callable[[Session], Awaitable[None]]
 """What a parsed command line does."""
 
 
-async def perform(action: Action, options: Options, screen: Screen) -> None:
-    """Do one command, with the signals that stop a program cancelling it."""
-    with Interrupts.handled() as interrupts:
-        async with Engine(options) as engine:
+Opened: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[LLMOS]]"
+"""What gives an LLMOS with some settings, for the length of a block."""
+
+
+def _booted(settings: Settings) -> AbstractAsyncContextManager[LLMOS]:
+    from llmos.boot import LLMOS
+
+    return LLMOS(settings=settings)
+
+
+async def perform(
+    action: Action,
+    options: Options,
+    screen: Screen,
+    *,
+    stopped_by: Callable[[], AbstractContextManager[Interrupts]] | None = None,
+    opened: Opened | None = None,
+) -> None:
+    """Do one command; what stops it, by default the signals that stop a program, cancels it."""
+    with (stopped_by or Interrupts.handled)() as interrupts:
+        async with Engine(options, opened) as engine:
             await action(Session(options=options, screen=screen, interrupts=interrupts, engine=engine))
 
 
@@ -300,9 +312,9 @@ class Interrupts:
         task = asyncio.current_task()
         assert task is not None
         interrupts = cls(task)
-        handlers = {signal.SIGINT: interrupts.interrupt, signal.SIGTERM: interrupts._terminate}
+        handlers = {signal.SIGINT: interrupts.interrupt, signal.SIGTERM: interrupts.terminate}
         if hasattr(signal, "SIGHUP"):
-            handlers[signal.SIGHUP] = interrupts._terminate
+            handlers[signal.SIGHUP] = interrupts.terminate
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield interrupts
@@ -325,11 +337,14 @@ class Interrupts:
         if self._pressed == 1:
             self._loop.call_soon_threadsafe(self._current.cancel)
         elif self._pressed == 2:
-            os.write(2, b"llmos: still settling what was begun; Ctrl-C once more leaves at once\n")
-        else:
+            stream = caller.stderr()
+            if stream is not None:
+                os.write(stream.fileno(), b"llmos: still settling what was begun; Ctrl-C once more leaves at once\n")
+        elif caller.current() is None:
             os._exit(INTERRUPTED)
 
-    def _terminate(self, number: int, frame: FrameType | None) -> None:
+    def terminate(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
+        """What an order to end does."""
         for task in {self._current, self._main}:
             self._loop.call_soon_threadsafe(task.cancel)
 

@@ -9,7 +9,6 @@ import asyncio
 import codecs
 import os
 import shlex
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmos import caller
+from llmos.caller import is_terminal
 from llmos.errors import UsageError
 from llmos.interfaces import actions, verdicts
 from llmos.interfaces.commands import cli, parse
 from llmos.interfaces.parsing import MODES, Line
-from llmos.interfaces.session import Action, Options, ReaderLeftError, Screen, Session, is_terminal, report
+from llmos.interfaces.session import Action, Options, ReaderLeftError, Screen, Session, report
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -248,10 +249,11 @@ async def shell(session: Session) -> None:
     """Read and do lines until the end; errors of a line do not end it."""
     system = await session.system()
     loop = Shell(session=session, options=session.options)
-    if sys.stdin is None:
+    stdin = caller.stdin()
+    if stdin is None:
         raise UsageError("there is no standard input to read goals from; name one goal on the command line.")
-    on_terminal = is_terminal(sys.stdin) and not session.options.as_json
-    lines = _typed(session, system.settings.memory) if on_terminal else _piped(sys.stdin.fileno())
+    on_terminal = is_terminal(stdin) and not session.options.as_json
+    lines = _typed(session, system.settings.memory) if on_terminal else _piped(stdin.fileno())
     async for line in lines:
         system.plugins.rescan()
         await loop.do(line)
@@ -319,6 +321,7 @@ async def _typed(session: Session, memory: Path) -> AsyncIterator[str]:
 async def _prompt(session: Session, memory: Path) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, InMemoryHistory
+    from prompt_toolkit.input import create_input
     from prompt_toolkit.output import create_output
 
     redactor = (await session.system()).redactor
@@ -343,7 +346,8 @@ async def _prompt(session: Session, memory: Path) -> PromptSession[str]:
         completer=_completer(workspace),
         complete_while_typing=False,
         enable_history_search=True,
-        output=create_output(always_prefer_tty=True),
+        input=create_input(stdin=caller.stdin()),
+        output=create_output(stdout=caller.stdout() if is_terminal(caller.stdout()) else caller.stderr()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmos import caller
 from llmos.errors import TraceFormatError, UsageError
 from llmos.interfaces.naming import find_trace
 from llmos.interfaces.session import Action, Session
@@ -51,7 +53,7 @@ def import_trace(file: Path, *, trust: bool) -> Action:
         from llmos.trace.codec import loads_yaml, to_data
         from llmos.trace.program import Provenance, Status
 
-        read = loads_yaml(read_text(file), source=str(file))
+        read = loads_yaml(await asyncio.to_thread(read_text, file), source=str(file))
         system = await session.system()
         await system.mcp.discover()
         trace = replace(
@@ -93,9 +95,10 @@ def read_text(file: Path) -> str:
         if str(file) == "-":
             raw = sys.stdin.buffer.read(MAX_TRACE_BYTES + 1)
         else:
-            if file.is_fifo():  # opening one waits for whoever writes it
+            at = caller.placed(file)
+            if at.is_fifo():  # opening one waits for whoever writes it
                 raise TraceFormatError(f"{file} is a pipe; `-` reads standard input")
-            with file.open("rb") as stream:
+            with at.open("rb") as stream:
                 raw = stream.read(MAX_TRACE_BYTES + 1)
     except OSError as error:
         raise TraceFormatError(f"{file} can't be read: {error.strerror or error}") from None
@@ -115,11 +118,12 @@ def write_whole(file: Path, text: str, *, force: bool) -> None:
     Raises:
         UsageError: it exists, or can't be written.
     """
-    if file.exists() and not force:
+    at = caller.placed(file)
+    if at.exists() and not force:
         raise UsageError(f"{file} exists already; give another name, or --force to replace it")
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:80]}.")
+        handle, temporary = tempfile.mkstemp(dir=at.parent, prefix=f".{at.name[:80]}.")
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
@@ -127,7 +131,7 @@ def write_whole(file: Path, text: str, *, force: bool) -> None:
         mask = os.umask(0)
         os.umask(mask)
         Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(file)
+        Path(temporary).replace(at)
         temporary = None
     except OSError as error:
         raise UsageError(f"{file} can't be written: {error.strerror or error}") from None

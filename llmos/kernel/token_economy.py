@@ -95,10 +95,10 @@ def _reservation(row: LedgerEntry) -> Reservation:
 class TokenEconomy:
     """The account of one home, or of one process when no `ledger` is given.
 
-    A ledger that is new is charged with `budget_usd`; one that is not keeps its balance. Reservations that an earlier
-    process left open are charged in full: nobody knows any more what was spent of them.
+    A ledger that is new is charged with `budget_usd`; one that is not keeps its balance.
     `cap_usd` (None: no cap) limits what this object spends, whatever the battery holds.
-    Threads may share it: a check and the movement it allows are one. The bus is told in the thread that moved.
+    Threads may share it: a check and the movement it allows are one, and with `lock` also those of other economies of
+    the same ledger. The bus is told in the thread that moved.
 
     Raises:
         UsageError: the budget is negative or not a number.
@@ -112,6 +112,7 @@ class TokenEconomy:
         bus: EventBus | None = None,
         clock: Callable[[], datetime] = now_utc,
         cap_usd: float | None = None,
+        lock: threading.RLock | None = None,
     ) -> None:
         budget_microusd = to_microusd(budget_usd, what="the budget")
         self._ledger: LedgerStore = ledger if ledger is not None else MemoryLedger()
@@ -119,11 +120,10 @@ class TokenEconomy:
         self._clock = clock
         self._open: dict[str, Reservation] = {}
         self._spent_microusd = 0
-        self._lock = threading.RLock()
+        self._lock = lock or threading.RLock()
         self.cap_usd = cap_usd
         if self._ledger.is_new():
             self._tell(self._append(EntryKind.RECHARGE, budget_microusd, operation="first charge"))
-        self._charge_left_open()
 
     # ---------------------------------------------------------------------------------------------- looking
 
@@ -278,9 +278,10 @@ class TokenEconomy:
             self._spent_microusd += actual_microusd
         self._tell(row)
 
-    def _charge_left_open(self) -> None:
-        self.charged_at_boot = tuple(self._ledger.open_reservations())
-        for reservation in self.charged_at_boot:
+    def charge_left_open(self) -> list[Reservation]:
+        """Charge the reservations that an earlier process left open, in full: nobody knows what was spent of them."""
+        left_open = self._ledger.open_reservations()
+        for reservation in left_open:
             log.warning(
                 "a reservation was never settled; it is charged in full",
                 extra={"action": "charge_left_open", "run_id": reservation.run_id},
@@ -293,6 +294,7 @@ class TokenEconomy:
                 reservation_id=reservation.id,
             )
             self._tell(row)
+        return left_open
 
     def _append(
         self,

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from llmos import caller
 from llmos.errors import ToolError
 from llmos.plugins.confined import Child
 
@@ -196,7 +197,7 @@ class McpServer:
         from llmos.plugins.programs import program, seen_by
         from llmos.settings import plain_environment
 
-        cwd = (self._cwd or Path.cwd()).resolve()
+        cwd = (self._cwd or caller.folder()).resolve()
         env = {**plain_environment(), **settings.env}
         argv = [program(settings.command, env), *settings.args]
         child = Child(

@@ -7,6 +7,7 @@ recognised. Pure: no environment, no files.
 from llmos.redaction.credentials import Found, credentials_in, is_credential_name
 from llmos.redaction.marks import NAME, UNNAMED, mark, marks_in, secret_of
 from llmos.redaction.redactor import Credential, Redactor
+from llmos.redaction.several import Redactors
 
 __all__ = [
     "NAME",
@@ -14,6 +15,7 @@ __all__ = [
     "Credential",
     "Found",
     "Redactor",
+    "Redactors",
     "credentials_in",
     "is_credential_name",
     "mark",

@@ -50,6 +50,7 @@ class Redactor:
             {f"_{number}": value for number, value in enumerate(others) if len(value) > LEAST_CHARS}
         )
         self._known = known
+        self.values = (frozenset((named or {}).items()), frozenset(others))
         self._numbers = {one for one in (*(named or {}).values(), *others) if re.fullmatch(r"[\d.]+", one)}
         self._met: dict[str, tuple[str, str]] = {}
 

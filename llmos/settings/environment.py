@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 
+from llmos import caller
 from llmos.redaction import is_credential_name
 
 YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -23,8 +24,11 @@ _SEEN = re.compile(
 
 
 def variables(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
-    """The variables given, by default this process's own."""
-    return os.environ if environ is None else environ
+    """The variables given, by default the caller's."""
+    if environ is not None:
+        return environ
+    asking = caller.current()
+    return os.environ if asking is None else asking.environ
 
 
 def claude_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from llmos import caller
 from llmos.checked_yaml import read_yaml
 from llmos.errors import SettingsError
 from llmos.settings.environment import NO, YES, claude_environment, other_secrets, variables
@@ -18,6 +19,7 @@ from llmos.settings.records import (
     CONFIG_NAME,
     MAX_WRONG,
     PROVIDER,
+    DaemonSettings,
     JournalSettings,
     JudgeSettings,
     LearnerSettings,
@@ -58,7 +60,7 @@ def load_settings(
     env = dict(variables(environ))
     checkout = absolute(checkout) if checkout is not None else find_checkout()
     home = find_home(home, env, checkout)
-    workspace = absolute(workspace or Path.cwd())
+    workspace = absolute(workspace or caller.folder())
     if not workspace.is_dir():
         raise SettingsError(f"the workspace {workspace} is not a folder; create it or name another with --workspace.")
     files = find_config(env, home, checkout)
@@ -77,6 +79,7 @@ def load_settings(
         provider=provider,
         embedding_model=config.get("memory", {}).get("embedding_model", Settings.embedding_model),
         scheduler=SchedulerSettings(**config.get("scheduler", {})),
+        daemon=DaemonSettings(**config.get("daemon", {})),
         mcp_servers=MappingProxyType(
             {name: _mcp_server(name, entry, env) for name, entry in config.get("mcp_servers", {}).items()}
         ),

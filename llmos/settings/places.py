@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from llmos import caller
 from llmos.errors import SettingsError
 from llmos.settings.records import CONFIG_NAME
 
@@ -13,7 +14,7 @@ from llmos.settings.records import CONFIG_NAME
 def absolute(path: Path) -> Path:
     """The path from the root, `~` filled in, symbolic links as the user wrote them."""
     try:
-        return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 (resolve() follows links)
+        return Path(os.path.abspath(caller.placed(path.expanduser())))  # noqa: PTH100 (resolve() follows links)
     except RuntimeError:
         raise SettingsError(f"the path {path} names a user that does not exist.") from None
 

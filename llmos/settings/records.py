@@ -118,6 +118,14 @@ class MatchingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DaemonSettings:
+    """Whether commands leave a resident kernel behind that does the next ones, and how long it stays without any."""
+
+    enabled: bool = True
+    idle_s: float = 900.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
     """The small model that may say whether an unproven wording means a known task; off while `model` is None."""
 
@@ -213,6 +221,7 @@ class Settings:
     provider: ProviderSettings = ProviderSettings()
     embedding_model: str = "all-MiniLM-L6-v2"
     scheduler: SchedulerSettings = SchedulerSettings()
+    daemon: DaemonSettings = DaemonSettings()
     mcp_servers: Mapping[str, McpServerSettings] = field(default_factory=dict)
     prices: Mapping[str, ModelPrice] = field(default_factory=dict)
     matching: MatchingSettings = field(default_factory=MatchingSettings)

@@ -174,6 +174,7 @@ SCHEMA = Section(
         "provider": Section(keys={"model": text, "base_url": url, "api_key_env": variable}),
         "memory": Section(keys={"embedding_model": text}),
         "scheduler": Section(keys={"max_concurrent": count}),
+        "daemon": Section(keys={"enabled": boolean, "idle_s": seconds}),
         "mcp_servers": Named(
             key=server_name,
             of=Section(

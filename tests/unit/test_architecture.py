@@ -23,6 +23,7 @@ ROOT = PACKAGE.parent
 # A module may import its own part, and parts with a lower number. kernel and memory have the same: they don't meet.
 LAYERS = {
     "": 0,
+    "caller": 0,
     "errors": 0,
     "events": 0,
     "checked_yaml": 1,
@@ -35,6 +36,7 @@ LAYERS = {
     "kernel": 5,
     "memory": 5,
     "interfaces": 6,
+    "home": 7,
     "boot": 7,
     "testing": 8,
     "__main__": 8,

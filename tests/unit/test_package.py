@@ -158,7 +158,7 @@ def test_the_wheel_brings_the_command_and_the_licence(wheel: Path) -> None:
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
         licence = archive.read(f"{info}/licenses/LICENSE")
         described = archive.read(f"{info}/METADATA").decode()
-    assert "llmos = llmos.interfaces.cli:main" in entry_points
+    assert "llmos = llmos.door:main" in entry_points
     assert sha256(licence).hexdigest() == APACHE_2
     assert "License-Expression: Apache-2.0" in described
     assert re.search(r"^Requires-Python: >=3\.11$", described, re.MULTILINE)

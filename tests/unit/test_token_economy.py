@@ -202,11 +202,13 @@ def test_what_a_dead_process_left_open_is_charged_in_full() -> None:
     ledger = MemoryLedger()
     TokenEconomy(budget_usd=3.0, ledger=ledger).reserve(2.0, "run-9", "learn")
     second = TokenEconomy(ledger=ledger)
+    assert [held.run_id for held in second.charge_left_open()] == ["run-9"]
     assert second.balance == 1.0
     newest = second.entries(1)[0]
     assert (newest.kind, newest.amount_microusd, newest.run_id) == (EntryKind.SETTLE, 0, "run-9")
     assert newest.operation == "learn: charged in full, the process ended before it was settled"
-    assert TokenEconomy(ledger=ledger).entries(1) == [newest]
+    assert second.charge_left_open() == []
+    assert second.entries(1) == [newest]
     assert (second.summary().spent_usd, second.summary().reserved_usd) == (2.0, 0.0)
 
 

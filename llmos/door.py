@@ -1,0 +1,54 @@
+"""The way in, for `boot.py`, `llmos` and `python -m llmos`: through a resident kernel, or in this process."""
+
+import os
+import sys
+
+from llmos import thin
+
+
+def main(prog_name: str | None = None) -> int:
+    """Do this process's command line; its exit code."""
+    args = sys.argv[1:]
+    if prog_name is None:
+        prog_name = "python boot.py" if os.path.basename(sys.argv[0]) == "boot.py" else "llmos"
+    if thin.is_for_kernel(args, os.environ):
+        code = _by_kernel(args, prog_name)
+        if code is not None:
+            return code
+    return _here(args, prog_name)
+
+
+def _by_kernel(args: list[str], prog_name: str) -> int | None:
+    """The exit code of a command that the resident kernel did; None if it must be done here."""
+    memory = thin.memory_of(args, os.environ)
+    if memory is not None:
+        try:
+            return thin.ask(args, memory, prog_name)
+        except thin.NoKernelError:
+            pass
+    try:
+        from llmos.resident.starting import started
+
+        memory = started(args)
+    except ModuleNotFoundError:
+        return None  # said where the command is done
+    if memory is None:
+        return None
+    try:
+        return thin.ask(args, memory, prog_name)
+    except thin.NoKernelError:
+        return None
+
+
+def _here(args: list[str], prog_name: str) -> int:
+    """Do it in this process, or say in one sentence what is missing to do so."""
+    from llmos.interfaces.install import how_to_install, is_ours_to_install
+
+    try:
+        from llmos.interfaces.cli import main as cli
+    except ModuleNotFoundError as missing:
+        if not is_ours_to_install(missing):
+            raise
+        sys.stderr.write(f"llmos: {how_to_install(missing)}\n")
+        return 2
+    return cli(args, prog_name=prog_name)

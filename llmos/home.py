@@ -1,0 +1,133 @@
+"""What is open once for a home, whoever works with it: its database with the audit log, its vectors, its journal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from llmos.kernel.journal import Journal
+from llmos.kernel.scratch import remove_leftovers
+from llmos.memory.approvals import Approvals
+from llmos.memory.audit_anchor import Anchor
+from llmos.memory.audit_chain import AuditChain
+from llmos.memory.audit_log import AuditLog
+from llmos.memory.backups import Backups
+from llmos.memory.database import Database
+from llmos.memory.embeddings import SentenceTransformerEmbedder
+from llmos.memory.index import VectorIndex
+from llmos.memory.journal import JournalStore
+from llmos.memory.ledger import Ledger
+from llmos.memory.recall import Recall
+from llmos.memory.runs import RunStore
+from llmos.memory.standing import StandingStore
+from llmos.memory.store import SemanticMemory
+from llmos.memory.taints import TaintStore
+from llmos.memory.traces import TraceStore
+from llmos.redaction import Redactors
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from llmos.memory.embeddings import Embedder
+    from llmos.redaction import Redactor
+    from llmos.settings import Settings
+    from llmos.trace.program import Trace
+
+
+class OpenHome:
+    """The memory of one home, held by this process alone. Several LLMOS may share it, each with settings of its own.
+
+    `settings` are those of whoever opens it; of them only what `fits` compares counts for everybody.
+    """
+
+    def __init__(self, settings: Settings, *, embedder: Embedder | None = None, clock: Callable[[], datetime]) -> None:
+        self.settings = settings
+        self.money = threading.RLock()
+        self._demonstrated: list[list[Trace]] = []
+        self.redactors = Redactors()
+        self._clock = clock
+        self._is_settled = False
+        self._stack = AsyncExitStack()
+        stamp = settings.memory / "model.json"
+        embedder = embedder or SentenceTransformerEmbedder(settings.embedding_model, stamp=stamp)
+        chain = AuditChain(Anchor(settings.anchor), redact=self.redactors.text, clock=clock)
+        self.copies = Backups(settings.backups, clock=clock)
+        self.database = Database(settings.database, witness=chain, redactor=self.redactors, backups=self.copies)
+        self.audit_log = AuditLog(self.database, chain)
+        self.index = VectorIndex(settings.vectors)
+        self.traces = TraceStore(self.database, self.index, clock=clock)
+        self.runs = RunStore(self.database, clock=clock)
+        self.effects = JournalStore(self.database, clock=clock)
+        self.taints = TaintStore(self.database, clock=clock)
+        self.approvals = Approvals(self.database, clock=clock)
+        self.standing_runs = StandingStore(self.database)
+        self.facts = SemanticMemory(self.database, embedder, clock=clock)
+        self.recall = Recall(self.database, self.traces, self.index, embedder)
+        self.ledger = Ledger(self.database)
+        self.journal = Journal(
+            self.effects,
+            settings.memory / "images",
+            settings.journal,
+            redact=self.redactors.text,
+            closed=(settings.memory,),
+            clock=clock,
+        )
+
+    def fits(self, settings: Settings) -> bool:
+        """Whether somebody with these settings may share it."""
+        own = self.settings
+        return (own.memory, own.embedding_model, own.journal) == (
+            settings.memory,
+            settings.embedding_model,
+            settings.journal,
+        )
+
+    async def open(self) -> None:
+        """Open the database, compare the audit log with its anchor, and judge what a crash left open.
+
+        Raises:
+            StorageError: it can't be opened (`DatabaseLockedError` names the process that holds it).
+        """
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.database)
+            stack.push_async_callback(self.audit_log.close)
+            await self.audit_log.open()
+            stack.push_async_callback(self.journal.aclose)
+            stack.push_async_callback(self.recall.close)
+            await self.journal.settle_open()
+            await self.journal.prune_if_due()
+            remove_leftovers(self.settings.memory)
+            self._stack = stack.pop_all()
+
+    async def close(self) -> None:
+        """Finish what was asked for, and let go of the files."""
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @contextmanager
+    def without_secrets_of(self, redactor: Redactor) -> Iterator[None]:
+        """Store nothing that this redactor takes out, whoever writes it, for the length of a block."""
+        with self.redactors.joined_by(redactor):
+            yield
+
+    async def demonstrate(self, traces: list[Trace]) -> None:
+        """Bring shipped traces up to date, unless these very ones were since this home was opened."""
+        if traces not in self._demonstrated:
+            await self.traces.put_demonstrations(traces)
+            self._demonstrated.append(traces)
+
+    def settles(self) -> bool:
+        """Whether nobody asked before: who is the first charges what an earlier process left unsettled."""
+        first, self._is_settled = not self._is_settled, True
+        return first

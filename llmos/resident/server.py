@@ -1,0 +1,384 @@
+"""The resident kernel's process: it holds the home, listens on a socket in it, and does what is asked for there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llmos import __version__, caller, thin
+from llmos.errors import StorageError
+from llmos.home import OpenHome
+from llmos.interfaces.cli import CallersLog, obey
+from llmos.interfaces.session import Interrupts
+from llmos.resident.pool import Pool
+from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
+from llmos.settings import Settings, plain_environment
+
+log = logging.getLogger(__name__)
+
+LOCK = "kernel.lock"
+LOOK_EVERY_S = 5.0
+_SAME = ("HOME", "TZ", "TMPDIR")
+"""Variables that hold for a whole process, so that its callers must agree in them."""
+
+_SIGNALS = {thin.INTERRUPT: "interrupt", thin.TERMINATE: "terminate", thin.HANG_UP: "terminate"}
+
+
+@dataclass(kw_only=True, eq=False)
+class _Work:
+    """One connection's command; `interrupts` is there once it can be stopped, `stopped` what came before."""
+
+    connection: socket.socket
+    prog_name: str
+    args: list[str]
+    task: asyncio.Task[None]
+    interrupts: Interrupts | None = None
+    early: list[str] = field(default_factory=list)
+
+    def stop(self, how: str) -> None:
+        """Pass a signal on."""
+        if self.interrupts is None:
+            self.early.append(how)
+        else:
+            getattr(self.interrupts, how)()
+
+    @contextmanager
+    def stopping(self) -> Iterator[Interrupts]:
+        """What the command is stopped by: what this connection's client says."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.interrupts = Interrupts(task)
+        for how in self.early:
+            self.stop(how)
+        yield self.interrupts
+
+
+class Server:
+    """The kernel of one home. `run` returns when it was told to end, was idle for `idle_s`, or its code is outdated."""
+
+    def __init__(self, settings: Settings, *, idle_s: float) -> None:
+        self.settings = settings
+        self.path = settings.memory / thin.SOCKET
+        self._idle_s = idle_s
+        self._started, self._used = time.monotonic(), time.monotonic()
+        self._own = _process_variables()
+        self._code = _code()
+        self._work: set[_Work] = set()
+        self._served = 0
+        self._leaving = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Open the home, tell that it is `ready`, and serve until the end.
+
+        Raises:
+            StorageError: the home can't be opened, or the socket not be made.
+        """
+        async with OpenHome(self.settings, clock=lambda: datetime.now(UTC)) as home:
+            self._pool = Pool(home)
+            with self._listening() as listener:
+                loop = asyncio.get_running_loop()
+                loop.add_reader(listener, self._accept, listener)
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    loop.add_signal_handler(number, self._end_all)
+                ready()
+                housekeeping = asyncio.create_task(self._housekeeping())
+                await self._leaving.wait()
+                loop.remove_reader(listener)
+            housekeeping.cancel()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._pool.close()
+
+    def retire(self) -> None:
+        """Take nothing new, and end when what is being done is done."""
+        self._leaving.set()
+
+    def _end_all(self) -> None:
+        self.retire()
+        for work in self._work:
+            work.stop("terminate")
+
+    @contextmanager
+    def _listening(self) -> Iterator[socket.socket]:
+        """The socket, in the place of one that a dead kernel left; whoever has the lock may do that."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.path.unlink(missing_ok=True)
+        mask, folder = os.umask(0o177), None
+        try:
+            address, folder = thin.address(str(self.path.parent))
+            listener.bind(address)
+        except OSError as error:
+            raise StorageError(f"the socket {self.path} can't be made: {error.strerror or error}.") from None
+        finally:
+            os.umask(mask)
+            if folder is not None:
+                os.close(folder)
+        listener.listen(128)
+        listener.setblocking(False)
+        self._identity = _identity(self.path)
+        try:
+            yield listener
+        finally:
+            if _identity(self.path) == self._identity:
+                self.path.unlink(missing_ok=True)
+            listener.close()
+
+    # --- requests --------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a request broke", exc_info=task.exception(), extra={"action": "request_broke"})
+
+    async def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                if not _is_ours(connection):
+                    return
+                request, descriptors = await receive(connection)
+            except BadRequestError:
+                return
+            if request.kind == thin.STATUS:
+                close(descriptors)
+                await _send(connection, json.dumps(self.status()).encode())
+            elif request.kind == thin.DOWN:
+                close(descriptors)
+                self._end_all() if "--now" in request.args else self.retire()
+                await self._only_this_left(connection)
+            elif not self._fits(request) or self._leaving.is_set():
+                close(descriptors)
+                self.retire()
+                await _send(connection, thin.GONE)
+            else:
+                await self._goal(connection, request, descriptors)
+
+    async def _only_this_left(self, connection: socket.socket) -> None:
+        """Hold the connection of whoever waits for the end until all work is done."""
+        while self._work:
+            await asyncio.wait([work.task for work in self._work])
+
+    async def _goal(self, connection: socket.socket, request: Request, descriptors: list[int]) -> None:
+        try:
+            asking = caller_of(request, descriptors)
+        except BadRequestError:
+            return
+        if request.umask != self._own["umask"]:
+            self._own["umask"] = request.umask
+            os.umask(request.umask)
+        task = asyncio.current_task()
+        assert task is not None
+        work = _Work(connection=connection, prog_name=request.prog_name, args=request.args, task=task)
+        self._work.add(work)
+        self._served += 1
+        try:
+            await _send(connection, thin.GOES_ON)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(connection, self._heard, work)
+            try:
+                code = await self._done(work, asking)
+            finally:
+                loop.remove_reader(connection)
+            await _send(connection, thin.EXIT + bytes([code & 0xFF]))
+        finally:
+            self._work.discard(work)
+            self._used = time.monotonic()
+
+    async def _done(self, work: _Work, asking: caller.Caller) -> int:
+        """Do a command in a task of its own, so that it can be cancelled, and let go of the client's streams."""
+        with caller.calling(asking):
+            doing = asyncio.create_task(
+                obey(work.args, prog_name=work.prog_name, stopped_by=work.stopping, opened=self._pool.opened)
+            )
+        try:
+            return await doing
+        finally:
+            for stream in (asking.stdin, asking.stdout, asking.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.close()
+
+    def _heard(self, work: _Work) -> None:
+        """A signal of the client; that it is gone counts as one too."""
+        try:
+            said = work.connection.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if not said:
+            asyncio.get_running_loop().remove_reader(work.connection)
+            work.stop("terminate")
+        for number in range(len(said)):
+            how = _SIGNALS.get(said[number : number + 1])
+            if how is not None:
+                work.stop(how)
+
+    def _fits(self, request: Request) -> bool:
+        """Whether what holds for the whole process is the same for this client; its code must be, too."""
+        if request.package != thin.PACKAGE or request.executable != sys.executable or self._code.folders != _folders():
+            return False
+        if any(request.environ.get(name) != self._own[name] for name in _SAME):
+            return False
+        return request.umask == self._own["umask"] or not self._work
+
+    # --- looking after itself --------------------------------------------------------------------------
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(min(LOOK_EVERY_S, self._idle_s / 2))
+            is_idle = not self._work and time.monotonic() - self._used > self._idle_s
+            if is_idle or _identity(self.path) != self._identity or await asyncio.to_thread(_code) != self._code:
+                self.retire()
+                return
+            await self._pool.tidy()
+
+    def status(self) -> dict[str, object]:
+        """What there is to tell of this kernel."""
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "home": str(self.settings.home),
+            "up_s": round(time.monotonic() - self._started, 1),
+            "idle_s": 0.0 if self._work else round(time.monotonic() - self._used, 1),
+            "ends_after_s": self._idle_s,
+            "served": self._served,
+            "running": [" ".join(work.args)[:200] for work in self._work],
+            "systems": len(self._pool),
+            "memory_bytes": _resident_bytes(),
+        }
+
+
+async def _send(connection: socket.socket, body: bytes) -> None:
+    with contextlib.suppress(OSError):
+        await asyncio.get_running_loop().sock_sendall(connection, body)
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """Whether the client runs as the same user."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the socket's rights have to do
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(peer[4:8], sys.byteorder) == os.geteuid()
+
+
+def _process_variables() -> dict[str, object]:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    own = plain_environment()
+    return {"umask": mask, **{name: own.get(name) for name in _SAME}}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@dataclass(frozen=True)
+class _Code:
+    """What the code on disk looks like: its folders change when files are replaced, the files when they are edited."""
+
+    folders: tuple[int, ...]
+    files: tuple[tuple[str, int, int], ...]
+
+
+def _folders() -> tuple[int, ...]:
+    try:
+        return tuple(os.stat(folder).st_mtime_ns for folder in _FOLDERS)  # noqa: PTH116 (at every request)
+    except OSError:
+        return ()
+
+
+def _code() -> _Code:
+    files = []
+    for folder in _FOLDERS:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith((".py", ".yaml")):
+                    found = entry.stat()
+                    files.append((entry.path, found.st_mtime_ns, found.st_size))
+    return _Code(_folders(), tuple(sorted(files)))
+
+
+_FOLDERS = tuple(
+    folder
+    for folder, _, _ in os.walk(thin.PACKAGE)
+    if os.path.basename(folder) != "__pycache__"  # noqa: PTH119
+)
+
+
+def _resident_bytes() -> int:
+    """Resident memory of this process; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# ----------------------------------------------------------------------------------------------------- the process
+
+
+@asynccontextmanager
+async def locked(settings: Settings, patience_s: float) -> AsyncIterator[bool]:
+    """Whether this process may be the kernel of the home, for the length of a block; waits for one that is ending.
+
+    Raises:
+        StorageError: the folder can't be made or written.
+    """
+    try:
+        settings.memory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stream = (settings.memory / LOCK).open("a+")
+    except OSError as error:
+        raise StorageError(f"{settings.memory} can't be written: {error.strerror or error}.") from None
+    deadline = time.monotonic() + patience_s
+    with stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > deadline:
+                    yield False
+                    return
+                await asyncio.sleep(0.02)
+            else:
+                yield True
+                return
+
+
+async def serve(settings: Settings, *, ready: Callable[[], None], patience_s: float) -> bool:
+    """Be the resident kernel of a home until it ends; False if another is.
+
+    Raises:
+        StorageError: the home can't be opened.
+    """
+    async with locked(settings, patience_s) as is_first:
+        if not is_first:
+            return False
+        with caller.forwarding():
+            CallersLog(sys.__stderr__ or sys.stderr).listen()
+            await Server(settings, idle_s=settings.daemon.idle_s).run(ready)
+        return True

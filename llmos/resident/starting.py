@@ -1,0 +1,150 @@
+"""Starting, asking and ending the resident kernel, from another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmos import thin
+from llmos.errors import LLMOSError, SettingsError, StorageError
+from llmos.settings import Settings, load_settings
+
+READY = "ready"
+TAKEN = "taken"
+LOG = "kernel.log"
+PATIENCE_S = 10.0
+_START_S = 60.0
+_MOST_LOG_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotStartedError(Exception):
+    """There is no kernel; `reason` says why."""
+
+    reason: str
+
+
+def started(args: list[str]) -> str | None:
+    """Start the kernel for a command line, if the settings want one; its memory's folder, or None."""
+    try:
+        settings = load_settings(home=_home(args))
+        if settings.daemon.enabled:
+            start(settings)
+            return str(settings.memory)
+    except (LLMOSError, NotStartedError):
+        pass  # the command itself will tell, where it is done
+    return None
+
+
+def _home(args: list[str]) -> Path | None:
+    """The `--home` of a command line that is not parsed yet."""
+    head = args[: args.index("--")] if "--" in args else args
+    given = [one.partition("=")[2] for one in head if one.startswith("--home=")]
+    given += [head[number + 1] for number, one in enumerate(head[:-1]) if one == "--home"]
+    return Path(given[-1]) if given else None
+
+
+def start(settings: Settings) -> int | None:
+    """Start a kernel, unless one answers; its process id, or None if another was there or came first.
+
+    Raises:
+        NotStartedError: it could not.
+    """
+    folder = settings.memory
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = folder / LOG
+        descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        if os.fstat(descriptor).st_size > _MOST_LOG_BYTES:
+            os.ftruncate(descriptor, 0)
+    except OSError as error:
+        raise NotStartedError(reason=f"{folder} can't be written: {error.strerror or error}") from None
+    command = [sys.executable, *_program(settings), "up", "--foreground", "--home", str(settings.home)]
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=descriptor,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NotStartedError(reason=f"{sys.executable} can't be started: {error.strerror or error}") from None
+    finally:
+        os.close(descriptor)
+    assert process.stdout is not None
+    with process.stdout as told:
+        said = told.readline().decode("utf-8", "replace").strip()
+    process.returncode = 0  # it goes on without us, and nobody shall wait for it
+    if said == READY:
+        return process.pid
+    if said == TAKEN:
+        return None
+    raise NotStartedError(reason=said or f"it ended at once; {log} may say why")
+
+
+def _program(settings: Settings) -> list[str]:
+    checkout = settings.checkout
+    return ["-m", "llmos"] if checkout is None else [str(checkout / "boot.py")]
+
+
+def status(settings: Settings) -> dict[str, Any] | None:
+    """What the kernel says of itself; None if there is none."""
+    try:
+        connection = thin.connect(str(settings.memory))
+        with closing(connection):
+            thin.send(connection, thin.request(thin.STATUS, [], ""), streams=False)
+            told = b""
+            while more := connection.recv(65_536):
+                told += more
+        answer: dict[str, Any] = json.loads(told)
+        return answer
+    except (thin.NoKernelError, OSError, ValueError):
+        return None
+
+
+def stop(settings: Settings, *, now: bool) -> int | None:
+    """End the kernel, once its work is done or at once; its process id, or None if there was none.
+
+    Raises:
+        StorageError: it did not end.
+    """
+    known = status(settings)
+    if known is None:
+        return None
+    pid = int(known["pid"])
+    try:
+        connection = thin.connect(str(settings.memory))
+        with closing(connection):
+            thin.send(connection, thin.request(thin.DOWN, ["--now"] if now else [], ""), streams=False)
+            connection.recv(1)
+    except (thin.NoKernelError, OSError):
+        pass  # it was about to
+    deadline = time.monotonic() + PATIENCE_S
+    while _lives(pid):
+        if time.monotonic() > deadline:
+            raise StorageError(f"the resident kernel (process {pid}) was told to end and has not yet; look again.")
+        time.sleep(0.01)
+    return pid
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True
+
+
+__all__ = ["NotStartedError", "SettingsError", "start", "started", "status", "stop"]
