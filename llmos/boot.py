@@ -389,7 +389,7 @@ class LLMOS:
             clock=self._clock,
             is_enabled=self.settings.skip_unchanged,
         )
-        following = Following(feedback=feedback, standing=standing, **replaying)
+        following = Following(feedback=feedback, standing=standing, replays=self.home.replays, **replaying)
         guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
         approving = Approving(
             permissions=self.permissions, taint=self.taint, registry=self.registry, surroundings=surroundings

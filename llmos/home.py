@@ -21,6 +21,7 @@ from llmos.memory.index import VectorIndex
 from llmos.memory.journal import JournalStore
 from llmos.memory.ledger import Ledger
 from llmos.memory.recall import Recall
+from llmos.memory.replays import ReplayLog
 from llmos.memory.runs import RunStore
 from llmos.memory.standing import StandingStore
 from llmos.memory.store import SemanticMemory
@@ -67,6 +68,7 @@ class OpenHome:
         self.facts = SemanticMemory(self.database, embedder, clock=clock)
         self.recall = Recall(self.database, self.traces, self.index, embedder)
         self.ledger = Ledger(self.database)
+        self.replays = ReplayLog(self.database, clock=clock)
         self.journal = Journal(
             self.effects,
             settings.memory / "images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -43,8 +44,9 @@ class Deciding:
 
     async def considered(self, goal: str) -> list[Considered]:
         """What recall finds, cheapest way first; the next way is only gone where it may change the decision."""
-        found = _Found(goal=goal, world=self.world, wrong=await self.traces.wrong_for(goal))
-        found.add("exact", await self.recall.exact(goal))
+        wrong, exact = await asyncio.gather(self.traces.wrong_for(goal), self.recall.exact(goal))
+        found = _Found(goal=goal, world=self.world, wrong=wrong)
+        found.add("exact", exact)
         if not found.proven:
             found.add("skeleton", await self.recall.skeleton(goal))
         if found.proven:

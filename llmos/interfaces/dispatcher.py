@@ -185,7 +185,10 @@ class Dispatcher:
 
     async def _done(self, run: Running, outputs: Mapping[str, Any]) -> Result:
         run.end(RunStatus.DONE)
-        await self.runs.finish(run.run)
+        if run.is_harmless and run.run.mode is Mode.FOLLOWER and not run.stored:
+            self.following.record_later(run.run)
+        else:
+            await self.runs.finish(run.run)
         self._tell_ended(run.run)
         if run.watching is not None and run.run.mode is Mode.FOLLOWER:
             await self.standing.keep(run.run, run.watching, outputs)

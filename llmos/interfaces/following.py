@@ -16,10 +16,12 @@ from llmos.kernel.bus import EventBus
 from llmos.kernel.replay import Follower
 from llmos.kernel.standing import Watching
 from llmos.kernel.token_economy import TokenEconomy
+from llmos.memory.replays import ReplayLog
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.trace.match import Match
-from llmos.trace.run import Mode
+from llmos.trace.program import Status, Trace
+from llmos.trace.run import Mode, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Following:
     surroundings: Surroundings
     feedback: Feedback
     standing: Standing
+    replays: ReplayLog
     discover: Callable[[str], Awaitable[None]]
 
     async def follow(
@@ -54,13 +57,15 @@ class Following:
             DivergenceError: the world is not as recorded; counted against the trace.
         """
         trace = found.trace
+        run.is_harmless = self._is_harmless(trace)
         run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
         run.watching = await self.standing.watching(found) if mode is Mode.FOLLOWER else None
         run.follower = follower = await self._follower(run.run.id, found, run.watching)
         try:
             follower.preflight()
             self.surroundings.check_thinking(trace)
-            await run.store(self.runs)
+            if not run.is_harmless:
+                await run.store(self.runs)
             replayed = await follower.run()
         except StaleTraceError as error:
             await self.feedback.set_aside(trace, str(error))
@@ -74,10 +79,21 @@ class Following:
             cost_usd = run.run.cost_usd + self.surroundings.spent(run.run.id)
             run.update(steps=tuple(follower.records), cost_usd=cost_usd)
         saved_usd = max(0.0, trace.cost_usd - run.run.cost_usd)
-        await asyncio.to_thread(self.economy.book_saving, run.run.id, saved_usd, f"replay of {trace.label}")
-        await self.feedback.replayed(trace, run.run.id, saved_usd=saved_usd)
+        if not run.is_harmless:
+            await asyncio.to_thread(self.economy.book_saving, run.run.id, saved_usd, f"replay of {trace.label}")
+            await self.feedback.replayed(trace, run.run.id, saved_usd=saved_usd)
         run.update(answer=replayed.answer, saved_usd=saved_usd)
         return replayed.outputs
+
+    def record_later(self, run: Run) -> None:
+        """Have a harmless replay that went well stored with its saving, without waiting for that."""
+        saving = self.economy.saving(run.id, run.saved_usd, f"replay of {run.trace_id}@{run.trace_version}")
+        self.replays.record(run, saving, counts=not self.feedback.is_frozen, then=self.economy.tell)
+
+    def _is_harmless(self, trace: Trace) -> bool:
+        """Whether nothing hangs on when it is stored that a trace was replayed: it looks and computes, and is known."""
+        looks = not trace.effect.changes_world and not self.surroundings.thoughts(trace)
+        return looks and trace.status is Status.TRUSTED
 
     async def _follower(self, run_id: str, found: Match, watching: Watching | None) -> Follower:
         for step in found.trace.calls:

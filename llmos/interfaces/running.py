@@ -22,7 +22,8 @@ class Running:
 
     `estimate_usd` is what learning a guided goal may have cost; `follower` is the replay that was begun last, `again`
     says that it is to be done even if an earlier run still stands, `standing` is that run where this one only tells of
-    it, `watching` what was seen of a replay.
+    it, `watching` what was seen of a replay; `is_harmless` that its replay only looks and computes, so
+    that nothing hangs on when it is stored.
     """
 
     run: Run
@@ -34,6 +35,7 @@ class Running:
     again: bool = False
     standing: StandingRun | None = None
     watching: Watching | None = None
+    is_harmless: bool = False
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(

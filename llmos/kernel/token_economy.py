@@ -252,6 +252,15 @@ class TokenEconomy:
         saved = to_microusd(saved_usd, what="the saving")
         self._tell(self._append(EntryKind.SAVING, 0, operation=operation, run_id=run_id, saved_microusd=saved))
 
+    def saving(self, run_id: str, saved_usd: float, operation: str = "replay") -> LedgerEntry:
+        """The row of `book_saving`, for whoever stores it with other things and then `tell`s it."""
+        saved = to_microusd(saved_usd, what="the saving")
+        return self._entry(EntryKind.SAVING, 0, operation=operation, run_id=run_id, saved_microusd=saved)
+
+    def tell(self, row: LedgerEntry) -> None:
+        """Tell the bus of a row that was stored."""
+        self._tell(row)
+
     # --------------------------------------------------------------------------------------------- inside
 
     def _available_microusd(self) -> int:
@@ -306,7 +315,28 @@ class TokenEconomy:
         saved_microusd: int = 0,
         reservation_id: str | None = None,
     ) -> LedgerEntry:
-        entry = LedgerEntry(
+        entry = self._entry(
+            kind,
+            amount_microusd,
+            operation=operation,
+            run_id=run_id,
+            saved_microusd=saved_microusd,
+            reservation_id=reservation_id,
+        )
+        with self._lock:
+            return self._ledger.append(entry)
+
+    def _entry(
+        self,
+        kind: EntryKind,
+        amount_microusd: int,
+        *,
+        operation: str,
+        run_id: str = "",
+        saved_microusd: int = 0,
+        reservation_id: str | None = None,
+    ) -> LedgerEntry:
+        return LedgerEntry(
             at=self._clock(),
             kind=kind,
             amount_microusd=amount_microusd,
@@ -315,8 +345,6 @@ class TokenEconomy:
             saved_microusd=saved_microusd,
             reservation_id=reservation_id,
         )
-        with self._lock:
-            return self._ledger.append(entry)
 
     def _tell(self, row: LedgerEntry) -> None:
         if self._bus is not None:

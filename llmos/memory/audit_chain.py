@@ -13,6 +13,7 @@ from llmos.memory import sql
 from llmos.memory.audit_anchor import Anchor
 from llmos.memory.audit_entries import GENESIS, Head, Row, canonical, linked, stamp, storable
 from llmos.memory.audit_notes import Entry, Kind, begin_notes, noted, takes_waiting
+from llmos.memory.bulk import insert_many
 from llmos.memory.database import Clock, clean, utc_now
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 SHOWN = 400
 _WINDOW = 8_000
-_AT_ONCE = 50
 
 
 class AuditChain:
@@ -207,10 +207,7 @@ def os_user() -> str:
 
 def insert_rows(connection: DuckDBPyConnection, rows: Sequence[Row]) -> None:
     """Add rows, many in one statement: a few take no longer than one."""
-    for first in range(0, len(rows), _AT_ONCE):
-        some = rows[first : first + _AT_ONCE]
-        values = [value for row in some for value in _values(row)]
-        connection.execute(sql.INSERT_AUDIT + ", ".join([sql.AUDIT_VALUES] * len(some)), values)
+    insert_many(connection, sql.INSERT_AUDIT, [_values(row) for row in rows])
 
 
 def _values(row: Row) -> tuple[object, ...]:

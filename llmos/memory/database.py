@@ -10,18 +10,20 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, cast
 
 from llmos.errors import StorageError
 from llmos.memory import schema, sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.memory.backups import Backups
+from llmos.memory.caching import NONE, ReadCache
 from llmos.memory.troubles import damaged, translated
 from llmos.redaction import Redactor
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Clock = Callable[[], datetime]
+_Tell: TypeAlias = Callable[[], None]
+_Waiting: TypeAlias = "tuple[Callable[[DuckDBPyConnection], object], _Tell, _Tell]"
 
 INTERRUPTED_REASON = "the process ended before the run did"
 # Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network.
@@ -53,8 +57,9 @@ class Witness(Protocol):
 class Database:
     """The memory's file; `async with Database(path) as db` opens and closes it.
 
-    All work is done by one thread, in the order it was asked for. A call whose waiter is cancelled is carried out
-    all the same, or not at all. What `redactor` takes out of texts is never stored, whoever wrote the statement.
+    All work is done by one thread, in the order it was asked for; only what `read` asks for has a thread of its own and
+    waits for nobody. A call whose waiter is cancelled is carried out all the same, or not at all. What `redactor` takes
+    out of texts is never stored, whoever wrote the statement.
     `backups` keeps copies of the file as it was found when it was opened.
     """
 
@@ -70,8 +75,12 @@ class Database:
         self._witness = witness
         self._backups = backups
         self.redactor = redactor or Redactor()
+        self.cache = ReadCache(quiet=sql.QUIET)
+        self._waiting: deque[_Waiting] = deque()
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
+        self._reader: ThreadPoolExecutor | None = None
+        self._reading: tuple[DuckDBPyConnection, DuckDBPyConnection] | None = None
 
     async def open(self) -> None:
         """Create the file if there is none, check its schema, and end the runs that a crash left running.
@@ -83,17 +92,24 @@ class Database:
         if self._worker is not None:
             return
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llmos-database")
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llmos-reader")
         try:
             await asyncio.wrap_future(self._worker.submit(self._open))
         except BaseException:
             worker, self._worker = self._worker, None
             worker.submit(self._disconnect)
             worker.shutdown(wait=False)
+            self._reader.shutdown(wait=False)
+            self._reader = None
             raise
 
     async def close(self) -> None:
         """Finish what was asked for and let go of the file; harmless when it is not open."""
         worker, self._worker = self._worker, None
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.submit(self._stop_reading)
+            reader.shutdown(wait=False)
         if worker is not None:
             try:
                 await asyncio.shield(asyncio.wrap_future(worker.submit(self._disconnect)))
@@ -120,6 +136,41 @@ class Database:
     def run_blocking(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         """The same for callers that must not yield, such as the ledger; a few milliseconds."""
         return self._submit(work).result()
+
+    async def read(self, key: Hashable, tables: tuple[str, ...], work: Callable[[DuckDBPyConnection], T]) -> T:
+        """What `work` reads from these tables, and from no other; the last answer for the key while it holds.
+
+        What others asked to be done `later`, or are doing, it need not see.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        found = self.cache.get(key)
+        if found is not NONE:
+            return cast("T", found)
+        if self._reader is None:
+            raise StorageError(f"the memory {self.path} is not open.")
+        version = self.cache.version(tables)
+        answer = await asyncio.wrap_future(self._reader.submit(self._read, work))
+        self.cache.put(key, tables, version, answer)
+        return answer
+
+    def later(
+        self,
+        work: Callable[[DuckDBPyConnection], object],
+        *,
+        then: _Tell = lambda: None,
+        otherwise: _Tell = lambda: None,
+    ) -> None:
+        """Do `work` soon, in one transaction with whatever else waits; whoever asks for something after this sees it.
+
+        For what nobody's safety hangs on: that it could not be stored is only logged. It is stored at the latest
+        before the file is closed. Then `then` is called in the database's thread, or `otherwise` if that failed.
+        """
+        if self._worker is None:
+            raise StorageError(f"the memory {self.path} is not open.")
+        self._waiting.append((work, then, otherwise))
+        self._worker.submit(self._do_waiting)
 
     def _submit(self, work: Callable[[DuckDBPyConnection], T]) -> Future[T]:
         if self._worker is None:
@@ -148,6 +199,49 @@ class Database:
         if connection is not None:
             connection.close()
 
+    def _read(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """In the reader's thread: with a connection of its own, which sees what is committed."""
+        import duckdb
+
+        connection = self._connection
+        if connection is None:
+            return self._submit(work).result()  # it is opened anew after something fatal
+        try:
+            if self._reading is None or self._reading[0] is not connection:
+                self._reading = connection, connection.cursor()
+            return work(cast("DuckDBPyConnection", _Redacting(self._reading[1], self.redactor, self.cache)))
+        except duckdb.Error as error:
+            self._reading = None
+            raise translated(error, self.path) from error
+
+    def _stop_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading[1].close()
+
+    def _do_waiting(self) -> None:
+        """Store what waits: all at once, or, where something spoils that, each by itself."""
+        waiting = []
+        while self._waiting:
+            waiting.append(self._waiting.popleft())
+        if not waiting or self._is_stored(waiting, is_last=len(waiting) == 1):
+            return
+        for one in waiting if len(waiting) > 1 else ():
+            self._is_stored([one], is_last=True)
+
+    def _is_stored(self, waiting: list[_Waiting], *, is_last: bool) -> bool:
+        try:
+            self._transact(lambda connection: [work(connection) for work, _, _ in waiting])
+        except Exception as error:
+            if is_last:
+                for _, _, otherwise in waiting:
+                    otherwise()
+                log.warning("what was done could not be stored: %s", error, extra={"action": "not_stored"})
+            return False
+        for _, then, _ in waiting:
+            then()
+        return True
+
     def _transact(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         import duckdb
 
@@ -157,10 +251,11 @@ class Database:
             connection.execute("BEGIN")
             if witness is not None:
                 witness.begin()
-            result = work(cast("DuckDBPyConnection", _Redacting(connection, self.redactor)))
+            result = work(cast("DuckDBPyConnection", _Redacting(connection, self.redactor, self.cache)))
             if witness is not None:
                 witness.before_commit(connection)
             connection.execute("COMMIT")
+            self.cache.committed()
         except BaseException as error:
             with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already rolled back
                 connection.execute("ROLLBACK")
@@ -182,13 +277,18 @@ def _end_left_running(connection: DuckDBPyConnection) -> None:
 
 
 class _Redacting:
-    """A connection that takes secrets out of the parameters of every statement that `sql.AS_THEY_ARE` does not hold."""
+    """A connection that takes secrets out of the parameters of every statement that `sql.AS_THEY_ARE` does not hold.
 
-    def __init__(self, connection: DuckDBPyConnection, redactor: Redactor) -> None:
+    It tells the cache what is written.
+    """
+
+    def __init__(self, connection: DuckDBPyConnection, redactor: Redactor, cache: ReadCache) -> None:
         self._connection = connection
         self._redactor = redactor
+        self._cache = cache
 
     def execute(self, query: str, parameters: Any = None) -> DuckDBPyConnection:
+        self._cache.wrote(query)
         if parameters is None:
             return self._connection.execute(query)
         if query not in sql.AS_THEY_ARE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from llmos.accounts import EntryKind, LedgerEntry, LedgerTotals, Reservation
 from llmos.errors import StorageError
 from llmos.memory import sql
 from llmos.memory.audit_notes import Kind, note
+from llmos.memory.bulk import insert_many
 from llmos.memory.database import Database, clean, from_utc, to_utc
 
 if TYPE_CHECKING:
@@ -23,15 +25,7 @@ class Ledger:
 
     def append(self, entry: LedgerEntry) -> LedgerEntry:
         """Store a row; returns it with its `id` and the `balance_microusd` after it."""
-
-        def work(connection: DuckDBPyConnection) -> LedgerEntry:
-            number, balance = connection.execute(sql.LAST_ENTRY).fetchone() or (0, 0)
-            stored = replace(entry, id=number + 1, balance_microusd=balance + entry.amount_microusd)
-            connection.execute(sql.INSERT_ENTRY, to_row(stored))
-            note(Kind.CHARGE, _audited(stored), run_id=stored.run_id, at=stored.at)
-            return stored
-
-        return self._db.run_blocking(work)
+        return self._db.run_blocking(lambda connection: append_all(connection, [entry])[0])
 
     def entries(self, limit: int | None = None) -> list[LedgerEntry]:
         """The newest `limit` rows (None: all), newest first."""
@@ -66,6 +60,19 @@ class Ledger:
     def is_new(self) -> bool:
         """Whether nothing was ever appended."""
         return self._db.run_blocking(lambda c: c.execute(sql.LAST_ENTRY).fetchone()) is None
+
+
+def append_all(connection: DuckDBPyConnection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """Add rows to the ledger in the order given; returns them as they were stored."""
+    number, balance = connection.execute(sql.LAST_ENTRY).fetchone() or (0, 0)
+    stored = []
+    for entry in entries:
+        number, balance = number + 1, balance + entry.amount_microusd
+        stored.append(replace(entry, id=number, balance_microusd=balance))
+    insert_many(connection, sql.INSERT_ENTRIES, [to_row(one) for one in stored])
+    for one in stored:
+        note(Kind.CHARGE, _audited(one), run_id=one.run_id, at=one.at)
+    return stored
 
 
 def _audited(entry: LedgerEntry) -> dict[str, Any]:

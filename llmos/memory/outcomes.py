@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Hashable
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from llmos.trace.reliability import Outcome, Record, recorded
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+MOST = 500
+"""Outcomes that are looked at: so many say all there is to say, and a busy trace has thousands."""
 
 RESTART = ""
 """The run of the row that says since when outcomes count."""
@@ -36,24 +40,38 @@ class Outcomes:
 
     async def judge(self, trace_id: str, run_id: str, *, ok: bool, by: Judge) -> None:
         """Say how a run of a trace went; what was said of that run before no longer counts."""
-        row = [clean(trace_id), clean(run_id), str(by), ok, to_utc(self._clock())]
+        at = self._clock()
+        row = [clean(trace_id), clean(run_id), str(by), ok, to_utc(at)]
+        went_well = ok and by is Judge.REPLAY
 
         def work(connection: DuckDBPyConnection) -> None:
-            connection.execute(sql.PUT_OUTCOME, row)
+            connection.execute(sql.PUT_SUCCESS if went_well else sql.PUT_OUTCOME, row)
             if by is not Judge.REPLAY:  # how a replay went by itself stands in the end of its run
                 note(Kind.APPROVAL, {"trace": trace_id, "right": ok, "by": str(by)}, run_id=run_id)
 
         await self._db.run(work)
+        if went_well:
+            added(self._db, trace_id, at)
 
     async def restart(self, trace_id: str) -> None:
         """Begin anew: the trace was verified, or is trusted by a person, as it is now."""
         await self.judge(trace_id, RESTART, ok=True, by=Judge.PERSON)
 
     async def record(self, trace_id: str) -> Record:
-        """How a trace did since it was last verified, as seen from now."""
+        """How a trace did since it was last verified, as seen from now; the newest MOST outcomes tell."""
 
-        def work(connection: DuckDBPyConnection) -> list[Outcome]:
-            rows = connection.execute(sql.GET_OUTCOMES, {"id": clean(trace_id)}).fetchall()
-            return [Outcome(ok=ok, at=from_utc(at)) for ok, at in rows]
+        def work(connection: DuckDBPyConnection) -> tuple[Outcome, ...]:
+            rows = connection.execute(sql.GET_OUTCOMES, {"id": clean(trace_id), "most": MOST}).fetchall()
+            return tuple(Outcome(ok=ok, at=from_utc(at)) for ok, at in reversed(rows))
 
-        return recorded(await self._db.run(work), self._clock(), self._half_life)
+        known = await self._db.read(_key(trace_id), ("outcomes", "forgotten"), work)
+        return recorded(known, self._clock(), self._half_life)
+
+
+def added(db: Database, trace_id: str, at: datetime) -> None:
+    """Let what is kept of a trace's outcomes tell of one more replay that went well."""
+    db.cache.change(_key(trace_id), lambda known: (*known, Outcome(ok=True, at=at))[-MOST:])
+
+
+def _key(trace_id: str) -> Hashable:
+    return "outcomes", trace_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from llmos.memory import sql
 from llmos.memory.database import Database, clean, digest
 from llmos.memory.embeddings import Embedder, Embedding
 from llmos.memory.index import VectorIndex
+from llmos.memory.runs import exact_key
 from llmos.memory.trace_rows import rewrite_templates
 from llmos.memory.traces import TraceStore
 from llmos.memory.words import templates_within
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RUNS_AT_ONCE = 256
+_OF_HASHES = ("traces", "trace_templates", "trace_versions")
+"""What look-ups by hash read; a run that ends changes only that of its own goal, see RunStore.finish."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +64,13 @@ class Recall:
 
     async def exact(self, goal: str) -> list[Trace]:
         """Traces of runs that did just this goal, or whose template without slots it is; trusted ones first."""
-        return await self._by_hash(sql.EXACT, {"hash": digest(lex.normalise(goal))})
+        goal_hash = digest(lex.normalise(goal))
+        return await self._by_hash(sql.EXACT, {"hash": goal_hash}, exact_key(goal_hash))
 
     async def skeleton(self, goal: str) -> list[Trace]:
         """Traces with a template that has the goal's words and kinds of literals; trusted ones first."""
-        return await self._by_hash(sql.SKELETON, [digest(lex.skeleton(goal))])
+        found = digest(lex.skeleton(goal))
+        return await self._by_hash(sql.SKELETON, [found], ("skeleton", found))
 
     async def words(self, goal: str, k: int = 24) -> Worded:
         """The traces with a template whose telling words all stand in the goal, those with the most such words first.
@@ -111,10 +116,13 @@ class Recall:
 
     # --- by hash -----------------------------------------------------------------------------------
 
-    async def _by_hash(self, query: str, parameters: Any) -> list[Trace]:
+    async def _by_hash(self, query: str, parameters: Any, key: Hashable) -> list[Trace]:
         await self._check_lexicon()
-        rows = await self._db.run(lambda connection: connection.execute(query, parameters).fetchall())
-        return await self._traces.current([row[0] for row in rows])
+
+        def work(connection: DuckDBPyConnection) -> list[str]:
+            return [row[0] for row in connection.execute(query, parameters).fetchall()]
+
+        return await self._traces.current(await self._db.read(key, _OF_HASHES, work))
 
     async def _check_lexicon(self) -> None:
         """Hashes made by another version of the lexer are made again, once, or nothing would be found by them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +47,14 @@ class RunStore:
 
     async def add_step(self, run_id: str, step: StepRecord) -> None:
         """Store one tool call with its outcome; a step of the same index is left as it was stored first."""
-        row = _step_row(run_id, self._db.redactor.record(step))
+        row = step_row(run_id, self._db.redactor.record(step))
         await self._db.run(lambda connection: connection.execute(sql.INSERT_STEP, row) and None)
 
     async def finish(self, run: Run) -> None:
         """Store how a run ended, and those of its steps that are not stored yet."""
         run = self._db.redactor.record(replace(run, steps=tuple(map(self._db.redactor.record, run.steps))))
         values = _outcome(run)
-        steps = [_step_row(run.id, step) for step in run.steps]
+        steps = [step_row(run.id, step) for step in run.steps]
 
         def work(connection: DuckDBPyConnection) -> None:
             if not connection.execute(sql.RUN_EXISTS, [run.id]).fetchone():
@@ -63,13 +63,14 @@ class RunStore:
             for step in steps:
                 connection.execute(sql.INSERT_STEP, step)
             _put_handover(connection, run)
-            note(Kind.RUN_END, _audited(run), run_id=run.id)
+            note(Kind.RUN_END, audited(run), run_id=run.id)
 
+        self._db.cache.drop(exact_key(digest(normalise(run.goal))), unless=lambda known: run.trace_id in known)
         await self._db.run(work)
 
     async def hand_over(self, run: Run) -> None:
         """Store that a replay diverged, where, and what it had done, before a learner goes on with it."""
-        steps = [_step_row(run.id, step) for step in run.steps]
+        steps = [step_row(run.id, step) for step in run.steps]
         row = [str(run.mode), run.trace_id, run.trace_version, run.model, clean(run.reason), run.id]
 
         def work(connection: DuckDBPyConnection) -> None:
@@ -138,7 +139,12 @@ class RunStore:
         return [(float(cosine), float(cost)) for cosine, cost in await self._db.run(work)]
 
 
-def _audited(run: Run) -> dict[str, Any]:
+def exact_key(goal_hash: str) -> Hashable:
+    """What the traces of just this goal are kept under (`llmos.memory.caching`)."""
+    return "exact", goal_hash
+
+
+def audited(run: Run) -> dict[str, Any]:
     """The end of a run as the audit log has it."""
     return {
         "mode": str(run.mode),
@@ -157,10 +163,14 @@ def _audited(run: Run) -> dict[str, Any]:
 
 
 def _insert(connection: DuckDBPyConnection, run: Run) -> None:
+    connection.execute(sql.INSERT_RUN, run_row(run))
+
+
+def run_row(run: Run) -> list[Any]:
+    """The values of a run's row: those of RUN_COLUMNS after the digest of its goal."""
     mode, status, *rest, duration_s = _outcome(run)
     started_at = to_utc(run.started_at) if run.started_at else None
-    row = [run.id, clean(run.goal), mode, status, *rest, started_at, duration_s]
-    connection.execute(sql.INSERT_RUN, [digest(normalise(run.goal)), *row])
+    return [digest(normalise(run.goal)), run.id, clean(run.goal), mode, status, *rest, started_at, duration_s]
 
 
 def _outcome(run: Run) -> list[Any]:
@@ -181,7 +191,8 @@ def _outcome(run: Run) -> list[Any]:
     ]
 
 
-def _step_row(run_id: str, step: StepRecord) -> list[Any]:
+def step_row(run_id: str, step: StepRecord) -> list[Any]:
+    """The values of a step's row."""
     return [
         run_id,
         step.index,

@@ -33,7 +33,7 @@ def take_log(target: Path, sources: Sequence[Source]) -> tuple[Source | None, li
         connection.execute("BEGIN")
         for number in sorted(audited | {n: row for n, row in known.items() if n <= _before(log)}):
             row = known.get(number) or audited[number]
-            connection.execute(sql.INSERT_ENTRY, to_row(row))
+            connection.execute(sql.INSERT_ENTRIES, to_row(row))
         connection.execute("COMMIT")
     highest = max(audited, default=_before(log))
     return log, [row for number, row in sorted(known.items()) if number > highest]

@@ -30,6 +30,20 @@ UPDATE runs SET end_no = nextval('run_end_no'), mode = ?, status = ?, answer = ?
 WHERE id = ?
 """
 
+# Runs that are over when they are stored, and steps nobody stored before.
+INSERT_RUNS = f"""
+INSERT INTO runs (no, end_no, goal_hash, {RUN_COLUMNS})
+VALUES (nextval('run_no'), nextval('run_end_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT_STEPS = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_SUCCESSES = "INSERT INTO outcomes VALUES (?, ?, nextval('outcome_no'), 'replay', true, ?)"
+RECORD_USES = """
+UPDATE traces t SET uses = t.uses + n.uses, successes = t.successes + n.uses, saved_usd = t.saved_usd + n.saved_usd,
+    last_used_at = n.at
+FROM (SELECT unnest($ids::VARCHAR[]) AS id, unnest($uses::BIGINT[]) AS uses, unnest($saved::DOUBLE[]) AS saved_usd,
+    unnest($at::TIMESTAMP[]) AS at) n
+WHERE t.id = n.id AND list_contains($ids::VARCHAR[], t.id)
+"""
+
 # A step is stored once: `finish` hands in all of them again, for whoever did not store them one by one.
 INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, idx) DO NOTHING"
 
@@ -145,11 +159,13 @@ INSERT INTO outcomes VALUES (?, ?, nextval('outcome_no'), ?, ?, ?)
 ON CONFLICT (trace_id, run_id) DO UPDATE SET no = excluded.no, kind = excluded.kind, ok = excluded.ok,
     judged_at = excluded.judged_at
 """
+# The same of a replay that went well: it is added to what is known without reading that again.
+PUT_SUCCESS = f"{PUT_OUTCOME} "
 GET_OUTCOMES = """
 SELECT ok, judged_at FROM outcomes
 WHERE trace_id = $id AND run_id <> ''
     AND no > coalesce((SELECT no FROM outcomes WHERE trace_id = $id AND run_id = ''), 0)
-ORDER BY no
+ORDER BY no DESC LIMIT $most
 """
 DELETE_OUTCOMES = "DELETE FROM outcomes WHERE trace_id = ?"
 
@@ -342,6 +358,10 @@ SELECT id, vector FROM embeddings WHERE kind = 'template' AND model = ? AND len(
 TEMPLATE_VECTORS = "SELECT id, vector FROM embeddings WHERE id IN (SELECT unnest(?::BIGINT[])) ORDER BY id"
 
 # A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
+# What a replay that went well leaves behind; it changes no answer that is kept (`llmos.memory.caching`).
+QUIET = (RECORD_USE, RECORD_USES, PUT_SUCCESS, INSERT_SUCCESSES)
+
+
 AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES, INSERT_TEMPLATE_EMBEDDINGS})
 
 # --- ledger ----------------------------------------------------------------------------------------
@@ -351,7 +371,7 @@ LEDGER_COLUMNS = (
 )
 
 LAST_ENTRY = "SELECT id, balance_microusd FROM ledger ORDER BY id DESC LIMIT 1"
-INSERT_ENTRY = f"INSERT INTO ledger ({LEDGER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_ENTRIES = f"INSERT INTO ledger ({LEDGER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 LIST_ENTRIES = f"SELECT {LEDGER_COLUMNS} FROM ledger ORDER BY id DESC"
 
 ASK_AGAIN = """
@@ -401,8 +421,7 @@ ORDER BY score DESC, f.name LIMIT ?
 
 AUDIT_COLUMNS = "number, happened_at, kind, run_id, principal, body, previous, hash"
 
-INSERT_AUDIT = f"INSERT INTO audit_log ({AUDIT_COLUMNS}) VALUES "
-AUDIT_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_AUDIT = f"INSERT INTO audit_log ({AUDIT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 # No ORDER BY … LIMIT: where rows were deleted, DuckDB 2.0 may take another one for the last (it prunes by statistics
 # that still count the deleted), and somebody may have deleted rows.
 AUDIT_HEAD = "SELECT number, hash FROM audit_log WHERE number = (SELECT max(number) FROM audit_log)"

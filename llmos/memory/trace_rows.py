@@ -251,6 +251,13 @@ def get_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> list[Trace]:
     return [trace for trace in found if isinstance(trace, Trace)]
 
 
+def read_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> tuple[list[Trace], bool]:
+    """The same without a change to those that can't be read; and whether there are any."""
+    heads = {head.id: head for head in map(Head.of, connection.execute(sql.GET_TRACES, [list(ids)]).fetchall())}
+    found = [_read(heads[one]) for one in dict.fromkeys(ids) if one in heads]
+    return [trace for trace in found if isinstance(trace, Trace)], any(isinstance(one, str) for one in found)
+
+
 def decode(connection: DuckDBPyConnection, head: Head) -> Trace | str:
     """The current version of a trace; one that can't be read is quarantined, and the reason returned."""
     found = _read(head)

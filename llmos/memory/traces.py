@@ -226,9 +226,12 @@ class TraceStore:
 
     async def wrong_for(self, goal: str) -> frozenset[str]:
         """The ids of the traces that are known to be wrong for a goal."""
-        query = [digest(self._normal(goal))]
-        found = await self._db.run(lambda connection: connection.execute(sql.NEGATIVE_FOR, query).fetchall())
-        return frozenset(row[0] for row in found)
+        goal_hash = digest(self._normal(goal))
+
+        def work(connection: DuckDBPyConnection) -> frozenset[str]:
+            return frozenset(row[0] for row in connection.execute(sql.NEGATIVE_FOR, [goal_hash]).fetchall())
+
+        return await self._db.read(("wrong", goal_hash), ("hard_negatives",), work)
 
     def _normal(self, goal: str) -> str:
         """A goal as it is remembered: without what must not be."""
@@ -280,10 +283,14 @@ class TraceStore:
     async def current(self, ids: Sequence[str]) -> builtins.list[Trace]:
         """The readable and followable traces among `ids`, in their current versions and in that order."""
 
-        def work(connection: DuckDBPyConnection) -> builtins.list[Trace]:
-            return [trace for trace in rows.get_all(connection, ids) if trace.status in FOLLOWABLE]
-
-        return await self._db.run(work) if ids else []
+        if not ids:
+            return []
+        found, broken = await self._db.read(
+            ("current", *ids), ("traces", "trace_versions"), lambda connection: rows.read_all(connection, ids)
+        )
+        if broken:  # set aside, so that the next look-up does not meet them
+            await self._db.run(lambda connection: rows.get_all(connection, ids))
+        return [trace for trace in found if trace.status in FOLLOWABLE]
 
     async def _drop(self, vector_ids: builtins.list[int]) -> None:
         if vector_ids:

@@ -1,0 +1,102 @@
+"""Replays that only looked and computed: their records are stored together and soon, and nobody waits for that."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from llmos.accounts import LedgerEntry
+from llmos.memory import sql
+from llmos.memory.audit_notes import Kind, note
+from llmos.memory.bulk import insert_many
+from llmos.memory.database import Clock, Database, clean, digest, to_utc, utc_now
+from llmos.memory.ledger import append_all
+from llmos.memory.outcomes import added
+from llmos.memory.runs import audited, exact_key, run_row, step_row
+from llmos.trace.lex import normalise
+from llmos.trace.run import Run
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Replay:
+    """A run that is over, with its saving; `counts` says that it counts for its trace."""
+
+    run: Run
+    saving: LedgerEntry
+    counts: bool
+    then: Callable[[LedgerEntry], None]
+
+
+class ReplayLog:
+    """Stores whole replays: the run with its steps, the saving, the use and the outcome of its trace.
+
+    What `Feedback.replayed`, `RunStore.finish` and the ledger store one by one stands here in one transaction, for as
+    many replays as have come meanwhile.
+    """
+
+    def __init__(self, db: Database, *, clock: Clock = utc_now) -> None:
+        self._db = db
+        self._clock = clock
+        self._waiting: list[_Replay] = []
+        self._begun = 0
+        self._stored: Sequence[LedgerEntry] = ()
+        self._lock = threading.Lock()
+
+    def record(self, run: Run, saving: LedgerEntry, *, counts: bool, then: Callable[[LedgerEntry], None]) -> None:
+        """Store a replay that went well soon; `then` is told the row of its saving once it is stored."""
+        redactor = self._db.redactor
+        run = replace(run, started_at=run.started_at or self._clock())
+        run = redactor.record(replace(run, steps=tuple(map(redactor.record, run.steps))))
+        self._db.cache.drop(exact_key(digest(normalise(run.goal))), unless=lambda known: run.trace_id in known)
+        if counts and run.trace_id is not None:
+            added(self._db, run.trace_id, self._clock())
+        with self._lock:
+            self._waiting.append(_Replay(run=run, saving=saving, counts=counts, then=then))
+            is_first = len(self._waiting) == 1
+        if is_first:
+            self._db.later(self._store, then=self._told, otherwise=self._lost)
+
+    # --- in the database's thread ------------------------------------------------------------------
+
+    def _store(self, connection: DuckDBPyConnection) -> None:
+        with self._lock:
+            replays = tuple(self._waiting)
+        self._begun = len(replays)
+        now = to_utc(self._clock())
+        insert_many(connection, sql.INSERT_RUNS, [run_row(one.run) for one in replays])
+        steps = [step_row(one.run.id, step) for one in replays for step in one.run.steps]
+        insert_many(connection, sql.INSERT_STEPS, steps)
+        counted = [(clean(one.run.trace_id), one) for one in replays if one.counts and one.run.trace_id is not None]
+        insert_many(connection, sql.INSERT_SUCCESSES, [[trace_id, one.run.id, now] for trace_id, one in counted])
+        uses: dict[str, list[float]] = {}
+        for trace_id, one in counted:
+            uses.setdefault(trace_id, []).append(one.run.saved_usd)
+        if uses:
+            sums = {"ids": list(uses), "uses": [len(saved) for saved in uses.values()]}
+            saved = {"saved": [sum(saved) for saved in uses.values()], "at": [now] * len(uses)}
+            connection.execute(sql.RECORD_USES, {**sums, **saved})
+        self._stored = append_all(connection, [one.saving for one in replays])
+        for one in replays:
+            note(Kind.RUN_END, audited(one.run), run_id=one.run.id)
+
+    def _told(self) -> None:
+        stored = self._stored
+        for one, row in zip(self._taken(self._begun), stored, strict=True):
+            one.then(row)
+
+    def _lost(self) -> None:
+        """They could not be stored, and were told of in the log; those that came meanwhile still may be."""
+        self._taken(self._begun)
+
+    def _taken(self, count: int) -> list[_Replay]:
+        with self._lock:
+            done, self._waiting = self._waiting[:count], self._waiting[count:]
+            has_more = bool(self._waiting)
+        if has_more:
+            self._db.later(self._store, then=self._told, otherwise=self._lost)
+        return done
