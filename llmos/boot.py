@@ -223,7 +223,9 @@ class LLMOS:
         self.home = home
         self.database_copies, self.audit_log, self.journal = home.copies, home.audit_log, home.journal
         self.runs, self.effects, self.approvals, self.memory = home.runs, home.effects, home.approvals, home.facts
-        self.traces = FrozenTraces.of(home.traces) if self.settings.frozen else home.traces
+        self.traces = home.traces
+        if self.settings.frozen:
+            self.traces = FrozenTraces(home.database, home.index, clock=self._clock)
         half_life = timedelta(days=self.settings.reliability.half_life_days)
         self.outcomes = Outcomes(home.database, half_life=half_life, clock=self._clock)
         self.witnessing = Witnessing(log=home.audit_log, redact=self.redactor.text)

@@ -10,6 +10,10 @@ and another has to be started. Meanwhile the client sends the signals it gets, o
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
 try:
     import _socket
 except ImportError:  # an interpreter without sockets has no kernel
@@ -44,7 +48,7 @@ def is_for_kernel(args: list[str], environ: "os._Environ[str]") -> bool:
         return False
     if any(word in ("-h", "--help", "--version") for word in head):
         return False
-    return None not in (sys.stdin, sys.stdout, sys.stderr) and first_word(args) not in LOCAL
+    return None not in _streams() and first_word(args) not in LOCAL
 
 
 def first_word(args: list[str]) -> str:
@@ -117,12 +121,16 @@ def connect(memory: str) -> "_socket.socket":
             os.close(folder)
 
 
+def _streams() -> "list[TextIO]":
+    return [getattr(sys, name) for name in ("stdin", "stdout", "stderr")]
+
+
 def request(kind: bytes, args: list[str], prog_name: str) -> bytes:
     """The fields of a request: what is wanted, who asks, and the command line with its environment."""
     mask = os.umask(0o077)
     os.umask(mask)
     fields: list[str | bytes] = [kind, PACKAGE, sys.executable, os.getcwd(), str(mask)]
-    fields += [getattr(stream, "encoding", None) or "utf-8" for stream in (sys.stdin, sys.stdout, sys.stderr)]
+    fields += [getattr(stream, "encoding", None) or "utf-8" for stream in _streams()]
     fields += [prog_name, str(len(args)), *args]
     packed = [field if isinstance(field, bytes) else os.fsencode(field) for field in fields]
     packed += [name + b"=" + value for name, value in os.environb.items()]
@@ -147,7 +155,7 @@ def ask(args: list[str], memory: str, prog_name: str) -> int:
     """
     connection = connect(memory)
     try:
-        for stream in (sys.stdin, sys.stdout, sys.stderr):
+        for stream in _streams():
             if stream.fileno() not in (0, 1, 2):
                 raise NoKernelError
         send(connection, request(GOAL, args, prog_name))

@@ -15,11 +15,6 @@ class FrozenTraces(TraceStore):
 
     frozen = True
 
-    @classmethod
-    def of(cls, traces: TraceStore) -> FrozenTraces:
-        """The same traces, as they are."""
-        return cls(traces._db, traces._index, clock=traces._clock)
-
     async def add(self, trace: Trace, *, runs: Sequence[str] = ()) -> Trace:
         _refuse()
 

@@ -64,6 +64,11 @@ def locked(path: Path, text: str = "") -> DatabaseLockedError:
     if found is None:
         return DatabaseLockedError(f"{path} is in use by another process: end it, or choose another --home.")
     pid = int(found.group(1))
+    if " up --foreground" in _command(pid):
+        return DatabaseLockedError(
+            f"{path} is held by the resident kernel (process {pid}): `boot.py down` ends it.",
+            pid=pid,
+        )
     return DatabaseLockedError(
         f"{path} is in use by process {pid} ({_command(pid)}): end it, or choose another --home.", pid=pid
     )

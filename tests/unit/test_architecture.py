@@ -23,6 +23,7 @@ ROOT = PACKAGE.parent
 # A module may import its own part, and parts with a lower number. kernel and memory have the same: they don't meet.
 LAYERS = {
     "": 0,
+    "thin": 0,
     "caller": 0,
     "errors": 0,
     "events": 0,
@@ -37,9 +38,11 @@ LAYERS = {
     "memory": 5,
     "interfaces": 6,
     "home": 7,
-    "boot": 7,
-    "testing": 8,
-    "__main__": 8,
+    "boot": 8,
+    "resident": 9,
+    "testing": 9,
+    "door": 10,
+    "__main__": 11,
 }
 
 HEAVY = {
@@ -103,6 +106,9 @@ IMPURE_NAMES = {"open", "print", "input", "Path", "now", "utcnow", "today", "rea
 
 # Not readers: they set variables that a library they load takes its orders from.
 SETS_ENVIRONMENT = {"llmos.memory.embeddings"}
+
+# They run before anything else is loaded, and pass the whole environment on or look for a home in it.
+COMES_FIRST = {"llmos.thin", "llmos.door"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +185,7 @@ def test_imports_go_down_only(name: str) -> None:
         if found.module.split(".")[0] != "llmos":
             continue
         other = part(found.module)
-        if own == "interfaces" and other == "boot" and (found.lazy or found.typing_only):
+        if own == "interfaces" and other in ("boot", "resident") and (found.lazy or found.typing_only):
             continue  # a door starts the system it leads to, when it is opened
         assert own == other or LAYERS[other] < LAYERS[own], f"{where(name, found.line)} imports {found.module}"
 
@@ -282,7 +288,7 @@ def _reads_environment(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in {"llmos.settings.environment", *SETS_ENVIRONMENT}]
+    "name", [name for name in NAMES if name not in {"llmos.settings.environment", *SETS_ENVIRONMENT, *COMES_FIRST}]
 )
 def test_only_one_module_reads_the_environment(name: str) -> None:
     found = [where(name, node.lineno) for node in ast.walk(tree(name)) if _reads_environment(node)]  # type: ignore[attr-defined]

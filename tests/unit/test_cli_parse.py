@@ -104,7 +104,7 @@ async def test_plugin_folders_add_up_over_the_whole_line() -> None:
     assert options.plugins == (Path("a"), Path("b"), Path("c"))
 
 
-async def test_no_daemon_is_accepted_and_means_nothing_yet() -> None:
+async def test_no_daemon_is_a_matter_of_the_door() -> None:
     options, _ = await asked(["goal", "--no-daemon"])
     assert options == Options()
 

@@ -115,6 +115,7 @@ def test_the_defaults(load: Load) -> None:
     )
     assert (learner.max_turns, learner.timeout_s, learner.max_repeats, learner.base_url) == (50, 900.0, 3, None)
     assert settings.scheduler.max_concurrent == 4
+    assert (settings.daemon.enabled, settings.daemon.idle_s) == (True, 900.0)
     proof = settings.proof
     assert (proof.enabled, proof.max_files, proof.max_bytes, proof.timeout_s) == (True, 5_000, 256_000_000, 60.0)
     assert (dict(settings.mcp_servers), dict(settings.prices), settings.secrets) == ({}, {}, ())

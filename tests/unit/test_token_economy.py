@@ -317,6 +317,7 @@ class Economy(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.economy = TokenEconomy(ledger=self.ledger)
+        self.economy.charge_left_open()
         self.spent += sum(self.open.values())
         self.open.clear()
 
