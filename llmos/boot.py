@@ -164,11 +164,12 @@ class LLMOS:
         confirm: Confirm | None = None,
         priority: int = 10,
         again: bool = False,
+        run_id: str | None = None,
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
         `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first. A goal whose earlier
-        run still stands is only told of, unless it is to be done `again`.
+        run still stands is only told of, unless it is to be done `again`. `run_id` is one that no run has yet.
 
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
@@ -179,7 +180,7 @@ class LLMOS:
         goal = self.redactor.named(goal)
         try:
             result = await self.scheduler.submit(
-                lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again),
+                lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id),
                 priority=priority,
                 name=self.redactor.text(goal)[:60],
             )

@@ -123,6 +123,11 @@ class OpenHome:
         with self.redactors.joined_by(redactor):
             yield
 
+    async def warm(self) -> None:
+        """Have ready what a process that stays has time to get ready: the encoder, and which goals were done before."""
+        await self.database.learn_goals()
+        await self.recall.warm()
+
     async def demonstrate(self, traces: list[Trace]) -> None:
         """Bring shipped traces up to date, unless these very ones were since this home was opened."""
         if traces not in self._demonstrated:

@@ -466,6 +466,18 @@ def doctor() -> Action:
 
 @cli.command()
 @shared_options()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--jobs", "-j", type=click.IntRange(1, 256), default=4, show_default=True, help="Goals at once.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where results go; by default FILE.results.jsonl.")
+def batch(file: Path, jobs: int, out: Path | None) -> Action:
+    """Do the goals of FILE, one a line (`-`: stdin); again after a break it goes on."""
+    from llmos.interfaces import batch as batches
+
+    return batches.batch(file, jobs=jobs, out=out)
+
+
+@cli.command()
+@shared_options()
 @click.option("--foreground", is_flag=True, help="Be the kernel in this process, as for a service manager.")
 def up(foreground: bool) -> Action:
     """Start the resident kernel, which does commands without their start-up."""

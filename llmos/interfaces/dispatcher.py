@@ -61,7 +61,13 @@ class Dispatcher:
     standing: Standing
 
     async def handle(
-        self, goal: str, *, mode: str = "auto", confirm: Confirm | None = None, again: bool = False
+        self,
+        goal: str,
+        *,
+        mode: str = "auto",
+        confirm: Confirm | None = None,
+        again: bool = False,
+        run_id: str | None = None,
     ) -> Result:
         """One goal from top to bottom; `again`: also if an earlier run of it still stands.
 
@@ -69,7 +75,7 @@ class Dispatcher:
             LLMOSError: the goal was refused or failed; `.result` holds what is known of the run.
         """
         goal = check_goal(goal)
-        first = Run(id=uuid.uuid4().hex[:12], goal=goal, mode=Mode.NONE, started_at=self.clock())
+        first = Run(id=run_id or uuid.uuid4().hex[:12], goal=goal, mode=Mode.NONE, started_at=self.clock())
         run = Running(run=first, again=again)
         self.bus.publish(GoalAccepted(run_id=run.run.id, goal=goal))
         try:

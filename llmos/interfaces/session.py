@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
@@ -152,6 +152,7 @@ class Engine:
 
     def __init__(self, options: Options, opened: Opened | None = None) -> None:
         self.options = options
+        self.min_jobs = 1
         self._opened = opened or _booted
         self.progress: Progress | None = None
         self._system: LLMOS | None = None
@@ -174,7 +175,7 @@ class Engine:
         if self._system is None:
             from llmos.interfaces.progress import Progress
 
-            system = await self._stack.enter_async_context(self._opened(self.options.settings()))
+            system = await self._stack.enter_async_context(self._opened(self._settings()))
             watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(caller.stderr()))
             self.progress = self._stack.enter_context(watching)
             self._system = system
@@ -185,6 +186,13 @@ class Engine:
                 screen.note(f"llmos: {failure.message}")
         self._told = failures
         return self._system
+
+    def _settings(self) -> Settings:
+        """Those of the options, with room for as many goals at once as a command needs."""
+        settings = self.options.settings()
+        if self.min_jobs <= settings.scheduler.max_concurrent:
+            return settings
+        return replace(settings, scheduler=replace(settings.scheduler, max_concurrent=self.min_jobs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from llmos.memory import schema, sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.memory.backups import Backups
 from llmos.memory.caching import NONE, ReadCache
+from llmos.memory.known import KnownGoals
 from llmos.memory.troubles import damaged, translated
 from llmos.redaction import Redactor
 
@@ -76,6 +77,7 @@ class Database:
         self._backups = backups
         self.redactor = redactor or Redactor()
         self.cache = ReadCache(quiet=sql.QUIET)
+        self.goals = KnownGoals()
         self._waiting: deque[_Waiting] = deque()
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
@@ -154,6 +156,11 @@ class Database:
         answer = await asyncio.wrap_future(self._reader.submit(self._read, work))
         self.cache.put(key, tables, version, answer)
         return answer
+
+    async def learn_goals(self) -> None:
+        """Get to know the goals that were done before, so that what is new need not be looked for."""
+        if self._reader is not None:
+            await asyncio.wrap_future(self._reader.submit(self._read, self.goals.take))
 
     def later(
         self,

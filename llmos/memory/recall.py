@@ -65,6 +65,9 @@ class Recall:
     async def exact(self, goal: str) -> list[Trace]:
         """Traces of runs that did just this goal, or whose template without slots it is; trusted ones first."""
         goal_hash = digest(lex.normalise(goal))
+        await self._check_lexicon()
+        if not self._db.goals.may_hold(goal_hash) and goal_hash not in await self._plain_templates():
+            return []
         return await self._by_hash(sql.EXACT, {"hash": goal_hash}, exact_key(goal_hash))
 
     async def skeleton(self, goal: str) -> list[Trace]:
@@ -110,11 +113,23 @@ class Recall:
         await self._sync_runs()
         return await self._embedding(lex.masked(goal))
 
+    async def warm(self) -> None:
+        """Load the encoder, so that the first goal does not wait for it."""
+        await asyncio.to_thread(self._embedder.encode, ["warm"])
+
     async def close(self) -> None:
         """Save the snapshot of the vectors, if it changed."""
         await asyncio.to_thread(self._index.save)
 
     # --- by hash -----------------------------------------------------------------------------------
+
+    async def _plain_templates(self) -> frozenset[str]:
+        """The digests of the templates that are goals as they stand."""
+
+        def work(connection: DuckDBPyConnection) -> frozenset[str]:
+            return frozenset(row[0] for row in connection.execute(sql.PLAIN_TEMPLATES).fetchall())
+
+        return await self._db.read(("plain templates",), ("trace_templates",), work)
 
     async def _by_hash(self, query: str, parameters: Any, key: Hashable) -> list[Trace]:
         await self._check_lexicon()

@@ -11,11 +11,10 @@ from llmos.accounts import LedgerEntry
 from llmos.memory import sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.memory.bulk import insert_many
-from llmos.memory.database import Clock, Database, clean, digest, to_utc, utc_now
+from llmos.memory.database import Clock, Database, clean, to_utc, utc_now
 from llmos.memory.ledger import append_all
 from llmos.memory.outcomes import added
-from llmos.memory.runs import audited, exact_key, run_row, step_row
-from llmos.trace.lex import normalise
+from llmos.memory.runs import audited, ended, run_row, step_row
 from llmos.trace.run import Run
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class ReplayLog:
         redactor = self._db.redactor
         run = replace(run, started_at=run.started_at or self._clock())
         run = redactor.record(replace(run, steps=tuple(map(redactor.record, run.steps))))
-        self._db.cache.drop(exact_key(digest(normalise(run.goal))), unless=lambda known: run.trace_id in known)
+        ended(self._db, run)
         if counts and run.trace_id is not None:
             added(self._db, run.trace_id, self._clock())
         with self._lock:

@@ -65,7 +65,7 @@ class RunStore:
             _put_handover(connection, run)
             note(Kind.RUN_END, audited(run), run_id=run.id)
 
-        self._db.cache.drop(exact_key(digest(normalise(run.goal))), unless=lambda known: run.trace_id in known)
+        ended(self._db, run)
         await self._db.run(work)
 
     async def hand_over(self, run: Run) -> None:
@@ -142,6 +142,13 @@ class RunStore:
 def exact_key(goal_hash: str) -> Hashable:
     """What the traces of just this goal are kept under (`llmos.memory.caching`)."""
     return "exact", goal_hash
+
+
+def ended(db: Database, run: Run) -> None:
+    """Let what is kept of a run's goal be looked up again, if this run adds to it."""
+    goal_hash = digest(normalise(run.goal))
+    db.goals.add(goal_hash)
+    db.cache.drop(exact_key(goal_hash), unless=lambda known: run.trace_id in known)
 
 
 def audited(run: Run) -> dict[str, Any]:

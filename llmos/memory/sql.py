@@ -207,7 +207,6 @@ DELETE_FORGOTTEN = "DELETE FROM forgotten WHERE trace_id = ?"
 INSERT_NEGATIVE = "INSERT INTO hard_negatives VALUES (?, ?, ?, ?) ON CONFLICT (trace_id, goal_hash) DO NOTHING"
 DELETE_NEGATIVE = "DELETE FROM hard_negatives WHERE trace_id = ? AND goal_hash = ? RETURNING trace_id"
 GET_NEGATIVES = "SELECT goal FROM hard_negatives WHERE trace_id = ?"
-NEGATIVE_FOR = "SELECT trace_id FROM hard_negatives WHERE goal_hash = ?"
 
 # --- recall ----------------------------------------------------------------------------------------
 
@@ -222,6 +221,11 @@ WHERE t.status IN ('trusted', 'candidate') AND t.id IN (
 )
 ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
 """
+
+# The first digits of the digests of all goals that were done, as numbers.
+GOAL_NUMBERS = "SELECT ('0x' || left(goal_hash, ?))::BIGINT AS number FROM runs WHERE status = 'done'"
+PLAIN_TEMPLATES = "SELECT DISTINCT goal_hash FROM trace_templates WHERE goal_hash IS NOT NULL"
+ALL_NEGATIVES = "SELECT goal_hash, trace_id FROM hard_negatives"
 
 SKELETON = """
 SELECT t.id FROM traces t

@@ -228,10 +228,14 @@ class TraceStore:
         """The ids of the traces that are known to be wrong for a goal."""
         goal_hash = digest(self._normal(goal))
 
-        def work(connection: DuckDBPyConnection) -> frozenset[str]:
-            return frozenset(row[0] for row in connection.execute(sql.NEGATIVE_FOR, [goal_hash]).fetchall())
+        def work(connection: DuckDBPyConnection) -> dict[str, frozenset[str]]:
+            found: dict[str, set[str]] = {}
+            for known_hash, trace_id in connection.execute(sql.ALL_NEGATIVES).fetchall():
+                found.setdefault(known_hash, set()).add(trace_id)
+            return {known_hash: frozenset(ids) for known_hash, ids in found.items()}
 
-        return await self._db.read(("wrong", goal_hash), ("hard_negatives",), work)
+        negatives = await self._db.read(("negatives",), ("hard_negatives",), work)
+        return negatives.get(goal_hash, frozenset())
 
     def _normal(self, goal: str) -> str:
         """A goal as it is remembered: without what must not be."""

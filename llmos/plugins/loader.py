@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -220,11 +221,12 @@ def _given(manager: pluggy.PluginManager, hook: str, others: Iterable[object]) -
 def _stamps(folder: Path) -> dict[Path, Stamp]:
     """Each Python file of a folder, by name, with what changes when the file does."""
     found: dict[Path, Stamp] = {}
-    with contextlib.suppress(OSError):
-        for path in sorted(folder.glob("*.py")):
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in sorted(entry.name for entry in entries if entry.name.endswith(".py")):
             with contextlib.suppress(OSError):
+                path = folder / name
                 stat = path.stat()
-                if S_ISREG(stat.st_mode) and not path.name.startswith("."):
+                if S_ISREG(stat.st_mode) and not name.startswith("."):
                     found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     return found
 

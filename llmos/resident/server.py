@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llmos import __version__, caller, thin
-from llmos.errors import StorageError
+from llmos.errors import LLMOSError, StorageError
 from llmos.home import OpenHome
 from llmos.interfaces.cli import CallersLog, obey
 from llmos.interfaces.session import Interrupts
@@ -95,10 +95,12 @@ class Server:
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                     loop.add_signal_handler(number, self._end_all)
                 ready()
+                warming = asyncio.create_task(_warm(home))
                 housekeeping = asyncio.create_task(self._housekeeping())
                 await self._leaving.wait()
                 loop.remove_reader(listener)
             housekeeping.cancel()
+            await asyncio.wait([warming])
             while self._tasks:
                 await asyncio.wait(self._tasks)
             await self._pool.close()
@@ -267,6 +269,13 @@ class Server:
             "systems": len(self._pool),
             "memory_bytes": _resident_bytes(),
         }
+
+
+async def _warm(home: OpenHome) -> None:
+    try:
+        await home.warm()
+    except LLMOSError as error:
+        log.info("not warmed up: %s", error, extra={"action": "warm"})
 
 
 async def _send(connection: socket.socket, body: bytes) -> None:
