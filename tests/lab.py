@@ -32,7 +32,7 @@ class Lab:
     def environ(self) -> dict[str, str]:
         """A clean environment that leads to the scripted server."""
         tools = str(Path(sys.executable).parent)
-        plain = {"PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        plain = {"PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "LLMOS_DAEMON": "0"}
         return plain | self.server.env(self.root / "claude") | self.extra
 
     def settings(self, **options: Any) -> Settings:

@@ -106,6 +106,7 @@ class Place:
             "HOME": str(self.root / "user"),
             "LANG": "C.UTF-8",
             "LLMOS_HOME": str(self.home),
+            "LLMOS_DAEMON": "0",
         }
 
     def settings(self) -> Settings:

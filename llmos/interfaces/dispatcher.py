@@ -191,8 +191,8 @@ class Dispatcher:
 
     async def _done(self, run: Running, outputs: Mapping[str, Any]) -> Result:
         run.end(RunStatus.DONE)
-        if run.is_harmless and run.run.mode is Mode.FOLLOWER and not run.stored:
-            self.following.record_later(run.run)
+        if run.run.mode is Mode.FOLLOWER:
+            await self.following.end(run)
         else:
             await self.runs.finish(run.run)
         self._tell_ended(run.run)

@@ -20,8 +20,8 @@ from llmos.memory.replays import ReplayLog
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.trace.match import Match
-from llmos.trace.program import Status, Trace
-from llmos.trace.run import Mode, Run
+from llmos.trace.program import Status
+from llmos.trace.run import Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class Following:
             DivergenceError: the world is not as recorded; counted against the trace.
         """
         trace = found.trace
-        run.is_harmless = self._is_harmless(trace)
+        run.is_harmless = not trace.effect.changes_world and not self.surroundings.thoughts(trace)
+        run.is_booked = False
         run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
         run.watching = await self.standing.watching(found) if mode is Mode.FOLLOWER else None
         run.follower = follower = await self._follower(run.run.id, found, run.watching)
@@ -79,21 +80,26 @@ class Following:
             cost_usd = run.run.cost_usd + self.surroundings.spent(run.run.id)
             run.update(steps=tuple(follower.records), cost_usd=cost_usd)
         saved_usd = max(0.0, trace.cost_usd - run.run.cost_usd)
-        if not run.is_harmless:
+        run.update(answer=replayed.answer, saved_usd=saved_usd)
+        if mode is not Mode.FOLLOWER or trace.status is not Status.TRUSTED:
             await asyncio.to_thread(self.economy.book_saving, run.run.id, saved_usd, f"replay of {trace.label}")
             await self.feedback.replayed(trace, run.run.id, saved_usd=saved_usd)
-        run.update(answer=replayed.answer, saved_usd=saved_usd)
+            run.is_booked = True
         return replayed.outputs
 
-    def record_later(self, run: Run) -> None:
-        """Have a harmless replay that went well stored with its saving, without waiting for that."""
+    async def end(self, running: Running) -> None:
+        """Store a replay that went well, with its saving; nobody waits where nothing hangs on when that is stored."""
+        run = running.run
+        if running.is_booked:
+            await self.runs.finish(run)
+            return
+        running.is_booked = True
         saving = self.economy.saving(run.id, run.saved_usd, f"replay of {run.trace_id}@{run.trace_version}")
-        self.replays.record(run, saving, counts=not self.feedback.is_frozen, then=self.economy.tell)
-
-    def _is_harmless(self, trace: Trace) -> bool:
-        """Whether nothing hangs on when it is stored that a trace was replayed: it looks and computes, and is known."""
-        looks = not trace.effect.changes_world and not self.surroundings.thoughts(trace)
-        return looks and trace.status is Status.TRUSTED
+        how: dict[str, Any] = {"counts": not self.feedback.is_frozen, "then": self.economy.tell}
+        if running.is_harmless and not running.stored and not run.cost_usd:
+            self.replays.record(run, saving, **how)
+        else:
+            await self.replays.finish(run, saving, **how)
 
     async def _follower(self, run_id: str, found: Match, watching: Watching | None) -> Follower:
         for step in found.trace.calls:

@@ -23,7 +23,7 @@ class Running:
     `estimate_usd` is what learning a guided goal may have cost; `follower` is the replay that was begun last, `again`
     says that it is to be done even if an earlier run still stands, `standing` is that run where this one only tells of
     it, `watching` what was seen of a replay; `is_harmless` that its replay only looks and computes, so
-    that nothing hangs on when it is stored.
+    that nothing hangs on when it is stored; `is_booked` that its saving is, or that there is none.
     """
 
     run: Run
@@ -36,6 +36,7 @@ class Running:
     standing: StandingRun | None = None
     watching: Watching | None = None
     is_harmless: bool = False
+    is_booked: bool = True
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(

@@ -108,6 +108,9 @@ class Follower:
     first_step: int = 0
     keep: Callable[[StepRecord], Awaitable[None]] | None = None
     foreseen: list[ToolCall] = field(default_factory=list)
+    is_foreseen: bool = False
+    _known_references: dict[int, tuple[Expr, tuple[Ref, ...]]] = field(default_factory=dict)
+    _origins: dict[int, tuple[Step, TraceStep]] = field(default_factory=dict)
 
     async def run(self) -> Replay:
         """Preflight, then every step in order, then the answer.
@@ -122,7 +125,9 @@ class Follower:
             NotPermittedError, InputError: the call may not, or can't, be made with these bindings.
         """
         self.spelled, self.entries = dict(self.bindings), {}
-        self.preflight()
+        if not self.is_foreseen:
+            self.preflight()
+        self.is_foreseen = False
         await self._permit()
         outputs: dict[str, Any] = {}
         self.iterations = 0
@@ -143,10 +148,11 @@ class Follower:
         self._check_lookups()
         for node in self.trace.nodes:
             for expr in node.exprs:
-                needed = [ref for ref in references(expr) if isinstance(ref, EnvRef)]
+                needed = [ref for ref in self._references(expr) if isinstance(ref, EnvRef)]
                 for ref in (*needed, *(SecretRef(name=name) for name in sorted(secrets_of(expr)))):
                     self._evaluated(node, ref, self._scope({}))
         self._foresee(self.trace.steps, self._scope({}))
+        self.is_foreseen = True
 
     def foresee(self, nodes: Sequence[Node], scope: Scope) -> None:
         """Whether the next call, or list, can be made as things are, and all that follow as far as they are known."""
@@ -171,10 +177,10 @@ class Follower:
 
     def _foresee_call(self, step: Step, scope: Scope) -> None:
         """Check the arguments of one call as far as they are known: what the goal gives by itself, then all of them."""
-        refs = [ref for expr in step.args.values() for ref in references(expr)]
+        refs = [ref for expr in step.args.values() for ref in self._references(expr)]
         for ref in (one for one in refs if self._is_known((one,), scope)):
             self._evaluated(step, ref, scope)
-        given = {name: expr for name, expr in step.args.items() if any(map(_is_given, references(expr)))}
+        given = {name: expr for name, expr in step.args.items() if any(map(_is_given, self._references(expr)))}
         known = {name: expr for name, expr in given.items() if self._is_known((expr,), scope)}
         tool = self._tool(step)
         validate_values(
@@ -206,7 +212,23 @@ class Follower:
             )
         return ToolCall(tool=tool, arguments=arguments, effect=effect, ctx=ctx)
 
+    def _references(self, expr: Expr) -> tuple[Ref, ...]:
+        """The references of an expression, which are asked for at every turn.
+
+        It is kept with them: so no other object gets its id.
+        """
+        found = self._known_references.get(id(expr))
+        if found is None:
+            found = self._known_references[id(expr)] = expr, tuple(references(expr))
+        return found[1]
+
     def _origin(self, step: Step) -> TraceStep:
+        found = self._origins.get(id(step))
+        if found is None:
+            found = self._origins[id(step)] = step, self._made_origin(step)
+        return found[1]
+
+    def _made_origin(self, step: Step) -> TraceStep:
         pattern = {name: unparse(expr) for name, expr in step.args.items()}
         hidden = {n for n, expr in step.args.items() if any(isinstance(ref, SecretRef) for ref in references(expr))}
         text = json.dumps(pattern, sort_keys=True, ensure_ascii=False)
@@ -223,10 +245,12 @@ class Follower:
     async def _permit(self) -> None:
         """Have the calls that are known judged before the first of them is made."""
         calls, self.foreseen = self.foreseen, []
+        if not calls:
+            return
+        foreseeing = [one for one in self.ctx.middleware if isinstance(one, Foresees)]
         for call in calls:
-            for one in self.ctx.middleware:
-                if isinstance(one, Foresees):
-                    await one.foresee(call)
+            for one in foreseeing:
+                await one.foresee(call)
 
     def _check_lookups(self) -> None:
         """What comes before a value was looked up must not change anything, whatever the trace says of it."""
@@ -260,7 +284,7 @@ class Follower:
         """
         loops = {own, *scope.items}
         sought = {slot.name for slot in self.trace.slots if slot.listed is not None} - self.entries.keys()
-        refs = [ref for expr in exprs for ref in references(expr)]
+        refs = [ref for expr in exprs for ref in self._references(expr)]
         return not any(
             isinstance(ref, OutputRef)
             or (isinstance(ref, SlotRef) and ref.name in sought)
@@ -447,7 +471,7 @@ class Follower:
         if effect is Effect.WRITE or (effect.changes_world and refused):
             self.effects_done -= 1  # our writes are whole or not at all, and what was refused was not called
         listed = {node.id for node in self.trace.nodes if isinstance(node, Loop) and isinstance(node.over, SlotRef)}
-        refs = [ref for expr in step.args.values() for ref in references(expr)]
+        refs = [ref for expr in step.args.values() for ref in self._references(expr)]
         from_goal = any(isinstance(ref, SlotRef) or (isinstance(ref, ItemRef) and ref.loop in listed) for ref in refs)
         final = isinstance(result.error, NotPermittedError) or (isinstance(result.error, InputError) and from_goal)
         final = final or (isinstance(result.error, StorageError) and not result.made)

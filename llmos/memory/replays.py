@@ -14,7 +14,7 @@ from llmos.memory.bulk import insert_many
 from llmos.memory.database import Clock, Database, clean, to_utc, utc_now
 from llmos.memory.ledger import append_all
 from llmos.memory.outcomes import added
-from llmos.memory.runs import audited, ended, run_row, step_row
+from llmos.memory.runs import audited, ended, finish, run_row, step_row
 from llmos.trace.run import Run
 
 if TYPE_CHECKING:
@@ -47,29 +47,53 @@ class ReplayLog:
         self._lock = threading.Lock()
 
     def record(self, run: Run, saving: LedgerEntry, *, counts: bool, then: Callable[[LedgerEntry], None]) -> None:
-        """Store a replay that went well soon; `then` is told the row of its saving once it is stored."""
+        """Store a replay that nobody stored before soon; `then` is told the row of its saving once it is stored."""
+        replay = self._ended(run, saving, counts, then)
+        with self._lock:
+            self._waiting.append(replay)
+            is_first = len(self._waiting) == 1
+        if is_first:
+            self._db.later(self._store_waiting, then=self._told, otherwise=self._lost)
+
+    async def finish(self, run: Run, saving: LedgerEntry, *, counts: bool, then: Callable[[LedgerEntry], None]) -> None:
+        """Store a replay, whether its run is stored or not, before this returns.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        replay = self._ended(run, saving, counts, then)
+
+        def work(connection: DuckDBPyConnection) -> LedgerEntry:
+            finish(connection, replay.run)
+            return self._book(connection, [replay])[0]
+
+        then(await self._db.run(work))
+
+    def _ended(self, run: Run, saving: LedgerEntry, counts: bool, then: Callable[[LedgerEntry], None]) -> _Replay:
         redactor = self._db.redactor
         run = replace(run, started_at=run.started_at or self._clock())
         run = redactor.record(replace(run, steps=tuple(map(redactor.record, run.steps))))
         ended(self._db, run)
         if counts and run.trace_id is not None:
             added(self._db, run.trace_id, self._clock())
-        with self._lock:
-            self._waiting.append(_Replay(run=run, saving=saving, counts=counts, then=then))
-            is_first = len(self._waiting) == 1
-        if is_first:
-            self._db.later(self._store, then=self._told, otherwise=self._lost)
+        return _Replay(run=run, saving=saving, counts=counts, then=then)
 
     # --- in the database's thread ------------------------------------------------------------------
 
-    def _store(self, connection: DuckDBPyConnection) -> None:
+    def _store_waiting(self, connection: DuckDBPyConnection) -> None:
         with self._lock:
             replays = tuple(self._waiting)
         self._begun = len(replays)
-        now = to_utc(self._clock())
         insert_many(connection, sql.INSERT_RUNS, [run_row(one.run) for one in replays])
         steps = [step_row(one.run.id, step) for one in replays for step in one.run.steps]
         insert_many(connection, sql.INSERT_STEPS, steps)
+        self._stored = self._book(connection, replays)
+        for one in replays:
+            note(Kind.RUN_END, audited(one.run), run_id=one.run.id)
+
+    def _book(self, connection: DuckDBPyConnection, replays: Sequence[_Replay]) -> list[LedgerEntry]:
+        """Add the savings to the ledger, and count the replays for their traces."""
+        now = to_utc(self._clock())
         counted = [(clean(one.run.trace_id), one) for one in replays if one.counts and one.run.trace_id is not None]
         insert_many(connection, sql.INSERT_SUCCESSES, [[trace_id, one.run.id, now] for trace_id, one in counted])
         uses: dict[str, list[float]] = {}
@@ -79,9 +103,7 @@ class ReplayLog:
             sums = {"ids": list(uses), "uses": [len(saved) for saved in uses.values()]}
             saved = {"saved": [sum(saved) for saved in uses.values()], "at": [now] * len(uses)}
             connection.execute(sql.RECORD_USES, {**sums, **saved})
-        self._stored = append_all(connection, [one.saving for one in replays])
-        for one in replays:
-            note(Kind.RUN_END, audited(one.run), run_id=one.run.id)
+        return append_all(connection, [one.saving for one in replays])
 
     def _told(self) -> None:
         stored = self._stored
@@ -97,5 +119,5 @@ class ReplayLog:
             done, self._waiting = self._waiting[:count], self._waiting[count:]
             has_more = bool(self._waiting)
         if has_more:
-            self._db.later(self._store, then=self._told, otherwise=self._lost)
+            self._db.later(self._store_waiting, then=self._told, otherwise=self._lost)
         return done

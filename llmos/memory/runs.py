@@ -53,20 +53,9 @@ class RunStore:
     async def finish(self, run: Run) -> None:
         """Store how a run ended, and those of its steps that are not stored yet."""
         run = self._db.redactor.record(replace(run, steps=tuple(map(self._db.redactor.record, run.steps))))
-        values = _outcome(run)
-        steps = [step_row(run.id, step) for step in run.steps]
-
-        def work(connection: DuckDBPyConnection) -> None:
-            if not connection.execute(sql.RUN_EXISTS, [run.id]).fetchone():
-                _insert(connection, replace(run, started_at=run.started_at or self._clock()))
-            connection.execute(sql.FINISH_RUN, [*values, run.id])
-            for step in steps:
-                connection.execute(sql.INSERT_STEP, step)
-            _put_handover(connection, run)
-            note(Kind.RUN_END, audited(run), run_id=run.id)
-
+        started = replace(run, started_at=run.started_at or self._clock())
         ended(self._db, run)
-        await self._db.run(work)
+        await self._db.run(lambda connection: finish(connection, started))
 
     async def hand_over(self, run: Run) -> None:
         """Store that a replay diverged, where, and what it had done, before a learner goes on with it."""
@@ -142,6 +131,17 @@ class RunStore:
 def exact_key(goal_hash: str) -> Hashable:
     """What the traces of just this goal are kept under (`llmos.memory.caching`)."""
     return "exact", goal_hash
+
+
+def finish(connection: DuckDBPyConnection, run: Run) -> None:
+    """Store how a run ended, in the database's thread; it holds no secrets any more."""
+    if not connection.execute(sql.RUN_EXISTS, [run.id]).fetchone():
+        _insert(connection, run)
+    connection.execute(sql.FINISH_RUN, [*_outcome(run), run.id])
+    for step in run.steps:
+        connection.execute(sql.INSERT_STEP, step_row(run.id, step))
+    _put_handover(connection, run)
+    note(Kind.RUN_END, audited(run), run_id=run.id)
 
 
 def ended(db: Database, run: Run) -> None:

@@ -35,7 +35,9 @@ INSERT_RUNS = f"""
 INSERT INTO runs (no, end_no, goal_hash, {RUN_COLUMNS})
 VALUES (nextval('run_no'), nextval('run_end_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 INSERT_STEPS = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_SUCCESSES = "INSERT INTO outcomes VALUES (?, ?, nextval('outcome_no'), 'replay', true, ?)"
+# Who judged a run meanwhile knows better than that it went well by itself.
+INSERT_SUCCESSES = """
+INSERT OR IGNORE INTO outcomes VALUES (?, ?, nextval('outcome_no'), 'replay', true, ?)"""
 RECORD_USES = """
 UPDATE traces t SET uses = t.uses + n.uses, successes = t.successes + n.uses, saved_usd = t.saved_usd + n.saved_usd,
     last_used_at = n.at

@@ -24,11 +24,14 @@ class Effect(StrEnum):
 
     @property
     def rank(self) -> int:
-        return list(Effect).index(self)
+        return _RANKS[self]
 
     @property
     def changes_world(self) -> bool:
         return self.rank >= Effect.WRITE.rank
+
+
+_RANKS = {effect: rank for rank, effect in enumerate(Effect)}
 
 
 class SlotType(StrEnum):

@@ -153,7 +153,7 @@ class Bench:
     ) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
         """This process's environment, folder, streams and logging as a command of a user's has them."""
         plain = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.user), "LANG": "C.UTF-8"}
-        plain |= {"LLMOS_HOME": str(self.home), "TERM": "dumb", "USER": "ada", **env}
+        plain |= {"LLMOS_HOME": str(self.home), "LLMOS_DAEMON": "0", "TERM": "dumb", "USER": "ada", **env}
         root, ours = logging.getLogger(), logging.getLogger("llmos")
         kept = (root.handlers[:], root.level, ours.level)
         with contextlib.ExitStack() as stack:

@@ -92,6 +92,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "workspace", tmp_path / "workspace", ignore=shutil.ignore_patterns("memory"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMOS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LLMOS_DAEMON", "0")
     for name in ("LLMOS_CONFIG", "LLMOS_MODEL", "LLMOS_BUDGET_USD", "ANTHROPIC_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
