@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from llmos.errors import GoalError, SettingsError, TraceFormatError, UsageError
+from llmos.deferred import deferred
+from llmos.errors import GoalError, TraceFormatError, UsageError
 from llmos.interfaces.results import Confirm, Explanation, Question, Result
 from llmos.kernel.bus import EventBus
 from llmos.redaction.logs import guarded
@@ -22,23 +23,24 @@ if TYPE_CHECKING:
 
     from llmos.home import OpenHome
     from llmos.interfaces.admission import Admission
+    from llmos.interfaces.approving import Approving
     from llmos.interfaces.deciding import Deciding
     from llmos.interfaces.dispatcher import Dispatcher
     from llmos.interfaces.explaining import Explaining
     from llmos.interfaces.feedback import Feedback
     from llmos.interfaces.learner import Learner
-    from llmos.interfaces.learning import Learning
     from llmos.interfaces.reviving import Reviving
+    from llmos.interfaces.standing import Standing
     from llmos.interfaces.surroundings import Surroundings
     from llmos.interfaces.undoing import Undoing
     from llmos.interfaces.witnessing import Witnessing
     from llmos.kernel.journal import Journal
     from llmos.kernel.permissions import Permissions
-    from llmos.kernel.proof import Prover
     from llmos.kernel.sandbox.sandbox import Sandbox
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.taint import Taint
     from llmos.kernel.token_economy import TokenEconomy
+    from llmos.learning_side import LearningSide
     from llmos.memory.approvals import Approvals
     from llmos.memory.audit_log import AuditLog
     from llmos.memory.backups import Backups
@@ -91,10 +93,9 @@ class LLMOS:
     scheduler: Scheduler
     deciding: Deciding
     feedback: Feedback
-    admission: Admission
     dispatcher: Dispatcher
-    explaining: Explaining
-    reviving: Reviving
+    standing: Standing
+    approving: Approving
     effects: JournalStore
     journal: Journal
     undoing: Undoing
@@ -146,7 +147,7 @@ class LLMOS:
             stack.enter_context(guarded(self.redactor))
             await self._open_memory(stack)
             await self._load_tools(stack)
-            await self.home.demonstrate(self._demonstrations())
+            await self.home.demonstrate(self._demonstration_files(), self._demonstrations)
             await self._wire(stack)
             self._stack = stack.pop_all()
 
@@ -279,7 +280,8 @@ class LLMOS:
         from llmos.kernel.taint import Taint
         from llmos.plugins.confined import DeferredSandbox
 
-        learner = self._learner or self._make_learner()
+        side = self._learning_side
+        side.check_name()
         policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
         self.taint = Taint(log=self.home.taints)
         self.permissions = Permissions(policy=policy, approvals=self.approvals, doubts=self.taint)
@@ -289,7 +291,7 @@ class LLMOS:
             runs=self.runs,
             traces=self.traces,
             economy=self.economy,
-            learner=learner,
+            learner=deferred(lambda: side.learner),
             redactor=self.redactor,
             now=self._clock,
             middleware=(self.witnessing, self.permissions, self.taint, self.journal),
@@ -298,92 +300,29 @@ class LLMOS:
         )
         self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
         stack.push_async_callback(self.scheduler.close)
-        self._wire_matching(surroundings)
-        self._wire_doors(surroundings, self._make_learning(surroundings, learner))
+        self._wire_following(surroundings)
 
-    def _wire_matching(self, surroundings: Surroundings) -> None:
-        """What decides on goals, and what is said and proven of traces."""
-        from llmos.interfaces.admission import Admission
+    def _wire_following(self, surroundings: Surroundings) -> None:
+        """What decides on goals and replays traces; what needs a learner is made when it is first needed."""
+        from llmos.interfaces.approving import Approving
         from llmos.interfaces.deciding import Deciding
+        from llmos.interfaces.dispatcher import Dispatcher
         from llmos.interfaces.feedback import Feedback
-        from llmos.interfaces.merging import Merging
-        from llmos.interfaces.reviving import Reviving
-        from llmos.kernel.checks import Files
+        from llmos.interfaces.following import Following
+        from llmos.interfaces.standing import Standing
         from llmos.trace.program import Effect
 
-        world, prover = surroundings.world(self.registry), self._make_prover(surroundings)
         self.feedback = Feedback(
             traces=self.traces, outcomes=self.outcomes, max_failures=self.settings.reliability.max_failures
         )
         self.deciding = Deciding(
             recall=self.home.recall,
             traces=self.traces,
-            world=world,
+            world=surroundings.world(self.registry),
             bounds={Effect(name): bound for name, bound in self.settings.matching.max_wrong.items()},
             outcomes=self.outcomes,
         )
-        self.reviving = Reviving(
-            traces=self.traces,
-            outcomes=self.outcomes,
-            runs=self.runs,
-            world=world,
-            discover=self.mcp.discover,
-            prover=prover,
-        )
-        self.admission = Admission(
-            registry=self.registry,
-            traces=self.traces,
-            constants=surroundings.constants,
-            redactor=self.redactor,
-            files=Files(resolve=surroundings.context("").resolve),
-            prover=prover,
-            merging=Merging(traces=self.traces, runs=self.runs, constants=surroundings.constants),
-        )
-
-    def _make_learning(self, surroundings: Surroundings, learner: Learner) -> Learning:
-        from llmos.interfaces.learning import Learning
-        from llmos.kernel.watchdog import Watchdog
-
-        limits = self.settings.learner
-        return Learning(
-            learner=learner,
-            limits=limits,
-            registry=self.registry,
-            recall=self.home.recall,
-            admission=self.admission,
-            watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=self.bus),
-            surroundings=surroundings,
-            discover=self.mcp.discover,
-            taint=self.taint,
-            runs=self.runs,
-            economy=self.economy,
-            bus=self.bus,
-        )
-
-    def _wire_doors(self, surroundings: Surroundings, learning: Learning) -> None:
-        """What carries goals out, and what explains them."""
-        from llmos.interfaces.agreeing import Agreeing
-        from llmos.interfaces.approving import Approving
-        from llmos.interfaces.auditing import Auditing
-        from llmos.interfaces.dispatcher import Dispatcher
-        from llmos.interfaces.explaining import Explaining
-        from llmos.interfaces.following import Following
-        from llmos.interfaces.guiding import Guiding
-        from llmos.interfaces.handing import HandingOver
-        from llmos.interfaces.judging import Judging
-        from llmos.interfaces.standing import Standing
-
-        feedback, world = self.feedback, self.deciding.world
-        judging = Judging(settings=self.settings.judge, learner=learning.learner, economy=self.economy, world=world)
-        replaying: dict[str, Any] = {
-            "registry": self.registry,
-            "runs": self.runs,
-            "economy": self.economy,
-            "bus": self.bus,
-            "surroundings": surroundings,
-            "discover": self.mcp.discover,
-        }
-        standing = Standing(
+        self.standing = Standing(
             store=self.home.standing_runs,
             journal=self.effects,
             runs=self.runs,
@@ -392,57 +331,56 @@ class LLMOS:
             clock=self._clock,
             is_enabled=self.settings.skip_unchanged,
         )
-        following = Following(feedback=feedback, standing=standing, replays=self.home.replays, **replaying)
-        guiding = Guiding(learning=learning, limits=self.settings.learner, traces=self.traces, world=world, **replaying)
-        approving = Approving(
+        self.approving = Approving(
             permissions=self.permissions, taint=self.taint, registry=self.registry, surroundings=surroundings
         )
-        self.explaining = Explaining(
-            deciding=self.deciding,
-            learning=learning,
-            guiding=guiding,
-            judging=judging,
-            runs=self.runs,
-            world=world,
-            approving=approving,
-            standing=standing,
-        )
+        side = self._learning_side
         self.dispatcher = Dispatcher(
             deciding=self.deciding,
             runs=self.runs,
             bus=self.bus,
             clock=self._clock,
-            following=following,
-            agreeing=Agreeing(feedback=feedback, judging=judging, runs=self.runs, bus=self.bus),
-            auditing=Auditing(rate=self.settings.audit_rate, chance=self._chance, learning=learning, feedback=feedback),
-            reviving=self.reviving,
-            learning=learning,
-            guiding=guiding,
-            handing=HandingOver(
-                learning=learning,
-                limits=self.settings.learner,
+            following=Following(
+                feedback=self.feedback,
+                standing=self.standing,
+                replays=self.home.replays,
                 registry=self.registry,
                 runs=self.runs,
-                undoing=self.undoing,
+                economy=self.economy,
+                bus=self.bus,
+                surroundings=surroundings,
+                discover=self.mcp.discover,
             ),
-            approving=approving,
-            standing=standing,
+            agreeing=deferred(lambda: side.agreeing),
+            auditing=deferred(lambda: side.auditing) if self.settings.audit_rate else None,
+            reviving=deferred(lambda: side.reviving),
+            learning=deferred(lambda: side.learning),
+            guiding=deferred(lambda: side.guiding),
+            handing=deferred(lambda: side.handing),
+            approving=self.approving,
+            standing=self.standing,
         )
 
-    def _make_prover(self, surroundings: Surroundings) -> Prover | None:
-        """Runs traces again in copies of the workspace."""
-        from llmos.kernel.proof import Prover
+    @cached_property
+    def _learning_side(self) -> LearningSide:
+        from llmos.learning_side import LearningSide
 
-        if not self.settings.proof.enabled:
-            return None
-        return Prover(
-            registry=self.registry,
-            limits=self.settings.proof,
-            memory=self.settings.memory,
-            context=surroundings.context,
-            env=surroundings.env,
-            secret=surroundings.secret,
-        )
+        return LearningSide(system=self, given=self._learner, chance=self._chance, clock=self._clock)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """What makes traces of runs."""
+        return self._learning_side.admission
+
+    @cached_property
+    def reviving(self) -> Reviving:
+        """What proves traces again that were set aside."""
+        return self._learning_side.reviving
+
+    @cached_property
+    def explaining(self) -> Explaining:
+        """What says beforehand what would become of a goal."""
+        return self._learning_side.explaining
 
     @cached_property
     def sandbox(self) -> Sandbox:
@@ -459,18 +397,12 @@ class LLMOS:
             sealed=tuple(dict.fromkeys([*settings.plugin_dirs, *usual])),
         )
 
-    def _make_learner(self) -> Learner:
-        """The learner the settings name: built in, or given by a plugin."""
-        from llmos.interfaces.claude_learner import ClaudeLearner
-        from llmos.interfaces.provider_learner import ProviderLearner
+    def _demonstration_files(self) -> list[Path]:
+        """The files that `_demonstrations` reads."""
+        import llmos.shipped
 
-        factories: dict[str, Callable[..., Any]] = {"claude": ClaudeLearner, "provider": ProviderLearner}
-        factories |= self.plugins.learners
-        name = self.settings.learner.name
-        if name not in factories:
-            raise SettingsError(f"there is no learner {name!r}; choose one of {', '.join(sorted(factories))}.")
-        learner: Learner = factories[name](settings=self.settings)
-        return learner
+        places = [llmos.shipped.FOLDER, *map(Path, self.plugins.trace_dirs)]
+        return [file for place in places for file in llmos.shipped.files_of(place)]
 
     def _demonstrations(self) -> list[Trace]:
         """The traces shipped with the package, and those plugins offer; a plugin's broken file is reported."""

@@ -45,6 +45,11 @@ def _here(args: list[str], prog_name: str) -> int:
     from llmos.interfaces.install import how_to_install, is_ours_to_install
 
     try:
+        if thin.asks_for_help(args):
+            from llmos.interfaces.helping import helped
+
+            if helped(args, prog_name):
+                return 0
         from llmos.interfaces.cli import main as cli
     except ModuleNotFoundError as missing:
         if not is_ours_to_install(missing):

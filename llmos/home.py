@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from llmos.kernel.journal import Journal
@@ -47,7 +49,7 @@ class OpenHome:
     def __init__(self, settings: Settings, *, embedder: Embedder | None = None, clock: Callable[[], datetime]) -> None:
         self.settings = settings
         self.money = threading.RLock()
-        self._demonstrated: list[list[Trace]] = []
+        self._demonstrated: set[str] = set()
         self.redactors = Redactors()
         self._clock = clock
         self._is_settled = False
@@ -128,13 +130,23 @@ class OpenHome:
         await self.database.learn_goals()
         await self.recall.warm()
 
-    async def demonstrate(self, traces: list[Trace]) -> None:
-        """Bring shipped traces up to date, unless these very ones were since this home was opened."""
-        if traces not in self._demonstrated:
-            await self.traces.put_demonstrations(traces)
-            self._demonstrated.append(traces)
+    async def demonstrate(self, files: Sequence[Path], load: Callable[[], list[Trace]]) -> None:
+        """Bring shipped traces up to date; those of files that are as they were last time are not even read."""
+        stamp = sha256(repr(sorted(map(_stamp, files))).encode()).hexdigest()
+        if stamp not in self._demonstrated and not await self.traces.has_demonstrated(stamp):
+            await self.traces.put_demonstrations(load(), stamp=stamp)
+        self._demonstrated.add(stamp)
 
     def settles(self) -> bool:
         """Whether nobody asked before: who is the first charges what an earlier process left unsettled."""
         first, self._is_settled = not self._is_settled, True
         return first
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    """What changes when a file does; a file that is gone has none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return str(file), 0, 0
+    return str(file), found.st_mtime_ns, found.st_size

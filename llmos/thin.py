@@ -46,9 +46,15 @@ def is_for_kernel(args: list[str], environ: "os._Environ[str]") -> bool:
     head = args[: args.index("--")] if "--" in args else args
     if not args or environ.get("LLMOS_DAEMON", "").lower() in _NO or "--no-daemon" in head:
         return False
-    if any(word in ("-h", "--help", "--version") for word in head):
+    if asks_for_help(args):
         return False
     return None not in _streams() and first_word(args) not in LOCAL
+
+
+def asks_for_help(args: list[str]) -> bool:
+    """Whether a command line is answered by telling what there is."""
+    head = args[: args.index("--")] if "--" in args else args
+    return head == ["help"] or any(word in ("-h", "--help", "--version") for word in head)
 
 
 def first_word(args: list[str]) -> str:

@@ -8,7 +8,7 @@ from llmos.errors import NothingToFollowError, NotPermittedError
 from llmos.interfaces.feedback import Feedback
 from llmos.interfaces.judging import Judging, Verdict
 from llmos.interfaces.results import Confirm, Question, planned_step
-from llmos.interfaces.running import Running
+from llmos.interfaces.running import Agreement, Running
 from llmos.kernel.bus import Agreed, EventBus
 from llmos.memory.runs import RunStore
 from llmos.trace.aligning import alignment
@@ -16,20 +16,6 @@ from llmos.trace.decide import Choice, Decision, needs_confirmation
 from llmos.trace.match import Match
 from llmos.trace.run import Mode
 from llmos.trace.taint import is_suspect
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """What came of asking: the decision as it is now, and who agreed (`is_new`: to a wording that was not proven).
-
-    `declined` says that somebody was asked and the match is not what was meant.
-    """
-
-    decision: Decision
-    mode: Mode = Mode.FOLLOWER
-    model: str | None = None
-    is_new: bool = False
-    declined: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

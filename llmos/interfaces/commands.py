@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from llmos import __version__
+from llmos.interfaces.options import Action
 from llmos.interfaces.parsing import GoalGroup, Line, ListingGroup, first_by_default, shared_options
-from llmos.interfaces.session import Action
 
 MAX_STDIN_BYTES = 2_000_000
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")

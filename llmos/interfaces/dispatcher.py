@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmos.errors import (
     DivergenceError,
@@ -20,24 +20,25 @@ from llmos.errors import (
     StaleTraceError,
     StorageError,
 )
-from llmos.interfaces.agreeing import Agreeing, Agreement
 from llmos.interfaces.approving import Approving
-from llmos.interfaces.auditing import Auditing
 from llmos.interfaces.deciding import Deciding
 from llmos.interfaces.following import Following
-from llmos.interfaces.guiding import Guiding
-from llmos.interfaces.handing import HandingOver, unable
-from llmos.interfaces.learning import Learning
 from llmos.interfaces.results import Confirm, Result
-from llmos.interfaces.reviving import Reviving
-from llmos.interfaces.running import Running, result_of
+from llmos.interfaces.running import Agreement, Running, result_of, unable
 from llmos.interfaces.standing import Standing
 from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded
 from llmos.memory.runs import RunStore
 from llmos.trace.decide import Choice, Decision
-from llmos.trace.induce import step_ids
 from llmos.trace.lex import check_goal
-from llmos.trace.run import Mode, Run, RunStatus
+from llmos.trace.run import Mode, Run, RunStatus, step_ids
+
+if TYPE_CHECKING:
+    from llmos.interfaces.agreeing import Agreeing
+    from llmos.interfaces.auditing import Auditing
+    from llmos.interfaces.guiding import Guiding
+    from llmos.interfaces.handing import HandingOver
+    from llmos.interfaces.learning import Learning
+    from llmos.interfaces.reviving import Reviving
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Dispatcher:
     clock: Callable[[], datetime]
     following: Following
     agreeing: Agreeing
-    auditing: Auditing
+    auditing: Auditing | None
     reviving: Reviving
     learning: Learning
     guiding: Guiding
@@ -144,7 +145,7 @@ class Dispatcher:
         )
         if agreement.is_new:
             await self.agreeing.feedback.confirmed(run.run.goal, found)
-        if mode == "auto":
+        if mode == "auto" and self.auditing is not None:
             await self.auditing.audit(run, found)
         return outputs
 

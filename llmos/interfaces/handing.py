@@ -25,7 +25,7 @@ from llmos.interfaces.learner import LearnTask
 from llmos.interfaces.learning import Learning
 from llmos.interfaces.prompts import delimited
 from llmos.interfaces.rejoining import Takeover as Session
-from llmos.interfaces.running import Running
+from llmos.interfaces.running import Running, unable
 from llmos.interfaces.undoing import Undoing
 from llmos.kernel.bus import HandedOver, LearnerStarted
 from llmos.kernel.images import Images
@@ -39,10 +39,9 @@ from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.settings import GUIDED_OFF, LearnerSettings
 from llmos.trace.effects import FileKind
-from llmos.trace.induce import step_ids
 from llmos.trace.plans import cut, shown
 from llmos.trace.program import Effect, Trace
-from llmos.trace.run import Handover, Mode, Origin, RunStatus, StepRecord
+from llmos.trace.run import Handover, Mode, Origin, RunStatus, StepRecord, step_ids
 from llmos.trace.takeover import Takeover, masked, told
 from llmos.trace.values import SecretRef, UnboundError, references
 
@@ -253,19 +252,6 @@ def _told_of(error: DivergenceError) -> Iterator[None]:
         if not error.effects_done:
             raise
         raise unable(error, f"the learner could not take over ({str(missing).rstrip('.')})") from error
-
-
-def unable(error: DivergenceError, why: str = "") -> DivergenceError:
-    """The same divergence with an account of what was done, where nobody goes on."""
-    before = f"{error.effects_done} step{'s' * (error.effects_done > 1)} before it had changed things already"
-    so = "so nothing more was done" if not why else f"and {why}, so nothing more was done"
-    return DivergenceError(
-        f"{error}; {before}, {so}: `runs show` lists them, and `undo` takes their files back",
-        step_id=error.step_id,
-        expected=error.expected,
-        actual=error.actual,
-        effects_done=error.effects_done,
-    )
 
 
 def _unknown(why: str) -> str:

@@ -23,9 +23,9 @@ from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.settings import LearnerSettings
-from llmos.trace.induce import NotATrace, step_ids
+from llmos.trace.induce import NotATrace
 from llmos.trace.program import Status, Trace
-from llmos.trace.run import Mode, Run, RunStatus, StepRecord
+from llmos.trace.run import Mode, Run, RunStatus, StepRecord, step_ids
 
 _WAY_ROUND = "it goes round a call that was not permitted, and nobody has looked at it yet"
 

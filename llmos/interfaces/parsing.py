@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from llmos.interfaces.session import Action, Options
+from llmos.interfaces.options import Action, Options
 
 MODES = ("auto", "follow", "learn")
 C = TypeVar("C", bound=Callable[..., Any])

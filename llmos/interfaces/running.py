@@ -7,13 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llmos.errors import DivergenceError
 from llmos.interfaces.results import Result, step_summary
 from llmos.kernel.replay import Follower
 from llmos.kernel.standing import Watching
 from llmos.memory.runs import RunStore
+from llmos.trace.decide import Decision
 from llmos.trace.program import Trace
 from llmos.trace.run import Mode, Run, RunStatus
 from llmos.trace.standing import StandingRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What came of asking: the decision as it is now, and who agreed (`is_new`: to a wording that was not proven).
+
+    `declined` says that somebody was asked and the match is not what was meant.
+    """
+
+    decision: Decision
+    mode: Mode = Mode.FOLLOWER
+    model: str | None = None
+    is_new: bool = False
+    declined: bool = False
 
 
 @dataclass(kw_only=True)
@@ -102,4 +118,17 @@ def result_of(
         notice=notice,
         of_run=standing.run_id if standing else None,
         done_at=standing.done_at.isoformat() if standing else None,
+    )
+
+
+def unable(error: DivergenceError, why: str = "") -> DivergenceError:
+    """The same divergence with an account of what was done, where nobody goes on."""
+    before = f"{error.effects_done} step{'s' * (error.effects_done > 1)} before it had changed things already"
+    so = "so nothing more was done" if not why else f"and {why}, so nothing more was done"
+    return DivergenceError(
+        f"{error}; {before}, {so}: `runs show` lists them, and `undo` takes their files back",
+        step_id=error.step_id,
+        expected=error.expected,
+        actual=error.actual,
+        effects_done=error.effects_done,
     )

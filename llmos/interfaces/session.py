@@ -7,10 +7,9 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
@@ -20,6 +19,7 @@ from llmos import caller
 from llmos.caller import is_terminal
 from llmos.errors import LLMOSError, StorageError
 from llmos.interfaces import render, render_match
+from llmos.interfaces.options import Action, Options
 from llmos.redaction import Redactor
 from llmos.settings import wants_color
 
@@ -30,45 +30,11 @@ if TYPE_CHECKING:
     from llmos.plugins.loader import PluginFailure
     from llmos.settings import Settings
 
+__all__ = ["Action", "Engine", "Interrupts", "Options", "Screen", "Session", "failure", "perform", "report", "unloaded"]
+
 INTERRUPTED = 130
 READER_LEFT = 141
 """Exit code when whoever read our output went away: 128 + SIGPIPE, as other programs have it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options every command takes; None means that the settings decide."""
-
-    home: Path | None = None
-    workspace: Path | None = None
-    plugins: tuple[Path, ...] = ()
-    budget_usd: float | None = None
-    model: str | None = None
-    audit_rate: float | None = None
-    frozen: bool | None = None
-    mode: str = "auto"
-    again: bool = False
-    as_json: bool = False
-    yes: bool = False
-    verbose: int = 0
-
-    def settings(self) -> Settings:
-        """The settings these options lead to.
-
-        Raises:
-            SettingsError: see `llmos.settings.load_settings`.
-        """
-        from llmos.settings import load_settings
-
-        return load_settings(
-            home=self.home,
-            workspace=self.workspace,
-            plugins=self.plugins,
-            budget_usd=self.budget_usd,
-            model=self.model,
-            audit_rate=self.audit_rate,
-            frozen=self.frozen,
-        )
 
 
 class Screen:
@@ -267,10 +233,6 @@ def unloaded(system: LLMOS) -> list[PluginFailure]:
 async def _yes(question: Question) -> bool | None:
     """`--yes`: whatever is proven and the user's own; to anything else only somebody who has read it can agree."""
     return True if question.is_proven and not question.needs_reading else None
-
-
-Action: TypeAlias = Callable[[Session], Awaitable[None]]
-"""What a parsed command line does."""
 
 
 Opened: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[LLMOS]]"

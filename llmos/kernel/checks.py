@@ -14,10 +14,9 @@ from typing import Any
 
 from llmos.errors import InputError, NotPermittedError, TraceFormatError
 from llmos.trace.checking import digest, json_type, judged
-from llmos.trace.induce import step_ids
 from llmos.trace.match import Match, match
 from llmos.trace.program import ABOUT_FILES, Check, CheckKind, Trace, Verdict
-from llmos.trace.run import Run
+from llmos.trace.run import Run, step_ids
 from llmos.trace.values import Scope, UnboundError, as_text, evaluate, parse, value_at
 
 log = logging.getLogger(__name__)

@@ -30,6 +30,9 @@ MERGED = "merged into"
 """How the reason of a trace begins that was left to another one."""
 
 
+_DEMONSTRATED = "demonstrated"
+
+
 class TraceStore:
     """Where traces live. Status and use belong to the trace, what it does to its versions."""
 
@@ -251,8 +254,13 @@ class TraceStore:
 
         await self._db.run(work)
 
-    async def put_demonstrations(self, traces: Iterable[Trace]) -> None:
-        """Bring the shipped traces up to date: new and changed ones are stored.
+    async def has_demonstrated(self, stamp: str) -> bool:
+        """Whether the shipped traces of this stamp were the last to be brought up to date."""
+        row = await self._db.run(lambda connection: connection.execute(sql.GET_META, [_DEMONSTRATED]).fetchone())
+        return row is not None and row[0] == stamp
+
+    async def put_demonstrations(self, traces: Iterable[Trace], *, stamp: str = "") -> None:
+        """Bring the shipped traces up to date: new and changed ones are stored, and their stamp.
 
         What the user forgot stays forgotten, what was rejected stays rejected, and an id under which the user
         stored another trace is left alone.
@@ -262,6 +270,7 @@ class TraceStore:
 
         def work(connection: DuckDBPyConnection) -> builtins.list[int]:
             gone: list[int] = []
+            connection.execute(sql.SET_META, [_DEMONSTRATED, stamp])
             known = rows.standing_of(connection, [trace.id for trace, _ in shipped])
             for trace, content in shipped:
                 standing = known.get(trace.id)

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,17 @@ def _code(function: Callable[..., Any], variables: dict[str, Any]) -> str:
     if text is None:
         return getattr(function, "__qualname__", repr(function))
     try:
-        tree = ast.parse(text)
+        tree = _parsed(text)
     except (SyntaxError, ValueError, RecursionError):
         return str(text)
     wanted = _used(tree, function.__code__.co_firstlineno) if hasattr(function, "__code__") else None
     return "\n".join(ast.unparse(node) for node in tree.body if wanted is None or node in wanted)
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> ast.Module:
+    """The tree of a file, which each of its tools asks for."""
+    return ast.parse(text)
 
 
 def _file_text(function: Callable[..., Any]) -> str | None:

@@ -16,7 +16,7 @@ from llmos.trace.layout import Body, Column, Layout
 from llmos.trace.lex import Token
 from llmos.trace.listed import Found, GoalList, calls, column_key, goal_lists
 from llmos.trace.loops import LoopFinder
-from llmos.trace.run import Run, StepRecord
+from llmos.trace.run import Run, StepRecord, step_ids
 from llmos.trace.values import (
     OutputRef,
     Transform,
@@ -188,19 +188,3 @@ def _shortened(
         left.append(replace(token, start=token.start - cut, end=token.end - cut))
     positions = {names[body.key]: kept[given] for body in loops if (given := body.found.source.given) is not None}
     return text + goal[end:], left, positions
-
-
-def step_ids(steps: Sequence[StepRecord]) -> list[str]:
-    """Readable ids for recorded steps: the tool's name, numbered from the second on."""
-    ids: list[str] = []
-    for step in steps:
-        base = re.sub(r"[^A-Za-z0-9_]+", "_", step.tool).strip("_") or "step"
-        base = f"step_{base}" if base[0].isdigit() else base
-        name, number = base, 2
-        while name in ids:
-            name, number = f"{base}_{number}", number + 1
-        ids.append(name)
-    return ids
-
-
-__all__ = ["folds", "step_ids"]

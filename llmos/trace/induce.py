@@ -26,7 +26,7 @@ from llmos.trace.english import PLAIN
 from llmos.trace.evidence import Evidence, token_bounded
 from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.folding import Fold
-from llmos.trace.folds import folds, step_ids
+from llmos.trace.folds import folds
 from llmos.trace.guided import REWRITE
 from llmos.trace.inside import keys_in, states, words_in
 from llmos.trace.leaks import begins_or_ends, constants, forms, in_a_name, mentions, other_day, pieces
@@ -45,7 +45,7 @@ from llmos.trace.phrases import is_anchor
 from llmos.trace.program import Answer, Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.provenance import Explainer
 from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
-from llmos.trace.run import Run, RunStatus, StepRecord
+from llmos.trace.run import Run, RunStatus, StepRecord, step_ids
 from llmos.trace.secrecy import with_secret_refs
 from llmos.trace.selection import selecting
 from llmos.trace.suffixes import suffix_of

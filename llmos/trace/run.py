@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -147,3 +149,16 @@ class Run:
     def recording(self) -> Run:
         """The run as the calls it really made, for whoever learns from it."""
         return replace(self, steps=tuple(step for step in self.steps if step.origin is not Origin.RECORDED))
+
+
+def step_ids(steps: Sequence[StepRecord]) -> list[str]:
+    """Readable ids for recorded steps: the tool's name, numbered from the second on."""
+    ids: dict[str, None] = {}
+    for step in steps:
+        base = re.sub(r"[^A-Za-z0-9_]+", "_", step.tool).strip("_") or "step"
+        base = f"step_{base}" if base[0].isdigit() else base
+        name, number = base, 2
+        while name in ids:
+            name, number = f"{base}_{number}", number + 1
+        ids[name] = None
+    return list(ids)

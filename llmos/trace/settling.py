@@ -13,11 +13,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llmos.trace.findings import ToolFacts
-from llmos.trace.induce import induce, step_ids
+from llmos.trace.induce import induce
 from llmos.trace.lex import Place, template_parts
 from llmos.trace.program import CheckKind, Slot, SlotType, Step, Trace
 from llmos.trace.recorded import Recorded
-from llmos.trace.run import StepRecord
+from llmos.trace.run import StepRecord, step_ids
 from llmos.trace.values import OutputRef, Scope, evaluate, references, value_at
 
 _FIRST = 86_413

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llmos.trace.answer import explain_answer
-from llmos.trace.induce import step_ids
 from llmos.trace.program import Effect, Loop, Trace
+from llmos.trace.run import step_ids
 from llmos.trace.values import Scope, evaluate
 from tests.unit.trace_lab import ENV, learned, plugin, step
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from llmos.plugins.marking import llm_tool, tool_of
-from llmos.trace.induce import NotATrace, induce, step_ids
+from llmos.trace.induce import NotATrace, induce
 from llmos.trace.match import Match, Miss
 from llmos.trace.program import CheckKind, Effect, SlotType, Status, Trace
-from llmos.trace.run import Finish, RunStatus, StepRecord
+from llmos.trace.run import Finish, RunStatus, StepRecord, step_ids
 from llmos.trace.values import EnvRef, OutputRef, references
 from tests.unit.trace_lab import ENV, FACTS, Lab, bound, learned, plugin, refused, run_of, step
 

@@ -17,10 +17,10 @@ from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
 from llmos.trace.codec import dumps_json, dumps_yaml, loads_json, loads_yaml
 from llmos.trace.findings import ToolFacts
-from llmos.trace.induce import NotATrace, induce, step_ids
+from llmos.trace.induce import NotATrace, induce
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.program import Effect, Trace
-from llmos.trace.run import Finish, Mode, Run, RunStatus, StepRecord
+from llmos.trace.run import Finish, Mode, Run, RunStatus, StepRecord, step_ids
 from llmos.trace.values import Scope, evaluate
 
 Args: TypeAlias = dict[str, Any]
