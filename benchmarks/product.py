@@ -96,7 +96,7 @@ class Product:
         except LLMOSError as error:
             return f"{type(error).__name__}: {error}"
         running.end(RunStatus.DONE)
-        await self.llmos.runs.finish(running.run)
+        await self.llmos.dispatcher.following.end(running)
         return tuple(Call.made(step.tool, step.args) for step in running.run.steps)
 
     async def would_call(self, match: Match) -> tuple[Call, ...] | str:

@@ -108,7 +108,7 @@ async def test_a_frozen_store_reads_and_refuses_every_change(db: Database, tmp_p
 
 
 def test_every_way_to_change_a_trace_is_refused_when_frozen() -> None:
-    reading = {"get", "alike", "runs_of", "versions", "list", "negatives", "wrong_for"}
+    reading = {"get", "alike", "runs_of", "has_demonstrated", "versions", "list", "negatives", "wrong_for"}
     reading |= {"set_aside", "current"}
     public = {name for name in vars(TraceStore) if not name.startswith("_") and callable(getattr(TraceStore, name))}
     assert public - reading - {"put_demonstrations"} == {

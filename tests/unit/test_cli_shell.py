@@ -182,7 +182,7 @@ def workspace(tmp_path: Path) -> Path:
     ("text", "found"),
     [
         ("tr", ["traces"]),
-        ("/ba", ["/bad", "/battery"]),
+        ("/ba", ["/bad", "/batch", "/battery"]),
         ("traces ex", ["export"]),
         (":runs ", ["list", "show"]),
         ("mode f", ["follow"]),
