@@ -21,6 +21,7 @@ from llmos.settings import Settings, load_settings
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from llmos.crew import Crew
     from llmos.home import OpenHome
     from llmos.interfaces.admission import Admission
     from llmos.interfaces.approving import Approving
@@ -350,6 +351,7 @@ class LLMOS:
                 bus=self.bus,
                 surroundings=surroundings,
                 discover=self.mcp.discover,
+                crew=deferred(lambda: self.crew),
             ),
             agreeing=deferred(lambda: side.agreeing),
             auditing=deferred(lambda: side.auditing) if self.settings.audit_rate else None,
@@ -387,15 +389,14 @@ class LLMOS:
         """The walls around child processes, which keep settings, memory and plugins out of their reach."""
         from llmos.kernel.sandbox.sandbox import Sandbox
 
-        settings = self.settings
-        usual = [folder / "plugins" for folder in (settings.checkout, settings.home) if folder is not None]
-        return Sandbox(
-            settings.sandbox,
-            memory=settings.memory,
-            bus=self.bus,
-            hidden=settings.config_files,
-            sealed=tuple(dict.fromkeys([*settings.plugin_dirs, *usual])),
-        )
+        return Sandbox.of(self.settings, self.bus)
+
+    @cached_property
+    def crew(self) -> Crew:
+        """Processes that replay what only looks and computes, while somebody has many goals."""
+        from llmos.crew import Crew
+
+        return Crew(settings=self.settings, bus=self.bus)
 
     def _demonstration_files(self) -> list[Path]:
         """The files that `_demonstrations` reads."""

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -275,7 +275,7 @@ class _Batch:
         todo = [item for item in items if item.key not in self.results.done]
         tally = Tally(total=len(items), known=len(items) - len(todo))
         waiting = iter(todo)
-        with _bar(tally, self.session) as tell:
+        async with self.system.crew.working(jobs), _shown(tally, self.session) as tell:
 
             async def work() -> None:
                 for item in waiting:
@@ -351,6 +351,12 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 _NOTHING = {"run_id": None, "mode": "none", "answer": "", "cost_usd": 0.0, "saved_usd": 0.0, "trace_id": None}
+
+
+@contextlib.asynccontextmanager
+async def _shown(tally: Tally, session: Session) -> AsyncIterator[Any]:
+    with _bar(tally, session) as tell:
+        yield tell
 
 
 @contextlib.contextmanager

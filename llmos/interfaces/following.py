@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from llmos.errors import DivergenceError, OtherKindError, StaleTraceError, UnknownValueError, WorseEffectError
 from llmos.interfaces.feedback import Feedback
@@ -13,15 +14,28 @@ from llmos.interfaces.running import Running
 from llmos.interfaces.standing import Standing
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus
-from llmos.kernel.replay import Follower
+from llmos.kernel.replay import Follower, Replay
 from llmos.kernel.standing import Watching
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.replays import ReplayLog
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.trace.match import Match
-from llmos.trace.program import Status
+from llmos.trace.program import Status, Trace
 from llmos.trace.run import Mode
+
+
+class Crew(Protocol):
+    """Other processes that may carry out what changes nothing (`llmos.crew`)."""
+
+    def wants(self, trace: Trace) -> bool:
+        """Whether a replay of the trace is worth the way to one of them."""
+
+    async def replay(self, found: Match, run_id: str, env: Mapping[str, Any]) -> Replay | None:
+        """A replay by one of them; None where this process has to do it."""
+
+    def took(self, trace: Trace, seconds: float) -> None:
+        """Note how long a replay took in this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +51,7 @@ class Following:
     standing: Standing
     replays: ReplayLog
     discover: Callable[[str], Awaitable[None]]
+    crew: Crew
 
     async def follow(
         self,
@@ -61,13 +76,20 @@ class Following:
         run.is_booked = False
         run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
         run.watching = await self.standing.watching(found) if mode is Mode.FOLLOWER else None
+        elsewhere = await self._elsewhere(run, found)
+        if elsewhere is not None:
+            run.update(steps=elsewhere.records, answer=elsewhere.answer, saved_usd=trace.cost_usd)
+            return elsewhere.outputs
         run.follower = follower = await self._follower(run.run.id, found, run.watching)
         try:
             follower.preflight()
             self.surroundings.check_thinking(trace)
             if not run.is_harmless:
                 await run.store(self.runs)
+            started = time.perf_counter()
             replayed = await follower.run()
+            if run.is_harmless:
+                self.crew.took(trace, time.perf_counter() - started)
         except StaleTraceError as error:
             await self.feedback.set_aside(trace, str(error))
             raise
@@ -86,6 +108,15 @@ class Following:
             await self.feedback.replayed(trace, run.run.id, saved_usd=saved_usd)
             run.is_booked = True
         return replayed.outputs
+
+    async def _elsewhere(self, run: Running, found: Match) -> Replay | None:
+        """A replay by another process, where there is one and the trace is fit for it."""
+        trace = found.trace
+        if not run.is_harmless or run.watching is not None or trace.status is not Status.TRUSTED:
+            return None
+        if not self.crew.wants(trace):
+            return None
+        return await self.crew.replay(found, run.run.id, await self.surroundings.env(trace))
 
     async def end(self, running: Running) -> None:
         """Store a replay that went well, with its saving; nobody waits where nothing hangs on when that is stored."""

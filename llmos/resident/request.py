@@ -93,7 +93,10 @@ async def _whole(connection: socket.socket, descriptors: list[int]) -> bytes:
             raise BadRequestError from error
         for level, kind, packed in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                descriptors += struct.unpack(f"{len(packed) // 4}i", packed[: len(packed) // 4 * 4])
+                passed = struct.unpack(f"{len(packed) // 4}i", packed[: len(packed) // 4 * 4])
+                descriptors += passed
+                for number in passed:
+                    os.set_inheritable(number, False)  # no child of ours shall hold on to a client's streams
         if not data:
             raise BadRequestError
         received += data

@@ -40,6 +40,7 @@ LAYERS = {
     "interfaces": 6,
     "home": 7,
     "learning_side": 7,
+    "crew": 7,
     "boot": 8,
     "resident": 9,
     "testing": 9,

@@ -28,7 +28,7 @@ from llmos.kernel.sandbox.explain import Explanation
 from llmos.kernel.sandbox.plan import Place, View
 from llmos.kernel.sandbox.walls import CHOICES, Kind, Walls, find
 from llmos.plugins.confined import Child, Confined
-from llmos.settings import CONFIG_NAME, SandboxLimits, SandboxSettings
+from llmos.settings import CONFIG_NAME, SandboxLimits, SandboxSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,18 @@ class Sandbox:
         self._standing: Standing | None = None
         self._lock = asyncio.Lock()
         self._held: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, settings: Settings, bus: Publisher) -> Sandbox:
+        """The one of some settings: it keeps LLM OS's own files, memory and plugins out of the children's reach."""
+        usual = [folder / "plugins" for folder in (settings.checkout, settings.home) if folder is not None]
+        return cls(
+            settings.sandbox,
+            memory=settings.memory,
+            bus=bus,
+            hidden=settings.config_files,
+            sealed=tuple(dict.fromkeys([*settings.plugin_dirs, *usual])),
+        )
 
     async def standing(self) -> Standing:
         """The walls in force; they are attacked before they are used for the first time since the machine started."""
