@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.dispatcher import Dispatcher
     from llmos.interfaces.explaining import Explaining
     from llmos.interfaces.feedback import Feedback
+    from llmos.interfaces.housekeeping import Housekeeping
     from llmos.interfaces.learner import Learner
     from llmos.interfaces.learning import Learning
     from llmos.interfaces.reviving import Reviving
@@ -97,6 +98,7 @@ class LLMOS:
     effects: JournalStore
     journal: Journal
     undoing: Undoing
+    housekeeping: Housekeeping
 
     def __init__(
         self,
@@ -146,6 +148,7 @@ class LLMOS:
             await self._load_tools(stack)
             await self.traces.put_demonstrations(self._demonstrations())
             await self._wire(stack)
+            self._keep_house(stack)
             self._stack = stack.pop_all()
 
     async def shutdown(self) -> None:
@@ -184,6 +187,8 @@ class LLMOS:
         except BaseException as error:
             self.redactor.error(error)
             raise
+        finally:
+            self.housekeeping.after_goal()
         return self.redactor.record(result)
 
     async def explain(self, goal: str, *, mode: str = "auto", again: bool = False) -> Explanation:
@@ -221,7 +226,7 @@ class LLMOS:
 
         stamp = self.settings.memory / "model.json"
         embedder = self._embedder or SentenceTransformerEmbedder(self.settings.embedding_model, stamp=stamp)
-        database = await self._open_database(stack)
+        database = self._database = await self._open_database(stack)
         index = VectorIndex(self.settings.vectors)
         store = FrozenTraces if self.settings.frozen else TraceStore
         self.traces = store(database, index, clock=self._clock)
@@ -249,6 +254,7 @@ class LLMOS:
         """The database with its audit log, which records from the first transaction on."""
         from llmos.interfaces.witnessing import Witnessing
         from llmos.memory.audit_anchor import Anchor
+        from llmos.memory.audit_archive import Archive
         from llmos.memory.audit_chain import AuditChain
         from llmos.memory.audit_log import AuditLog
         from llmos.memory.backups import Backups
@@ -256,11 +262,12 @@ class LLMOS:
 
         redact = self.redactor.text
         chain = AuditChain(Anchor(self.settings.anchor), redact=redact, clock=self._clock)
-        self.database_copies = Backups(self.settings.backups, clock=self._clock)
+        kept = self.settings.retention.backups
+        self.database_copies = Backups(self.settings.backups, clock=self._clock, kept=kept)
         database = await stack.enter_async_context(
             Database(self.settings.database, witness=chain, redactor=self.redactor, backups=self.database_copies)
         )
-        self.audit_log = AuditLog(database, chain)
+        self.audit_log = AuditLog(database, chain, Archive(self.settings.audit_archive))
         self.witnessing = Witnessing(log=self.audit_log, redact=redact)
         stack.push_async_callback(self.audit_log.close)
         await self.audit_log.open()
@@ -466,6 +473,24 @@ class LLMOS:
             approving=approving,
             standing=standing,
         )
+
+    def _keep_house(self, stack: AsyncExitStack) -> None:
+        """What removes, after goals, what is past its retention; it ends before the memory is closed."""
+        from llmos.interfaces.housekeeping import Housekeeping
+        from llmos.memory.home_files import HomeFiles
+        from llmos.memory.retention import Retention
+
+        limits, undo_days = self.settings.retention, self.settings.journal.keep_days
+        self.housekeeping = Housekeeping(
+            retention=Retention(self._database, limits, undo_days=undo_days, clock=self._clock),
+            audit_log=self.audit_log,
+            database=self._database,
+            files=HomeFiles(self.settings.memory, limits, self.database_copies),
+            settings=limits,
+            is_busy=lambda: self.scheduler.running > 0,
+            clock=self._clock,
+        )
+        stack.push_async_callback(self.housekeeping.aclose)
 
     def _make_prover(self, surroundings: Surroundings) -> Prover | None:
         """Runs traces again in copies of the workspace; what a crash left of such copies is removed."""

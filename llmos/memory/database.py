@@ -126,7 +126,36 @@ class Database:
             raise StorageError(f"the memory {self.path} is not open.")
         return self._worker.submit(self._transact, work)
 
+    async def dead_share(self) -> float:
+        """The share of the rows in the file that were deleted."""
+        from llmos.memory.compacting import dead_share
+
+        return await self.run(dead_share)
+
+    async def compact(self) -> int:
+        """Write the file anew without what was removed; gives the bytes that this freed.
+
+        Raises:
+            StorageError: it could not be copied; the file is as it was.
+        """
+        if self._worker is None:
+            raise StorageError(f"the memory {self.path} is not open.")
+        return await asyncio.wrap_future(self._worker.submit(self._compact))
+
     # --- in the worker thread ----------------------------------------------------------------------
+
+    def _compact(self) -> int:
+        import duckdb
+
+        from llmos.memory.compacting import compact
+
+        try:
+            self._connection = self._connection or connect(self.path)
+            return compact(self._connection, self.path, self._disconnect)
+        except (duckdb.Error, OSError) as error:
+            raise translated(error, self.path) from error
+        finally:
+            self._connection = self._connection or connect(self.path)
 
     def _open(self) -> None:
         import duckdb

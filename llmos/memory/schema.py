@@ -100,6 +100,16 @@ CREATE TABLE taints (
 CREATE INDEX taints_by_run ON taints (run_id);
 """
 
+# And what is left of runs that were removed because nobody needs them any more: the goals that exact recall finds
+# traces by, and which of the runs that cost money, and so keep their row, have lost their steps.
+_RETENTION = """
+CREATE TABLE recalled_goals (
+    goal_hash VARCHAR NOT NULL, trace_id VARCHAR NOT NULL, goal VARCHAR NOT NULL, no BIGINT NOT NULL
+);
+CREATE INDEX recalled_goals_by_goal ON recalled_goals (goal_hash);
+CREATE TABLE emptied_runs (run_id VARCHAR PRIMARY KEY, emptied_at TIMESTAMP NOT NULL);
+"""
+
 TABLES = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -164,7 +174,8 @@ CREATE TABLE facts (
 {_HANDOVERS}
 {_APPROVALS}
 {_STANDING}
-{_TAINTS}"""
+{_TAINTS}
+{_RETENTION}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -181,6 +192,7 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 {_APPROVALS}
 {_STANDING}
 {_TAINTS}
+{_RETENTION}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
 }

@@ -77,6 +77,8 @@ INTERRUPT_RUNNING = "UPDATE runs SET status = 'interrupted', reason = ? WHERE st
 
 RUN_GOALS = "SELECT id, goal FROM runs"
 SET_RUN_GOAL_HASH = "UPDATE runs SET goal_hash = ? WHERE id = ?"
+RECALLED_GOALS = "SELECT DISTINCT goal FROM recalled_goals"
+SET_RECALLED_GOAL_HASH = "UPDATE recalled_goals SET goal_hash = ? WHERE goal = ?"
 
 # What learning cost before, the goals most like this one first. Vectors are of length 1.
 SIMILAR_LEARNER_COSTS = """
@@ -203,6 +205,7 @@ WHERE t.status IN ('trusted', 'candidate') AND t.id IN (
     UNION SELECT trace_id FROM runs WHERE goal_hash = $hash AND status = 'done' AND trace_id IS NOT NULL
     UNION SELECT v.trace_id FROM runs r JOIN trace_versions v ON v.run_id = r.id
         WHERE r.goal_hash = $hash AND r.status = 'done'
+    UNION SELECT trace_id FROM recalled_goals WHERE goal_hash = $hash
 )
 ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
 """
@@ -350,7 +353,8 @@ LEDGER_COLUMNS = (
     "id, moved_at, kind, amount_microusd, balance_microusd, run_id, operation, saved_microusd, reservation_id"
 )
 
-LAST_ENTRY = "SELECT id, balance_microusd FROM ledger ORDER BY id DESC LIMIT 1"
+# No ORDER BY … LIMIT here either (see the audit log): rows of savings are summed.
+LAST_ENTRY = "SELECT id, balance_microusd FROM ledger WHERE id = (SELECT max(id) FROM ledger)"
 INSERT_ENTRY = f"INSERT INTO ledger ({LEDGER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 LIST_ENTRIES = f"SELECT {LEDGER_COLUMNS} FROM ledger ORDER BY id DESC"
 
@@ -411,6 +415,16 @@ AUDIT_HASH_AT = "SELECT hash FROM audit_log WHERE number = ?"
 AUDIT_LAST_OF_KIND = """
 SELECT body FROM audit_log WHERE number = (SELECT max(number) FROM audit_log WHERE kind = ?)
 """
+# The rows before those of the table are in an archive, up to the last that a checkpoint names.
+AUDIT_CHECKPOINT = """
+SELECT body FROM audit_log WHERE number = (
+    SELECT max(number) FROM audit_log WHERE kind = 'retention' AND contains(body, '"change":"archived"')
+)
+"""
+AUDIT_OLDEST = f"""
+SELECT {AUDIT_COLUMNS} FROM audit_log WHERE number BETWEEN ? AND ? AND happened_at < ? ORDER BY number, rowid
+"""
+AUDIT_DELETE = "DELETE FROM audit_log WHERE number BETWEEN ? AND ?"
 AUDIT_LEDGER_BEFORE = "SELECT coalesce(max(id), 0) FROM ledger"
 AUDIT_ROWS = f"SELECT {AUDIT_COLUMNS} FROM audit_log ORDER BY number, rowid"
 AUDIT_SPAN = "SELECT min(number) FILTER (WHERE happened_at >= ?), max(number) FROM audit_log"
