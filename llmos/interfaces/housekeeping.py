@@ -13,7 +13,7 @@ from llmos.errors import LLMOSError
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.database import Database
 from llmos.memory.home_files import HomeFiles
-from llmos.memory.retention import Retention
+from llmos.memory.retention import OUTCOMES_AT_ONCE, Retention
 from llmos.settings import RetentionSettings
 
 log = logging.getLogger(__name__)
@@ -72,10 +72,11 @@ class Housekeeping:
 
     async def planned(self) -> Freed:
         """What `collect` would remove, as far as it can be told beforehand."""
-        rows = Counter(await self._retention.planned())
+        now = self._clock()
+        rows = Counter(await self._retention.planned(now))
         if self._settings.audit_days is not None:
-            rows["archived"] = await self._audit_log.archivable(self._archive_before())
-        return Freed(rows=+rows, files=await asyncio.to_thread(self._files.collect, self._clock(), dry_run=True))
+            rows["archived"] = await self._audit_log.archivable(self._archive_before(now))
+        return Freed(rows=+rows, files=await asyncio.to_thread(self._files.collect, now, dry_run=True))
 
     async def collect(self) -> Freed:
         """Remove all that is past its time, now, and write the database's file anew where that makes it smaller."""
@@ -142,11 +143,15 @@ class Housekeeping:
                 return
 
     async def _pieces(self) -> AsyncIterator[Counter[str]]:
-        """Each piece of work once it is done, while there is any."""
-        work = [self._retention.remove_runs, self._retention.remove_outcomes, self._retention.sum_savings]
-        for some in work:
-            while piece := await some():
+        """Each piece of work once it is done, while there is any that was due when the first began."""
+        now = self._clock()
+        for some in (self._retention.remove_runs, self._retention.sum_savings):
+            while piece := await some(now):
                 yield piece
+        while piece := await self._retention.remove_outcomes():
+            yield piece
+            if piece["outcomes"] < OUTCOMES_AT_ONCE:
+                break  # those that goals add meanwhile are tomorrow's
         looked_at = 0
         while (piece := await self._retention.remove_goals()) and looked_at <= self._settings.max_goals:
             looked_at += piece.pop("looked_at")
@@ -154,9 +159,9 @@ class Housekeeping:
                 break
             yield piece
         if self._settings.audit_days is not None:
-            while count := await self._audit_log.archive(self._archive_before()):
+            while count := await self._audit_log.archive(self._archive_before(now)):
                 yield Counter(archived=count)
 
-    def _archive_before(self) -> datetime:
+    def _archive_before(self, now: datetime) -> datetime:
         assert self._settings.audit_days is not None
-        return self._clock() - timedelta(days=self._settings.audit_days)
+        return now - timedelta(days=self._settings.audit_days)

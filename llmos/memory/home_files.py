@@ -76,7 +76,7 @@ class HomeFiles:
             text = path.read_bytes()
         except OSError:
             return 0, 0
-        entries = re.split(rb"(?m)^(?=\n# )", text)
+        entries = [entry for entry in re.split(rb"(?m)^(?=\n# )", text) if entry]
         gone = entries[: -self._settings.history_lines]
         if gone and not dry_run:
             fresh = path.with_name(f".history.{os.getpid()}")

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 AT_ONCE = 200
 """Runs in one transaction."""
 
+OUTCOMES_AT_ONCE = 2_000
+
 KEPT_NEWEST = 50
-"""So many of the newest runs, and of those with effects, stay: a clock that is wrong must not cost them."""
+"""A clock that is wrong must not cost the newest runs."""
 
 COUNTED_OUTCOMES = 1_000
 """More successes of a trace say nothing new about it."""
 
+_EVERY_RUN = 2**62
 _UNDO = "undo"
 _DONE = "retained_at"
 _SAVINGS_AT_ONCE = 1_000
@@ -40,14 +43,26 @@ Rows = Counter[str]
 class Retention:
     """Removes rows of the database that are past their time; `undo_days` is how long effects may be undone.
 
-    Each method but `planned` is one small transaction, recorded in the audit log, and gives what it removed; nothing
-    left gives nothing. Whatever ends the process, what is gone is gone as a whole and the rest is found again.
+    `newest` says how many of the newest runs, and of those with effects, stay whatever their age.
+
+    Each method but `planned` is one small transaction, recorded in the audit log, and gives what it removed of what was
+    past its time `now`; nothing left gives nothing. Whatever ends the process, what is gone is gone as a whole and the
+    rest is found again.
     """
 
-    def __init__(self, db: Database, settings: RetentionSettings, *, undo_days: float, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        db: Database,
+        settings: RetentionSettings,
+        *,
+        undo_days: float,
+        newest: int = KEPT_NEWEST,
+        clock: Clock = utc_now,
+    ) -> None:
         self._db = db
         self._settings = settings
         self._undo_days = undo_days
+        self._newest = newest
         self._clock = clock
         self._goals_seen = -1
 
@@ -65,43 +80,44 @@ class Retention:
 
     # --- what ------------------------------------------------------------------------------------------
 
-    async def planned(self) -> Rows:
+    async def planned(self, now: datetime) -> Rows:
         """What is past its time, as far as it can be told beforehand; nothing is removed."""
 
         def work(connection: DuckDBPyConnection) -> Rows:
-            found = connection.execute(statements.ALL_RUNS_PAST, self._bounds(connection)).fetchall()
+            found = connection.execute(statements.ALL_RUNS_PAST, self._bounds(connection, now)).fetchall()
             ids = {"ids": [run_id for run_id, _ in found]}
             rows = Rows({name: _number(connection, query, ids) for name, query in statements.COUNT_OF_RUNS.items()})
             rows["runs"] = sum(not is_paid for _, is_paid in found)
             rows["emptied"] = len(found) - rows["runs"]
             rows["outcomes"] = _number(connection, statements.COUNT_OUTCOMES_PAST, {"newest": COUNTED_OUTCOMES})
-            rows["savings"] = sum(len(group) - 1 for group in _months(self._savings(connection)))
+            rows["savings"] = sum(len(group) - 1 for group in _months(self._savings(connection, now)))
             return +rows
 
         return await self._db.run(work)
 
-    async def remove_runs(self) -> Rows:
+    async def remove_runs(self, now: datetime) -> Rows:
         """Remove some runs, with all that belongs to them; of those that cost money the row itself stays."""
 
         def work(connection: DuckDBPyConnection) -> Rows:
-            found = connection.execute(statements.RUNS_PAST, {**self._bounds(connection), "limit": AT_ONCE}).fetchall()
+            found = connection.execute(
+                statements.RUNS_PAST, {**self._bounds(connection, now), "limit": AT_ONCE}
+            ).fetchall()
             if not found:
                 return Rows()
             return self._remove(connection, found)
 
         return await self._db.run(work)
 
-    def _bounds(self, connection: DuckDBPyConnection) -> dict[str, Any]:
+    def _bounds(self, connection: DuckDBPyConnection, now: datetime) -> dict[str, Any]:
         """The parameters that say which runs are past their time."""
-        counts = {"newest": KEPT_NEWEST, "most": self._settings.max_runs}
+        counts = {"newest": self._newest, "most": self._settings.max_runs}
         newest, most = connection.execute(statements.NEWEST, counts).fetchone() or (None, None)
-        now = self._clock()
         return {
-            "newest": newest or 0,
+            "newest": (newest or 0) if self._newest else _EVERY_RUN,
             "most": (most or 0) + 1,
             "before": to_utc(now - timedelta(days=self._settings.runs_days)),
             "undoable": to_utc(now - timedelta(days=self._undo_days)),
-            "newest_effects": KEPT_NEWEST,
+            "newest_effects": self._newest,
             "undos": _undos(connection),
         }
 
@@ -131,7 +147,7 @@ class Retention:
 
     async def remove_outcomes(self) -> Rows:
         """Remove some judgements of replays that say nothing any more."""
-        query = {"newest": COUNTED_OUTCOMES, "limit": 10 * AT_ONCE}
+        query = {"newest": COUNTED_OUTCOMES, "limit": OUTCOMES_AT_ONCE}
 
         def work(connection: DuckDBPyConnection) -> Rows:
             return +Rows(outcomes=len(connection.execute(statements.DELETE_OUTCOMES_PAST, query).fetchall()))
@@ -159,12 +175,12 @@ class Retention:
 
         return await self._db.run(work)
 
-    async def sum_savings(self) -> Rows:
+    async def sum_savings(self, now: datetime) -> Rows:
         """Make one row of some that say what replays of a month saved; balance and totals stay what they are."""
 
         def work(connection: DuckDBPyConnection) -> Rows:
             rows = Rows()
-            for group in _months(self._savings(connection)):
+            for group in _months(self._savings(connection, now)):
                 group = group[:_SAVINGS_AT_ONCE]
                 (first, moved_at, _), (last, _, _) = group[0], group[-1]
                 saved = sum(row[2] for row in group)
@@ -179,8 +195,8 @@ class Retention:
 
         return await self._db.run(work)
 
-    def _savings(self, connection: DuckDBPyConnection) -> list[tuple[int, datetime, int]]:
-        before = to_utc(self._clock() - timedelta(days=self._settings.savings_days))
+    def _savings(self, connection: DuckDBPyConnection, now: datetime) -> list[tuple[int, datetime, int]]:
+        before = to_utc(now - timedelta(days=self._settings.savings_days))
         return connection.execute(statements.SAVINGS_PAST, {"before": before}).fetchall()
 
 
