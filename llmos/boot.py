@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from llmos.memory.embeddings import Embedder
     from llmos.memory.journal import JournalStore
     from llmos.memory.outcomes import Outcomes
+    from llmos.memory.retention import Retention
     from llmos.memory.runs import RunStore
     from llmos.memory.store import SemanticMemory
     from llmos.memory.traces import TraceStore
@@ -98,6 +99,7 @@ class LLMOS:
     effects: JournalStore
     journal: Journal
     undoing: Undoing
+    retention: Retention
     housekeeping: Housekeeping
 
     def __init__(
@@ -481,8 +483,9 @@ class LLMOS:
         from llmos.memory.retention import Retention
 
         limits, undo_days = self.settings.retention, self.settings.journal.keep_days
+        self.retention = Retention(self._database, limits, undo_days=undo_days, clock=self._clock)
         self.housekeeping = Housekeeping(
-            retention=Retention(self._database, limits, undo_days=undo_days, clock=self._clock),
+            retention=self.retention,
             audit_log=self.audit_log,
             database=self._database,
             files=HomeFiles(self.settings.memory, limits, self.database_copies),

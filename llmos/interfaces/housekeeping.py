@@ -13,7 +13,7 @@ from llmos.errors import LLMOSError
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.database import Database
 from llmos.memory.home_files import HomeFiles
-from llmos.memory.retention import OUTCOMES_AT_ONCE, Retention
+from llmos.memory.retention import AT_ONCE, OUTCOMES_AT_ONCE, Retention
 from llmos.settings import RetentionSettings
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Housekeeping:
         self._settings = settings
         self._is_busy = is_busy
         self._clock = clock
-        self._due: datetime | None = None
+        self._last: datetime | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 
@@ -84,7 +84,7 @@ class Housekeeping:
         async for piece in self._pieces():
             freed.rows += piece
         freed.files = await asyncio.to_thread(self._files.collect, self._clock())
-        await self._retention.set_done()
+        await self._retention.set_done(self._clock())
         freed.database_bytes = await self._database.compact()
         return freed
 
@@ -92,7 +92,7 @@ class Housekeeping:
 
     def after_goal(self) -> None:
         """A goal has its answer: if a day has passed, go to work in the background."""
-        if self._task is None and (self._due is None or abs(self._clock() - self._due) >= EVERY):
+        if self._task is None and (self._last is None or abs(self._clock() - self._last) >= EVERY):
             self._task = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
 
     async def aclose(self) -> None:
@@ -103,21 +103,21 @@ class Housekeeping:
             await asyncio.wait({task})
 
     async def _keep_house(self) -> None:
+        now = self._clock()
         try:
-            self._due = self._clock()
-            if await self._is_due() and await self._done():
-                await self._retention.set_done()
+            last = await self._retention.done_at()
+            is_believed = last is not None and timedelta(0) <= now - last <= BELIEVED
+            self._last = last if is_believed else now
+            if last is None or not is_believed:  # a new home, or a clock that jumped
+                await self._retention.set_done(now)
+            elif now - last >= EVERY:
+                self._last = now
+                if await self._done():
+                    await self._retention.set_done(now)
         except LLMOSError as error:
             log.warning("what is past its time could not be removed: %s", error, extra={"action": "housekeeping"})
         finally:
             self._task = None
-
-    async def _is_due(self) -> bool:
-        last = await self._retention.done_at()
-        if last is None or not timedelta(0) <= self._clock() - last <= BELIEVED:
-            await self._retention.set_done()  # a new home, or a clock that jumped
-            return False
-        return self._clock() - last >= EVERY
 
     async def _done(self) -> bool:
         """Do all that is due; False if the process ended before."""
@@ -145,13 +145,16 @@ class Housekeeping:
     async def _pieces(self) -> AsyncIterator[Counter[str]]:
         """Each piece of work once it is done, while there is any that was due when the first began."""
         now = self._clock()
-        for some in (self._retention.remove_runs, self._retention.sum_savings):
-            while piece := await some(now):
-                yield piece
+        while piece := await self._retention.remove_runs(now):
+            yield piece
+            if piece["runs"] + piece["emptied"] < AT_ONCE:
+                break  # each goal meanwhile makes one more too many: those are tomorrow's
+        while piece := await self._retention.sum_savings(now):
+            yield piece
         while piece := await self._retention.remove_outcomes():
             yield piece
             if piece["outcomes"] < OUTCOMES_AT_ONCE:
-                break  # those that goals add meanwhile are tomorrow's
+                break
         looked_at = 0
         while (piece := await self._retention.remove_goals()) and looked_at <= self._settings.max_goals:
             looked_at += piece.pop("looked_at")

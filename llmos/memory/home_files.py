@@ -60,6 +60,8 @@ class HomeFiles:
                             yield path
 
     def _damaged(self, now: datetime) -> Iterator[Path]:
+        if self._settings.damaged_days is None:
+            return
         limit = now - timedelta(days=self._settings.damaged_days)
         for folder in self._memory.glob("damaged-*"):
             name = _DAMAGED.fullmatch(folder.name)

@@ -73,9 +73,9 @@ class Retention:
         row = await self._db.run(lambda connection: connection.execute(sql.GET_META, [_DONE]).fetchone())
         return datetime.fromisoformat(row[0]) if row else None
 
-    async def set_done(self) -> None:
-        """Say that nothing is left that is past its time."""
-        row = [_DONE, self._clock().isoformat()]
+    async def set_done(self, now: datetime) -> None:
+        """Say that nothing is left that was past its time by then."""
+        row = [_DONE, now.isoformat()]
         await self._db.run(lambda connection: connection.execute(sql.SET_META, row) and None)
 
     # --- what ------------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ class RetentionSettings:
 
     Runs go with their steps and effects, but never the newest ones. `max_goals` is how many goals that removed runs
     had reached are still known word for word. Savings are summed by months, rows of the audit log move into an archive
-    (`audit_days` None: never). `damaged_days` is for what a repair put aside.
+    (`audit_days` None: never). `damaged_days` is for what a repair put aside (None: for ever).
     """
 
     runs_days: float = 90.0
@@ -175,7 +175,7 @@ class RetentionSettings:
     savings_days: float = 90.0
     audit_days: float | None = None
     backups: int = 4
-    damaged_days: float = 90.0
+    damaged_days: float | None = None
     history_lines: int = 10_000
 
 
