@@ -133,7 +133,7 @@ class Housekeeping:
             log.debug("removed %s", dict(piece), extra={"action": "housekeeping"})
         await asyncio.to_thread(self._files.collect, self._clock())
         if self._is_closing and await self._database.dead_share() >= WORTH:
-            await self._database.compact()
+            self._database.compact_when_closed()
         return True
 
     async def _let_goals_go_first(self) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import logging
 import os
-import re
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +14,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 from llmos.errors import StorageError
 from llmos.memory import schema, sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.memory.backups import Backups
+from llmos.memory.redacted import Redacting
 from llmos.memory.troubles import damaged, translated
 from llmos.redaction import Redactor
 
@@ -72,6 +71,7 @@ class Database:
         self.redactor = redactor or Redactor()
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
+        self._is_compacted_last = False
 
     async def open(self) -> None:
         """Create the file if there is none, check its schema, and end the runs that a crash left running.
@@ -96,7 +96,8 @@ class Database:
         worker, self._worker = self._worker, None
         if worker is not None:
             try:
-                await asyncio.shield(asyncio.wrap_future(worker.submit(self._disconnect)))
+                last = self._compact_last if self._is_compacted_last else self._disconnect
+                await asyncio.shield(asyncio.wrap_future(worker.submit(last)))
             finally:
                 worker.shutdown(wait=False)
 
@@ -142,9 +143,21 @@ class Database:
             raise StorageError(f"the memory {self.path} is not open.")
         return await asyncio.wrap_future(self._worker.submit(self._compact))
 
+    def compact_when_closed(self) -> None:
+        """Do that as the last thing before the file is let go of."""
+        self._is_compacted_last = True
+
     # --- in the worker thread ----------------------------------------------------------------------
 
-    def _compact(self) -> int:
+    def _compact_last(self) -> None:
+        try:
+            self._compact(goes_on=False)
+        except StorageError as error:
+            log.info("the memory was not written anew: %s", error, extra={"action": "compact"})
+        finally:
+            self._disconnect()
+
+    def _compact(self, *, goes_on: bool = True) -> int:
         import duckdb
 
         from llmos.memory.compacting import compact
@@ -155,7 +168,8 @@ class Database:
         except (duckdb.Error, OSError) as error:
             raise translated(error, self.path) from error
         finally:
-            self._connection = self._connection or connect(self.path)
+            if goes_on:
+                self._connection = self._connection or connect(self.path)
 
     def _open(self) -> None:
         import duckdb
@@ -186,7 +200,7 @@ class Database:
             connection.execute("BEGIN")
             if witness is not None:
                 witness.begin()
-            result = work(cast("DuckDBPyConnection", _Redacting(connection, self.redactor)))
+            result = work(cast("DuckDBPyConnection", Redacting(connection, self.redactor)))
             if witness is not None:
                 witness.before_commit(connection)
             connection.execute("COMMIT")
@@ -208,49 +222,6 @@ class Database:
 def _end_left_running(connection: DuckDBPyConnection) -> None:
     for run_id, mode in connection.execute(sql.INTERRUPT_RUNNING, [INTERRUPTED_REASON]).fetchall():
         note(Kind.RUN_END, {"mode": mode, "status": "interrupted", "reason": INTERRUPTED_REASON}, run_id=run_id)
-
-
-class _Redacting:
-    """A connection that takes secrets out of the parameters of every statement that `sql.AS_THEY_ARE` does not hold."""
-
-    def __init__(self, connection: DuckDBPyConnection, redactor: Redactor) -> None:
-        self._connection = connection
-        self._redactor = redactor
-
-    def execute(self, query: str, parameters: Any = None) -> DuckDBPyConnection:
-        if parameters is None:
-            return self._connection.execute(query)
-        if query not in sql.AS_THEY_ARE:
-            parameters = _redacted(parameters, self._redactor)
-        return self._connection.execute(query, parameters)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-def _redacted(parameters: Any, redactor: Redactor) -> Any:
-    """Parameters by position or by name, the texts among them and in their lists without secrets."""
-    values = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
-    changed = {key: _without(value, redactor) for key, value in values}
-    return changed if isinstance(parameters, dict) else list(changed.values())
-
-
-_OUR_ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,8}-[0-9a-f]{6}|[a-z]+(?:-[a-z]+){0,8}|[0-9a-f]{12}|[0-9a-f]{64}")
-"""Ids of traces, runs and digests: rows are found by them, so they stay, even where a secret is a word of one."""
-
-
-def _without(value: Any, redactor: Redactor) -> Any:
-    if isinstance(value, list):
-        return [_without(one, redactor) for one in value] if value and isinstance(value[0], str) else value
-    if not isinstance(value, str) or _OUR_ID.fullmatch(value):
-        return value
-    redacted = redactor.text(value)
-    if redacted == value or value[:1] not in ("{", "["):
-        return redacted
-    try:
-        return json.dumps(redactor.value(json.loads(value)))
-    except (ValueError, RecursionError):
-        return redacted
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -65,9 +65,9 @@ WHERE (?::VARCHAR IS NULL OR status = ?) AND (?::VARCHAR IS NULL OR mode = ?)
 ORDER BY no DESC LIMIT ?
 """
 
-# The run that ended last with an answer: what `env.last_result` means.
+# The run that ended last with an answer: what `env.last_result` means. No ORDER BY … LIMIT (see the audit log).
 LAST_ANSWERED = """
-SELECT id FROM runs WHERE status = 'done' AND answer IS NOT NULL ORDER BY end_no DESC NULLS LAST LIMIT 1
+SELECT id FROM runs WHERE end_no = (SELECT max(end_no) FROM runs WHERE status = 'done' AND answer IS NOT NULL)
 """
 
 # One process holds the file, so a run still marked running when it is opened has lost its process.
