@@ -51,7 +51,7 @@ deeds = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lived=st.lists(deeds, min_size=4, max_size=16), max_runs=st.sampled_from([1, 5, 1_000]), archives=st.booleans())
 async def test_nothing_that_anything_rests_on_changes(lived: list[Deed], max_runs: int, archives: bool) -> None:
     limits = replace(LIMITS, max_runs=max_runs, audit_days=90 if archives else None)
