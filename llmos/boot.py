@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.dispatcher import Dispatcher
     from llmos.interfaces.explaining import Explaining
     from llmos.interfaces.feedback import Feedback
+    from llmos.interfaces.housekeeping import Housekeeping
     from llmos.interfaces.learner import Learner
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.standing import Standing
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from llmos.memory.embeddings import Embedder
     from llmos.memory.journal import JournalStore
     from llmos.memory.outcomes import Outcomes
+    from llmos.memory.retention import Retention
     from llmos.memory.runs import RunStore
     from llmos.memory.store import SemanticMemory
     from llmos.memory.traces import TraceStore
@@ -100,6 +102,8 @@ class LLMOS:
     effects: JournalStore
     journal: Journal
     undoing: Undoing
+    retention: Retention
+    housekeeping: Housekeeping
 
     def __init__(
         self,
@@ -181,11 +185,12 @@ class LLMOS:
         asked = confirm if confirm is not None else self._confirm
         goal = self.redactor.named(goal)
         try:
-            result = await self.scheduler.submit(
-                lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id),
-                priority=priority,
-                name=self.redactor.text(goal)[:60],
-            )
+            with self.home.at_work():
+                result = await self.scheduler.submit(
+                    lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id),
+                    priority=priority,
+                    name=self.redactor.text(goal)[:60],
+                )
         except BaseException as error:
             self.redactor.error(error)
             raise
@@ -225,6 +230,7 @@ class LLMOS:
             stack.enter_context(home.without_secrets_of(self.redactor))
         self.home = home
         self.database_copies, self.audit_log, self.journal = home.copies, home.audit_log, home.journal
+        self.retention, self.housekeeping = home.retention, home.housekeeping
         self.runs, self.effects, self.approvals, self.memory = home.runs, home.effects, home.approvals, home.facts
         self.traces = home.traces
         if self.settings.frozen:

@@ -10,20 +10,24 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.journal import Journal
 from llmos.kernel.scratch import remove_leftovers
 from llmos.memory.approvals import Approvals
 from llmos.memory.audit_anchor import Anchor
+from llmos.memory.audit_archive import Archive
 from llmos.memory.audit_chain import AuditChain
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.backups import Backups
 from llmos.memory.database import Database
 from llmos.memory.embeddings import SentenceTransformerEmbedder
+from llmos.memory.home_files import HomeFiles
 from llmos.memory.index import VectorIndex
 from llmos.memory.journal import JournalStore
 from llmos.memory.ledger import Ledger
 from llmos.memory.recall import Recall
 from llmos.memory.replays import ReplayLog
+from llmos.memory.retention import Retention
 from llmos.memory.runs import RunStore
 from llmos.memory.standing import StandingStore
 from llmos.memory.store import SemanticMemory
@@ -53,13 +57,14 @@ class OpenHome:
         self.redactors = Redactors()
         self._clock = clock
         self._is_settled = False
+        self._at_work = 0
         self._stack = AsyncExitStack()
         stamp = settings.memory / "model.json"
         embedder = embedder or SentenceTransformerEmbedder(settings.embedding_model, stamp=stamp)
         chain = AuditChain(Anchor(settings.anchor), redact=self.redactors.text, clock=clock)
-        self.copies = Backups(settings.backups, clock=clock)
+        self.copies = Backups(settings.backups, clock=clock, kept=settings.retention.backups)
         self.database = Database(settings.database, witness=chain, redactor=self.redactors, backups=self.copies)
-        self.audit_log = AuditLog(self.database, chain)
+        self.audit_log = AuditLog(self.database, chain, Archive(settings.audit_archive))
         self.index = VectorIndex(settings.vectors)
         self.traces = TraceStore(self.database, self.index, clock=clock)
         self.runs = RunStore(self.database, clock=clock)
@@ -79,15 +84,32 @@ class OpenHome:
             closed=(settings.memory,),
             clock=clock,
         )
+        limits, undo_days = settings.retention, settings.journal.keep_days
+        self.retention = Retention(self.database, limits, undo_days=undo_days, clock=clock)
+        self.housekeeping = Housekeeping(
+            retention=self.retention,
+            audit_log=self.audit_log,
+            database=self.database,
+            files=HomeFiles(settings.memory, limits, self.copies),
+            settings=limits,
+            is_busy=lambda: self._at_work > 0,
+            clock=clock,
+        )
 
     def fits(self, settings: Settings) -> bool:
         """Whether somebody with these settings may share it."""
         own = self.settings
-        return (own.memory, own.embedding_model, own.journal) == (
-            settings.memory,
-            settings.embedding_model,
-            settings.journal,
-        )
+        return _shared(own) == _shared(settings)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """A goal is at work, for the length of a block; the house is kept after it."""
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            self.housekeeping.after_goal()
 
     async def open(self) -> None:
         """Open the database, compare the audit log with its anchor, and judge what a crash left open.
@@ -101,6 +123,7 @@ class OpenHome:
             await self.audit_log.open()
             stack.push_async_callback(self.journal.aclose)
             stack.push_async_callback(self.recall.close)
+            stack.push_async_callback(self.housekeeping.aclose)
             await self.journal.settle_open()
             await self.journal.prune_if_due()
             remove_leftovers(self.settings.memory)
@@ -141,6 +164,11 @@ class OpenHome:
         """Whether nobody asked before: who is the first charges what an earlier process left unsettled."""
         first, self._is_settled = not self._is_settled, True
         return first
+
+
+def _shared(settings: Settings) -> tuple[object, ...]:
+    """The settings that hold for everybody who uses a home."""
+    return settings.memory, settings.embedding_model, settings.journal, settings.retention
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:

@@ -215,8 +215,12 @@ def show_run(name: str) -> Action:
         system = await session.system()
         run = await find_run(system, name)
         entries = await system.effects.of_run(run.id)
-        session.screen.data({**render.data(run), "journal": [render_journal.entry_data(entry) for entry in entries]})
+        emptied_at = await system.retention.emptied_at(run.id)
+        journal = [render_journal.entry_data(entry) for entry in entries]
+        session.screen.data({**render.data(run), "journal": journal, "emptied_at": emptied_at})
         session.screen.show("\n".join(filter(None, [render.run(run), render_journal.of_run(entries)])))
+        if emptied_at is not None:
+            session.screen.note(f"its steps were removed on {emptied_at:%Y-%m-%d}, past their retention", dim=True)
 
     return action
 

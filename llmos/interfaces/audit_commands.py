@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import re
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = ("call", "arguments_sha256", "content_sha256", "fingerprint", "values", "goal")
 """Facts that a table leaves out; `--json` and `audit export` have them."""
+
+_GZIP = b"\x1f\x8b"
+"""How a file of the archive begins (`memory/audit`)."""
 
 _BARE = ("state", "decision", "status", "change", "tool")
 _ORDER = ("state", "decision", "tool", "arguments", "trace", "change", "status", "was", "mode", "right", "by")
@@ -138,8 +143,9 @@ def _read_export(file: Path) -> list[Row]:
 
     try:
         text = sys.stdin.buffer.read() if str(file) == "-" else caller.placed(file).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror or error}") from None
+        text = gzip.decompress(text) if text.startswith(_GZIP) else text
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from None
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         try:

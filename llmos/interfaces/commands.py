@@ -31,6 +31,7 @@ AUDIT_KINDS = (
     "trace",
     "run_end",
     "reseal",
+    "retention",
 )
 
 EPILOG = """\b
@@ -503,6 +504,16 @@ def status() -> Action:
     from llmos.interfaces import kernel_commands
 
     return kernel_commands.status
+
+
+@cli.command()
+@shared_options()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def gc(dry_run: bool) -> Action:
+    """Remove what is past its retention, and say what that freed."""
+    from llmos.interfaces import collecting
+
+    return collecting.collect(dry_run=dry_run)
 
 
 @cli.command()

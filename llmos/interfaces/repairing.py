@@ -24,6 +24,7 @@ async def repair(session: Session) -> None:
         anchor=settings.anchor,
         vectors=settings.vectors,
         backups=settings.backups,
+        archive=settings.audit_archive,
     )
     report = await mend(places, clock=lambda: datetime.now(UTC))
     aside = str(report.aside) if report.aside else None

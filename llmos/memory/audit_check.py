@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -10,6 +12,10 @@ from llmos.memory.audit_chain import disagreement
 from llmos.memory.audit_entries import Head, Row, hash_of
 from llmos.memory.audit_notes import Kind
 
+SUMMED = "savings summed"
+"""`change` of a row that says that some rows of the ledger have become one."""
+
+_SAVING = "saving"
 _NEAR = 1_000
 """How far from its place a row is looked for that was put out of order."""
 
@@ -83,6 +89,7 @@ class ChainCheck:
     charges: dict[int, tuple[int, Movement]] = field(default_factory=dict)
     ledger_before: int = 0
     log_id: str = ""
+    summed: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def head(self) -> Head:
@@ -96,8 +103,12 @@ class ChainCheck:
             self.hashes.setdefault(row.number, row.hash)
         self.first, self.last = self.first or row, row
         self.rows += 1
-        if row.kind in (Kind.START, Kind.CHARGE):
+        if row.kind in (Kind.START, Kind.CHARGE, Kind.RETENTION):
             self._take_facts(row)
+
+    def skip_to(self, start: Head) -> None:
+        """Go on behind a row, though not all before it were there."""
+        self.start, self.last = start, None
 
     def _take_facts(self, row: Row) -> None:
         """What the ledger is compared with; a body that was made unreadable is the chain's fault already."""
@@ -107,6 +118,8 @@ class ChainCheck:
                 self.log_id, self.ledger_before = str(facts["log"]), int(facts["ledger_rows_before"])
             elif row.kind == Kind.CHARGE:
                 self.charges[int(facts["entry"])] = (row.number, _movement(facts, row.run_id))
+            elif row.kind == Kind.RETENTION and facts["change"] == SUMMED:
+                self.summed.append((int(facts["first"]), int(facts["last"])))
         except (ValueError, KeyError, TypeError, RecursionError):
             return
 
@@ -160,9 +173,16 @@ def check_anchor(check: ChainCheck, anchor: Head | None, unreadable: str = "") -
 
 
 def check_ledger(check: ChainCheck, ledger: Iterable[tuple[int, Movement]]) -> Finding | None:
-    """The first movement of money that log and ledger do not agree on."""
-    left = dict(check.charges)
+    """The first movement of money that log and ledger do not agree on.
+
+    Savings that were summed are compared by their sums: how many rows hold them is no movement of money.
+    """
+    left, pools = dict(check.charges), _Pools(check)
+    for entry in pools.entries:
+        del left[entry]
     for entry, moved in ledger:
+        if pools.takes(entry, moved):
+            continue
         number, audited = left.pop(entry, (None, None))
         if audited is None:
             message = f"movement {entry} of the ledger is not in the audit log"
@@ -173,7 +193,49 @@ def check_ledger(check: ChainCheck, ledger: Iterable[tuple[int, Movement]]) -> F
     for entry, (number, _) in sorted(left.items()):
         message = f"movement {entry}, which row {number} records, is missing in the ledger"
         return Finding(wrong=Wrong.LEDGER, number=number, message=message)
-    return None
+    return pools.fault()
+
+
+class _Pools:
+    """The savings that were summed, by the movements from which to which they are."""
+
+    def __init__(self, check: ChainCheck) -> None:
+        self._charges = check.charges
+        self._spans: list[tuple[int, int]] = []
+        for first, last in sorted(check.summed):
+            if self._spans and first <= self._spans[-1][1]:
+                first, last = self._spans[-1][0], max(last, self._spans.pop()[1])
+            self._spans.append((first, last))
+        self._left = dict.fromkeys(self._spans, 0)
+        self.entries: list[int] = []
+        for entry, (_, moved) in check.charges.items():
+            span = self._span(entry)
+            if span is not None and moved.kind == _SAVING:
+                self._left[span] += moved.saved_microusd
+                self.entries.append(entry)
+
+    def takes(self, entry: int, moved: Movement) -> bool:
+        """Whether a movement of the ledger is one of these savings, or the sum of some; then it is counted."""
+        span = self._span(entry) if moved.kind == _SAVING else None
+        _, audited = self._charges.get(entry, (0, None))
+        if span is None or audited is None or audited.kind != _SAVING:
+            return False
+        if (moved.amount_microusd, moved.balance_microusd) != (audited.amount_microusd, audited.balance_microusd):
+            return False
+        self._left[span] -= moved.saved_microusd
+        return True
+
+    def fault(self) -> Finding | None:
+        """The first span whose savings in the ledger do not sum up to those in the log."""
+        for (first, last), left in self._left.items():
+            if left:
+                message = f"the savings among the movements {first} to {last} of the ledger are not those of the log"
+                return Finding(wrong=Wrong.LEDGER, message=message)
+        return None
+
+    def _span(self, entry: int) -> tuple[int, int] | None:
+        at = bisect_right(self._spans, (entry, math.inf)) - 1
+        return self._spans[at] if at >= 0 and self._spans[at][1] >= entry else None
 
 
 def check_export(exported: Iterable[Row], check: ChainCheck, name: str) -> Finding | None:

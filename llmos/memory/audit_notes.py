@@ -24,6 +24,7 @@ class Kind(StrEnum):
     TRACE = "trace"
     RUN_END = "run_end"
     RESEAL = "reseal"
+    RETENTION = "retention"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 EVERY = timedelta(hours=6)
 KEPT = 4
+"""So many copies, unless the settings say otherwise."""
 MAX_BYTES = 200_000_000
 """A larger file is not copied by itself: that would take seconds of somebody's command."""
 
@@ -30,8 +31,9 @@ _NAME = re.compile(r"llmos-\d{6}-\d{8}T\d{6}Z\.duckdb")
 class Backups:
     """The copies of a database in `folder`, numbered; their names also say when they were made (UTC)."""
 
-    def __init__(self, folder: Path, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], datetime], kept: int = KEPT) -> None:
         self.folder = folder
+        self._kept = kept
         self._clock = clock
 
     def newest_first(self) -> list[Path]:
@@ -56,7 +58,7 @@ class Backups:
         fresh = self.folder / f".llmos-{os.getpid()}.duckdb"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _copy(connection, source, fresh)
+            copy_database(connection, source, fresh)
             fresh.rename(self.folder / f"llmos-{self._next():06d}-{now.strftime(_STAMP)}.duckdb")
             self._prune()
         except (duckdb.Error, OSError) as error:
@@ -69,6 +71,10 @@ class Backups:
                 with contextlib.suppress(OSError):
                     left.unlink(missing_ok=True)
 
+    def too_many(self) -> list[Path]:
+        """The oldest copies, beyond as many as are kept."""
+        return self.newest_first()[self._kept :]
+
     def _is_due(self, now: datetime) -> bool:
         """A copy from the future, made while the clock was wrong, counts as none."""
         return not any(timedelta(0) <= now - made_at(path) < EVERY for path in self.newest_first())
@@ -77,7 +83,7 @@ class Backups:
         return max((int(path.name.split("-")[1]) for path in self.newest_first()), default=0) + 1
 
     def _prune(self) -> None:
-        for path in self.newest_first()[KEPT:]:
+        for path in self.too_many():
             path.unlink(missing_ok=True)
         for left in self.folder.glob(".llmos-*"):  # of a process that was killed: only one holds the home
             left.unlink(missing_ok=True)
@@ -95,7 +101,12 @@ def _described(connection: DuckDBPyConnection) -> tuple[str, int]:
     return str(name), int(size)
 
 
-def _copy(connection: DuckDBPyConnection, source: str, target: Path) -> None:
+def copy_database(connection: DuckDBPyConnection, source: str, target: Path) -> None:
+    """Copy an open database row by row into a new file, durably.
+
+    Raises:
+        duckdb.Error: it is damaged, or there is no room.
+    """
     place, name = str(target).replace("'", "''"), source.replace('"', '""')
     connection.execute(f"ATTACH '{place}' AS llmos_backup")
     try:

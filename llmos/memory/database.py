@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import logging
 import os
-import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -17,7 +15,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, cast
 
 from llmos.errors import StorageError
 from llmos.memory import schema, sql
@@ -25,6 +23,7 @@ from llmos.memory.audit_notes import Kind, note
 from llmos.memory.backups import Backups
 from llmos.memory.caching import NONE, ReadCache
 from llmos.memory.known import KnownGoals
+from llmos.memory.redacted import Redacting
 from llmos.memory.troubles import damaged, translated
 from llmos.redaction import Redactor
 
@@ -44,6 +43,10 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+
+
+class _NotOpenError(Exception):
+    """The file is not open at this moment."""
 
 
 class Witness(Protocol):
@@ -83,6 +86,7 @@ class Database:
         self._worker: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
         self._reading: tuple[DuckDBPyConnection, DuckDBPyConnection] | None = None
+        self._is_compacted_last = False
 
     async def open(self) -> None:
         """Create the file if there is none, check its schema, and end the runs that a crash left running.
@@ -114,7 +118,8 @@ class Database:
             reader.shutdown(wait=False)
         if worker is not None:
             try:
-                await asyncio.shield(asyncio.wrap_future(worker.submit(self._disconnect)))
+                last = self._compact_last if self._is_compacted_last else self._disconnect
+                await asyncio.shield(asyncio.wrap_future(worker.submit(last)))
             finally:
                 worker.shutdown(wait=False)
 
@@ -153,7 +158,10 @@ class Database:
         if self._reader is None:
             raise StorageError(f"the memory {self.path} is not open.")
         version = self.cache.version(tables)
-        answer = await asyncio.wrap_future(self._reader.submit(self._read, work))
+        try:
+            answer = await asyncio.wrap_future(self._reader.submit(self._read, work))
+        except _NotOpenError:  # the file is opened anew just now
+            answer = await self.run(work)
         self.cache.put(key, tables, version, answer)
         return answer
 
@@ -184,7 +192,49 @@ class Database:
             raise StorageError(f"the memory {self.path} is not open.")
         return self._worker.submit(self._transact, work)
 
+    async def dead_share(self) -> float:
+        """The share of the rows in the file that were deleted."""
+        from llmos.memory.compacting import dead_share
+
+        return await self.run(dead_share)
+
+    async def compact(self) -> int:
+        """Write the file anew without what was removed; gives the bytes that this freed.
+
+        Raises:
+            StorageError: it could not be copied; the file is as it was.
+        """
+        if self._worker is None:
+            raise StorageError(f"the memory {self.path} is not open.")
+        return await asyncio.wrap_future(self._worker.submit(self._compact))
+
+    def compact_when_closed(self) -> None:
+        """Do that as the last thing before the file is let go of."""
+        self._is_compacted_last = True
+
     # --- in the worker thread ----------------------------------------------------------------------
+
+    def _compact_last(self) -> None:
+        try:
+            self._compact(goes_on=False)
+        except StorageError as error:
+            log.info("the memory was not written anew: %s", error, extra={"action": "compact"})
+        finally:
+            self._disconnect()
+
+    def _compact(self, *, goes_on: bool = True) -> int:
+        import duckdb
+
+        from llmos.memory.compacting import compact
+
+        try:
+            self._connection = self._connection or connect(self.path)
+            return compact(self._connection, self.path, self._disconnect)
+        except (duckdb.Error, OSError) as error:
+            raise translated(error, self.path) from error
+        finally:
+            if goes_on:
+                self._connection = self._connection or connect(self.path)
 
     def _open(self) -> None:
         import duckdb
@@ -203,6 +253,8 @@ class Database:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        if self._reader is not None:  # a connection left open would keep the file that is to be let go of
+            self._reader.submit(self._stop_reading).result()
         if connection is not None:
             connection.close()
 
@@ -212,11 +264,11 @@ class Database:
 
         connection = self._connection
         if connection is None:
-            return self._submit(work).result()  # it is opened anew after something fatal
+            raise _NotOpenError
         try:
             if self._reading is None or self._reading[0] is not connection:
                 self._reading = connection, connection.cursor()
-            return work(cast("DuckDBPyConnection", _Redacting(self._reading[1], self.redactor, self.cache)))
+            return work(cast("DuckDBPyConnection", Redacting(self._reading[1], self.redactor, self.cache)))
         except duckdb.Error as error:
             self._reading = None
             raise translated(error, self.path) from error
@@ -258,7 +310,7 @@ class Database:
             connection.execute("BEGIN")
             if witness is not None:
                 witness.begin()
-            result = work(cast("DuckDBPyConnection", _Redacting(connection, self.redactor, self.cache)))
+            result = work(cast("DuckDBPyConnection", Redacting(connection, self.redactor, self.cache)))
             if witness is not None:
                 witness.before_commit(connection)
             connection.execute("COMMIT")
@@ -281,54 +333,6 @@ class Database:
 def _end_left_running(connection: DuckDBPyConnection) -> None:
     for run_id, mode in connection.execute(sql.INTERRUPT_RUNNING, [INTERRUPTED_REASON]).fetchall():
         note(Kind.RUN_END, {"mode": mode, "status": "interrupted", "reason": INTERRUPTED_REASON}, run_id=run_id)
-
-
-class _Redacting:
-    """A connection that takes secrets out of the parameters of every statement that `sql.AS_THEY_ARE` does not hold.
-
-    It tells the cache what is written.
-    """
-
-    def __init__(self, connection: DuckDBPyConnection, redactor: Redactor, cache: ReadCache) -> None:
-        self._connection = connection
-        self._redactor = redactor
-        self._cache = cache
-
-    def execute(self, query: str, parameters: Any = None) -> DuckDBPyConnection:
-        self._cache.wrote(query)
-        if parameters is None:
-            return self._connection.execute(query)
-        if query not in sql.AS_THEY_ARE:
-            parameters = _redacted(parameters, self._redactor)
-        return self._connection.execute(query, parameters)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-def _redacted(parameters: Any, redactor: Redactor) -> Any:
-    """Parameters by position or by name, the texts among them and in their lists without secrets."""
-    values = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
-    changed = {key: _without(value, redactor) for key, value in values}
-    return changed if isinstance(parameters, dict) else list(changed.values())
-
-
-_OUR_ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,8}-[0-9a-f]{6}|[a-z]+(?:-[a-z]+){0,8}|[0-9a-f]{12}|[0-9a-f]{64}")
-"""Ids of traces, runs and digests: rows are found by them, so they stay, even where a secret is a word of one."""
-
-
-def _without(value: Any, redactor: Redactor) -> Any:
-    if isinstance(value, list):
-        return [_without(one, redactor) for one in value] if value and isinstance(value[0], str) else value
-    if not isinstance(value, str) or _OUR_ID.fullmatch(value):
-        return value
-    redacted = redactor.text(value)
-    if redacted == value or value[:1] not in ("{", "["):
-        return redacted
-    try:
-        return json.dumps(redactor.value(json.loads(value)))
-    except (ValueError, RecursionError):
-        return redacted
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -41,7 +41,7 @@ class KnownGoals:
         """Read the digests of all runs, in the thread of whoever has the connection."""
         import numpy as np
 
-        column = connection.execute(sql.GOAL_NUMBERS, [_DIGITS]).fetchnumpy()["number"]
+        column = connection.execute(sql.GOAL_NUMBERS, {"digits": _DIGITS}).fetchnumpy()["number"]
         self._stored = np.unique(np.asarray(column, dtype=np.int64))
 
 

@@ -233,6 +233,8 @@ def _refresh_hashes(connection: DuckDBPyConnection) -> None:
         log.info("the lexer has changed: look-up hashes are made again", extra={"action": "rehash"})
         for run_id, goal in connection.execute(sql.RUN_GOALS).fetchall():
             connection.execute(sql.SET_RUN_GOAL_HASH, [digest(lex.normalise(goal)), run_id])
+        for (goal,) in connection.execute(sql.RECALLED_GOALS).fetchall():
+            connection.execute(sql.SET_RECALLED_GOAL_HASH, [digest(lex.normalise(goal)), goal])
         rewrite_templates(connection)
 
 

@@ -17,6 +17,7 @@ from llmos.accounts import LedgerEntry, to_usd
 from llmos.errors import StorageError
 from llmos.memory import sql
 from llmos.memory.audit_anchor import Anchor
+from llmos.memory.audit_archive import Archive
 from llmos.memory.audit_chain import AuditChain, disagreement, hash_at
 from llmos.memory.audit_entries import Head
 from llmos.memory.audit_log import AuditLog
@@ -53,6 +54,7 @@ class Places:
     anchor: Path
     vectors: Path
     backups: Path
+    archive: Path
 
     @property
     def log(self) -> Path:
@@ -216,7 +218,7 @@ async def _replace(
     fresh = folder / "new" / places.database.name
     fresh.parent.mkdir()
     salvage = await asyncio.to_thread(assembled, fresh, sources)
-    log, missing = await asyncio.to_thread(take_log, fresh, sources)
+    log, missing = await asyncio.to_thread(take_log, fresh, sources, Archive(places.archive))
     _tell_parts(report, salvage, sources)
     if (log is None or log.is_copy) and not missing:
         missing = await asyncio.to_thread(unbooked, fresh)
@@ -232,7 +234,7 @@ async def _replace(
         )
     if salvage.asks_again:
         report.done.append("trusted traces ask once before they are followed, for they may have been rejected since")
-    head = await _sealed(fresh, missing, finding, report, clock)
+    head = await _sealed(fresh, Archive(places.archive), missing, finding, report, clock)
     await asyncio.to_thread(_place, places, fresh, report, clock())
     Anchor(places.anchor).write(head)
 
@@ -274,7 +276,12 @@ def _finding(places: Places, fresh: Path) -> str:
 
 
 async def _sealed(
-    fresh: Path, missing: Sequence[LedgerEntry], finding: str, report: Repair, clock: Callable[[], datetime]
+    fresh: Path,
+    archive: Archive,
+    missing: Sequence[LedgerEntry],
+    finding: str,
+    report: Repair,
+    clock: Callable[[], datetime],
 ) -> Head:
     """The new database with the movements that its log lacks, and the repair as a row of the log."""
     anchor, head = Anchor(fresh.with_name("anchor.json")), head_in(fresh)
@@ -282,7 +289,7 @@ async def _sealed(
         anchor.write(head)
     chain = AuditChain(anchor, clock=clock)
     async with Database(fresh, witness=chain) as database:
-        log, ledger = AuditLog(database, chain), Ledger(database)
+        log, ledger = AuditLog(database, chain, archive), Ledger(database)
         await log.open()
         for row in missing:
             await asyncio.to_thread(ledger.append, row)

@@ -24,7 +24,7 @@ DERIVED = ("telling_words", "trace_shapes", "trace_templates", "embeddings")
 """Made again from the other tables, so nothing is lost with them."""
 
 BUNDLES: Mapping[str, tuple[str, ...]] = {
-    "runs": ("runs", "steps"),
+    "runs": ("runs", "steps", "recalled_goals", "emptied_runs"),
     "traces": ("traces", "trace_versions"),
     "rejections": ("hard_negatives",),
     "forgotten traces": ("forgotten",),

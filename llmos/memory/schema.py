@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 
 # --- schema ----------------------------------------------------------------------------------------
 # Rows that other rows are found by have a primary key or an index. The embeddings have none: they are read by
@@ -100,6 +100,16 @@ CREATE TABLE taints (
 CREATE INDEX taints_by_run ON taints (run_id);
 """
 
+# What version 4 added: what is left of runs that were removed because nobody needs them any more. The goals that exact
+# recall finds traces by, and which of the runs that cost money, and so keep their row, have lost their steps.
+_RETENTION = """
+CREATE TABLE IF NOT EXISTS recalled_goals (
+    goal_hash VARCHAR NOT NULL, trace_id VARCHAR NOT NULL, goal VARCHAR NOT NULL, no BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS recalled_goals_by_goal ON recalled_goals (goal_hash);
+CREATE TABLE IF NOT EXISTS emptied_runs (run_id VARCHAR PRIMARY KEY, emptied_at TIMESTAMP NOT NULL);
+"""
+
 TABLES = f"""
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 
@@ -164,7 +174,8 @@ CREATE TABLE facts (
 {_HANDOVERS}
 {_APPROVALS}
 {_STANDING}
-{_TAINTS}"""
+{_TAINTS}
+{_RETENTION}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
 MIGRATIONS = {
@@ -183,4 +194,5 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 {_TAINTS}
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
+    3: _RETENTION,
 }

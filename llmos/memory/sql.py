@@ -81,9 +81,9 @@ WHERE (?::VARCHAR IS NULL OR status = ?) AND (?::VARCHAR IS NULL OR mode = ?)
 ORDER BY no DESC LIMIT ?
 """
 
-# The run that ended last with an answer: what `env.last_result` means.
+# The run that ended last with an answer: what `env.last_result` means. No ORDER BY … LIMIT (see the audit log).
 LAST_ANSWERED = """
-SELECT id FROM runs WHERE status = 'done' AND answer IS NOT NULL ORDER BY end_no DESC NULLS LAST LIMIT 1
+SELECT id FROM runs WHERE end_no = (SELECT max(end_no) FROM runs WHERE status = 'done' AND answer IS NOT NULL)
 """
 
 # One process holds the file, so a run still marked running when it is opened has lost its process.
@@ -93,6 +93,8 @@ INTERRUPT_RUNNING = "UPDATE runs SET status = 'interrupted', reason = ? WHERE st
 
 RUN_GOALS = "SELECT id, goal FROM runs"
 SET_RUN_GOAL_HASH = "UPDATE runs SET goal_hash = ? WHERE id = ?"
+RECALLED_GOALS = "SELECT DISTINCT goal FROM recalled_goals"
+SET_RECALLED_GOAL_HASH = "UPDATE recalled_goals SET goal_hash = ? WHERE goal = ?"
 
 # What learning cost before, the goals most like this one first. Vectors are of length 1.
 SIMILAR_LEARNER_COSTS = """
@@ -220,12 +222,16 @@ WHERE t.status IN ('trusted', 'candidate') AND t.id IN (
     UNION SELECT trace_id FROM runs WHERE goal_hash = $hash AND status = 'done' AND trace_id IS NOT NULL
     UNION SELECT v.trace_id FROM runs r JOIN trace_versions v ON v.run_id = r.id
         WHERE r.goal_hash = $hash AND r.status = 'done'
+    UNION SELECT trace_id FROM recalled_goals WHERE goal_hash = $hash
 )
 ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
 """
 
 # The first digits of the digests of all goals that were done, as numbers.
-GOAL_NUMBERS = "SELECT ('0x' || left(goal_hash, ?))::BIGINT AS number FROM runs WHERE status = 'done'"
+GOAL_NUMBERS = """
+SELECT ('0x' || left(goal_hash, $digits))::BIGINT AS number FROM runs WHERE status = 'done'
+UNION SELECT ('0x' || left(goal_hash, $digits))::BIGINT FROM recalled_goals
+"""
 PLAIN_TEMPLATES = "SELECT DISTINCT goal_hash FROM trace_templates WHERE goal_hash IS NOT NULL"
 ALL_NEGATIVES = "SELECT goal_hash, trace_id FROM hard_negatives"
 
@@ -376,7 +382,8 @@ LEDGER_COLUMNS = (
     "id, moved_at, kind, amount_microusd, balance_microusd, run_id, operation, saved_microusd, reservation_id"
 )
 
-LAST_ENTRY = "SELECT id, balance_microusd FROM ledger ORDER BY id DESC LIMIT 1"
+# No ORDER BY … LIMIT here either (see the audit log): rows of savings are summed.
+LAST_ENTRY = "SELECT id, balance_microusd FROM ledger WHERE id = (SELECT max(id) FROM ledger)"
 INSERT_ENTRIES = f"INSERT INTO ledger ({LEDGER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 LIST_ENTRIES = f"SELECT {LEDGER_COLUMNS} FROM ledger ORDER BY id DESC"
 
@@ -436,6 +443,16 @@ AUDIT_HASH_AT = "SELECT hash FROM audit_log WHERE number = ?"
 AUDIT_LAST_OF_KIND = """
 SELECT body FROM audit_log WHERE number = (SELECT max(number) FROM audit_log WHERE kind = ?)
 """
+# The rows before those of the table are in an archive, up to the last that a checkpoint names.
+AUDIT_CHECKPOINT = """
+SELECT body FROM audit_log WHERE number = (
+    SELECT max(number) FROM audit_log WHERE kind = 'retention' AND contains(body, '"change":"archived"')
+)
+"""
+AUDIT_OLDEST = f"""
+SELECT {AUDIT_COLUMNS} FROM audit_log WHERE number BETWEEN ? AND ? AND happened_at < ? ORDER BY number, rowid
+"""
+AUDIT_DELETE = "DELETE FROM audit_log WHERE number BETWEEN ? AND ?"
 AUDIT_LEDGER_BEFORE = "SELECT coalesce(max(id), 0) FROM ledger"
 AUDIT_ROWS = f"SELECT {AUDIT_COLUMNS} FROM audit_log ORDER BY number, rowid"
 AUDIT_SPAN = "SELECT min(number) FILTER (WHERE happened_at >= ?), max(number) FROM audit_log"

@@ -169,6 +169,25 @@ class JournalSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetentionSettings:
+    """How long, or how much of, what a home gathers is kept; what must stay is kept all the same (`gc` says what).
+
+    Runs go with their steps and effects, but never the newest ones. `max_goals` is how many goals that removed runs
+    had reached are still known word for word. Savings are summed by months, rows of the audit log move into an archive
+    (`audit_days` None: never). `damaged_days` is for what a repair put aside (None: for ever).
+    """
+
+    runs_days: float = 90.0
+    max_runs: int = 10_000
+    max_goals: int = 100_000
+    savings_days: float = 90.0
+    audit_days: float | None = None
+    backups: int = 4
+    damaged_days: float | None = None
+    history_lines: int = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
 class SandboxLimits:
     """What a confined child may use, with all processes it starts.
 
@@ -229,6 +248,7 @@ class Settings:
     reliability: ReliabilitySettings = ReliabilitySettings()
     proof: ProofSettings = ProofSettings()
     journal: JournalSettings = JournalSettings()
+    retention: RetentionSettings = RetentionSettings()
     sandbox: SandboxSettings = SandboxSettings()
     permissions: PermissionSettings = field(default_factory=PermissionSettings)
     audit_rate: float = 0.0
@@ -261,6 +281,11 @@ class Settings:
     def backups(self) -> Path:
         """The folder of the database's copies."""
         return self.memory / "backups"
+
+    @property
+    def audit_archive(self) -> Path:
+        """The folder of those rows of the audit log that are not in the database any more."""
+        return self.memory / "audit"
 
     @property
     def claude_login(self) -> Path:

@@ -218,6 +218,18 @@ SCHEMA = Section(
                 "keep_days": days,
             }
         ),
+        "retention": Section(
+            keys={
+                "runs_days": days,
+                "max_runs": count,
+                "max_goals": count,
+                "savings_days": days,
+                "audit_days": days,
+                "backups": count,
+                "damaged_days": days,
+                "history_lines": count,
+            }
+        ),
         "sandbox": sandbox,
         "sandbox_limits": Section(
             keys={

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 AS_VERSION_2 = (
     "DROP TABLE telling_words",
+    "DROP TABLE recalled_goals",
+    "DROP TABLE emptied_runs",
     "DROP TABLE audit_log",
     "DROP TABLE approvals",
     "DROP TABLE standing_runs",

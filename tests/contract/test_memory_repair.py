@@ -18,6 +18,7 @@ from llmos.accounts import EntryKind, LedgerEntry
 from llmos.errors import DatabaseLockedError, StorageError
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.audit_anchor import Anchor
+from llmos.memory.audit_archive import Archive
 from llmos.memory.audit_chain import AuditChain
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.backups import EVERY, KEPT, Backups, made_at
@@ -45,6 +46,7 @@ def places(tmp_path: Path) -> Places:
         anchor=memory / "audit-anchor.json",
         vectors=memory / "traces.faiss",
         backups=memory / "backups",
+        archive=memory / "audit",
     )
 
 
@@ -110,6 +112,7 @@ import asyncio, sys
 from pathlib import Path
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.audit_anchor import Anchor
+from llmos.memory.audit_archive import Archive
 from llmos.memory.audit_chain import AuditChain
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.database import Database
@@ -295,7 +298,7 @@ async def test_the_ledger_is_made_again_of_the_audit_log(places: Places, tmp_pat
     sources = await two_sources(places, tmp_path, "ledger")
     target = tmp_path / "fresh.duckdb"
     assembled(target, sources)
-    log, missing = take_log(target, sources)
+    log, missing = take_log(target, sources, Archive(places.archive))
     assert (log, missing) == (sources[0], [])
     assert await rows_of(target) == await rows_of(places.database)
 
@@ -304,7 +307,7 @@ async def test_what_only_the_ledger_holds_is_given_back_to_the_audit_log(places:
     sources = await two_sources(places, tmp_path, "audit_log")
     target = tmp_path / "fresh.duckdb"
     assembled(target, sources)
-    log, missing = take_log(target, sources)
+    log, missing = take_log(target, sources, Archive(places.archive))
     assert log is sources[1]
     whole = await rows_of(places.database)
     assert [*await rows_of(target), *missing] == whole

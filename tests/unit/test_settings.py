@@ -119,6 +119,28 @@ def test_the_defaults(load: Load) -> None:
     proof = settings.proof
     assert (proof.enabled, proof.max_files, proof.max_bytes, proof.timeout_s) == (True, 5_000, 256_000_000, 60.0)
     assert (dict(settings.mcp_servers), dict(settings.prices), settings.secrets) == ({}, {}, ())
+    kept = settings.retention
+    assert (kept.runs_days, kept.max_runs, kept.max_goals, kept.savings_days) == (90.0, 10_000, 100_000, 90.0)
+    assert (kept.audit_days, kept.damaged_days, kept.backups, kept.history_lines) == (None, None, 4, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("retention: {runs_days: 0}", "retention.runs_days must be a number of days above 0"),
+        ("retention: {max_runs: -1}", "retention.max_runs must be a whole number, 1 or more"),
+        ("retention: {audit_days: never}", "retention.audit_days must be a number of days above 0"),
+        ("retention: {days: 5}", "there is no key retention.days; allowed here: runs_days, max_runs"),
+    ],
+)
+def test_a_retention_that_can_not_be_is_refused(load: Load, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(text)
+
+
+def test_an_empty_retention_key_is_its_default(load: Load) -> None:
+    assert load("retention: {audit_days: , runs_days: 7}").retention.audit_days is None
+    assert load("retention: {audit_days: 365}").retention.audit_days == 365.0
 
 
 def test_the_example_file_holds_the_defaults(load: Load) -> None:

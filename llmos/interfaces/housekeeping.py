@@ -1,0 +1,172 @@
+"""Housekeeping: what is past its retention is removed, piece by piece, by `gc` at once or once a day by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from llmos.errors import LLMOSError
+from llmos.memory.audit_log import AuditLog
+from llmos.memory.database import Database
+from llmos.memory.home_files import HomeFiles
+from llmos.memory.retention import AT_ONCE, OUTCOMES_AT_ONCE, Retention
+from llmos.settings import RetentionSettings
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(days=1)
+BELIEVED = timedelta(days=30)
+"""A clock that has moved further since the last time may be wrong: nothing is removed before the next."""
+
+PAUSE_S = 0.05
+"""Between two pieces, so that goals come first."""
+
+LAST_S = 1.0
+"""How long a process that ends goes on with what is due."""
+
+WORTH = 0.5
+"""The file is written anew by itself once so large a share of its rows is gone."""
+
+
+@dataclass(kw_only=True)
+class Freed:
+    """What was removed: `rows` by their sort, `files` with their number and bytes; bytes of the database's file."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    database_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return self.database_bytes + sum(size for _, size in self.files.values())
+
+
+class Housekeeping:
+    """Removes what the settings do not keep. `is_busy` says whether a goal is at work."""
+
+    def __init__(
+        self,
+        *,
+        retention: Retention,
+        audit_log: AuditLog,
+        database: Database,
+        files: HomeFiles,
+        settings: RetentionSettings,
+        is_busy: Callable[[], bool],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._retention = retention
+        self._audit_log = audit_log
+        self._database = database
+        self._files = files
+        self._settings = settings
+        self._is_busy = is_busy
+        self._clock = clock
+        self._last: datetime | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    async def planned(self) -> Freed:
+        """What `collect` would remove, as far as it can be told beforehand."""
+        now = self._clock()
+        rows = Counter(await self._retention.planned(now))
+        if self._settings.audit_days is not None:
+            rows["archived"] = await self._audit_log.archivable(self._archive_before(now))
+        return Freed(rows=+rows, files=await asyncio.to_thread(self._files.collect, now, dry_run=True))
+
+    async def collect(self) -> Freed:
+        """Remove all that is past its time, now, and write the database's file anew where that makes it smaller."""
+        freed = Freed()
+        async for piece in self._pieces():
+            freed.rows += piece
+        freed.files = await asyncio.to_thread(self._files.collect, self._clock())
+        await self._retention.set_done(self._clock())
+        freed.database_bytes = await self._database.compact()
+        return freed
+
+    # --- by itself -------------------------------------------------------------------------------------
+
+    def after_goal(self) -> None:
+        """A goal has its answer: if a day has passed, go to work in the background."""
+        if self._task is None and (self._last is None or abs(self._clock() - self._last) >= EVERY):
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._keep_house(), name="housekeeping", context=Context())  # nobody's
+
+    async def aclose(self) -> None:
+        """Go on for a moment with what is due, and stop."""
+        self._is_closing = True
+        task, self._task = self._task, None
+        if task is not None:
+            await asyncio.wait({task})
+
+    async def _keep_house(self) -> None:
+        now = self._clock()
+        try:
+            last = await self._retention.done_at()
+            is_believed = last is not None and timedelta(0) <= now - last <= BELIEVED
+            self._last = last if is_believed else now
+            if last is None or not is_believed:  # a new home, or a clock that jumped
+                await self._retention.set_done(now)
+            elif now - last >= EVERY:
+                self._last = now
+                if await self._done():
+                    await self._retention.set_done(now)
+        except LLMOSError as error:
+            log.warning("what is past its time could not be removed: %s", error, extra={"action": "housekeeping"})
+        finally:
+            self._task = None
+
+    async def _done(self) -> bool:
+        """Do all that is due; False if the process ended before."""
+        until: float | None = None
+        async for piece in self._pieces():
+            loop = asyncio.get_running_loop()
+            if self._is_closing:
+                until = until or loop.time() + LAST_S
+                if loop.time() > until:
+                    return False
+            else:
+                await self._let_goals_go_first()
+            log.debug("removed %s", dict(piece), extra={"action": "housekeeping"})
+        await asyncio.to_thread(self._files.collect, self._clock())
+        if self._is_closing and await self._database.dead_share() >= WORTH:
+            self._database.compact_when_closed()
+        return True
+
+    async def _let_goals_go_first(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0 if self._is_closing else PAUSE_S)
+            if self._is_closing or not self._is_busy():
+                return
+
+    async def _pieces(self) -> AsyncIterator[Counter[str]]:
+        """Each piece of work once it is done, while there is any that was due when the first began."""
+        now = self._clock()
+        while piece := await self._retention.remove_runs(now):
+            yield piece
+            if piece["runs"] + piece["emptied"] < AT_ONCE:
+                break  # each goal meanwhile makes one more too many: those are tomorrow's
+        while piece := await self._retention.sum_savings(now):
+            yield piece
+        while piece := await self._retention.remove_outcomes():
+            yield piece
+            if piece["outcomes"] < OUTCOMES_AT_ONCE:
+                break
+        looked_at = 0
+        while (piece := await self._retention.remove_goals()) and looked_at <= self._settings.max_goals:
+            looked_at += piece.pop("looked_at")
+            if not piece["goals"] and looked_at == 0:
+                break
+            yield piece
+        if self._settings.audit_days is not None:
+            while count := await self._audit_log.archive(self._archive_before(now)):
+                yield Counter(archived=count)
+
+    def _archive_before(self, now: datetime) -> datetime:
+        assert self._settings.audit_days is not None
+        return now - timedelta(days=self._settings.audit_days)
