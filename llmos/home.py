@@ -122,6 +122,7 @@ class OpenHome:
             stack.push_async_callback(self.audit_log.close)
             await self.audit_log.open()
             stack.push_async_callback(self.journal.aclose)
+            stack.push_async_callback(self.replays.close)
             stack.push_async_callback(self.recall.close)
             stack.push_async_callback(self.housekeeping.aclose)
             await self.journal.settle_open()

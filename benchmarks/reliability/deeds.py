@@ -15,9 +15,13 @@ from typing import Any
 
 @dataclass(kw_only=True)
 class Deed:
-    """One thing that was begun; `done` has what was acknowledged of it, `settled`: it was looked into after a kill."""
+    """One thing that was begun; `done` has what was acknowledged of it, `settled`: it was looked into after a kill.
+
+    `life` is the process that began it.
+    """
 
     no: int
+    life: int
     kind: str
     facts: dict[str, Any]
     done: dict[str, Any] | None = None
@@ -45,7 +49,7 @@ class Deeds:
     def begin(self, kind: str, **facts: Any) -> Deed:
         """Say that something begins; the number tells it from all others."""
         no = max(self.all, default=0) + 1
-        self._say({"begin": kind, "no": no, "facts": facts})
+        self._say({"begin": kind, "no": no, "life": os.getpid(), "facts": facts})
         return self.all[no]
 
     def acknowledge(self, deed: Deed, **facts: Any) -> None:
@@ -74,7 +78,7 @@ class Deeds:
 
     def _take(self, line: dict[str, Any]) -> None:
         if "begin" in line:
-            deed = Deed(no=line["no"], kind=line["begin"], facts=line["facts"])
+            deed = Deed(no=line["no"], life=line.get("life", 0), kind=line["begin"], facts=line["facts"])
             self.all[deed.no] = deed
             for file, content in deed.facts.get("files", {}).items():
                 self.may_hold(file).add(content)

@@ -15,8 +15,8 @@ from llmos.trace.reliability import Outcome, Record, recorded
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MOST = 500
-"""Outcomes that are looked at: so many say all there is to say, and a busy trace has thousands."""
+MOST = 1_000
+"""The newest outcomes that are looked at, beside all failures: a busy trace has thousands. So many are kept, too."""
 
 RESTART = ""
 """The run of the row that says since when outcomes count."""
@@ -58,11 +58,11 @@ class Outcomes:
         await self.judge(trace_id, RESTART, ok=True, by=Judge.PERSON)
 
     async def record(self, trace_id: str) -> Record:
-        """How a trace did since it was last verified, as seen from now; the newest MOST outcomes tell."""
+        """How a trace did since it was last verified, as seen from now."""
 
         def work(connection: DuckDBPyConnection) -> tuple[Outcome, ...]:
             rows = connection.execute(sql.GET_OUTCOMES, {"id": clean(trace_id), "most": MOST}).fetchall()
-            return tuple(Outcome(ok=ok, at=from_utc(at)) for ok, at in reversed(rows))
+            return tuple(Outcome(ok=ok, at=from_utc(at)) for ok, at in rows)
 
         known = await self._db.read(_key(trace_id), ("outcomes", "forgotten"), work)
         return recorded(known, self._clock(), self._half_life)
@@ -70,7 +70,14 @@ class Outcomes:
 
 def added(db: Database, trace_id: str, at: datetime) -> None:
     """Let what is kept of a trace's outcomes tell of one more replay that went well."""
-    db.cache.change(_key(trace_id), lambda known: (*known, Outcome(ok=True, at=at))[-MOST:])
+    db.cache.change(_key(trace_id), lambda known: _with(known, Outcome(ok=True, at=at)))
+
+
+def _with(known: tuple[Outcome, ...], newest: Outcome) -> tuple[Outcome, ...]:
+    if len(known) < MOST:
+        return (*known, newest)
+    kept = known[-MOST + 1 :]
+    return (*(one for one in known[: -MOST + 1] if not one.ok), *kept, newest)
 
 
 def _key(trace_id: str) -> Hashable:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmos.accounts import LedgerEntry
+from llmos.errors import StorageError
 from llmos.memory import sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.memory.bulk import insert_many
@@ -19,6 +21,9 @@ from llmos.trace.run import Run
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,8 @@ class ReplayLog:
     """Stores whole replays: the run with its steps, the saving, the use and the outcome of its trace.
 
     What `Feedback.replayed`, `RunStore.finish` and the ledger store one by one stands here in one transaction, for as
-    many replays as have come meanwhile.
+    many replays as have come meanwhile. What can't be stored is kept and tried again, with the next replay, which then
+    waits for it, and at the end.
     """
 
     def __init__(self, db: Database, *, clock: Clock = utc_now) -> None:
@@ -43,6 +49,7 @@ class ReplayLog:
         self._clock = clock
         self._waiting: list[_Replay] = []
         self._begun = 0
+        self.is_behind = False
         self._stored: Sequence[LedgerEntry] = ()
         self._lock = threading.Lock()
 
@@ -56,7 +63,7 @@ class ReplayLog:
             self._db.later(self._store_waiting, then=self._told, otherwise=self._lost)
 
     async def finish(self, run: Run, saving: LedgerEntry, *, counts: bool, then: Callable[[LedgerEntry], None]) -> None:
-        """Store a replay, whether its run is stored or not, before this returns.
+        """Store a replay, whether its run is stored or not, and all that still waits, before this returns.
 
         Raises:
             StorageError: it could not be stored.
@@ -64,10 +71,27 @@ class ReplayLog:
         replay = self._ended(run, saving, counts, then)
 
         def work(connection: DuckDBPyConnection) -> LedgerEntry:
+            if self.is_behind:
+                self._store_waiting(connection)
+            booked = self._book(connection, [replay])
             finish(connection, replay.run)
-            return self._book(connection, [replay])[0]
+            return booked[0]
 
-        then(await self._db.run(work))
+        was_behind = self.is_behind
+        row = await self._db.run(work)
+        if was_behind:
+            self._told()
+        then(row)
+
+    async def close(self) -> None:
+        """Try once more to store what could not be."""
+        if self.is_behind and self._waiting:
+            try:
+                await self._db.run(self._store_waiting)
+                self._told()
+            except StorageError as error:
+                count = len(self._waiting)
+                log.warning("%d replays are not on record: %s", count, error, extra={"action": "not_recorded"})
 
     def _ended(self, run: Run, saving: LedgerEntry, counts: bool, then: Callable[[LedgerEntry], None]) -> _Replay:
         redactor = self._db.redactor
@@ -106,13 +130,14 @@ class ReplayLog:
         return append_all(connection, [one.saving for one in replays])
 
     def _told(self) -> None:
+        self.is_behind = False
         stored = self._stored
         for one, row in zip(self._taken(self._begun), stored, strict=True):
             one.then(row)
 
     def _lost(self) -> None:
-        """They could not be stored, and were told of in the log; those that came meanwhile still may be."""
-        self._taken(self._begun)
+        """They could not be stored, which was told in the log."""
+        self.is_behind = True
 
     def _taken(self, count: int) -> list[_Replay]:
         with self._lock:

@@ -103,11 +103,11 @@ CREATE INDEX taints_by_run ON taints (run_id);
 # What version 4 added: what is left of runs that were removed because nobody needs them any more. The goals that exact
 # recall finds traces by, and which of the runs that cost money, and so keep their row, have lost their steps.
 _RETENTION = """
-CREATE TABLE IF NOT EXISTS recalled_goals (
+CREATE TABLE recalled_goals (
     goal_hash VARCHAR NOT NULL, trace_id VARCHAR NOT NULL, goal VARCHAR NOT NULL, no BIGINT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS recalled_goals_by_goal ON recalled_goals (goal_hash);
-CREATE TABLE IF NOT EXISTS emptied_runs (run_id VARCHAR PRIMARY KEY, emptied_at TIMESTAMP NOT NULL);
+CREATE INDEX recalled_goals_by_goal ON recalled_goals (goal_hash);
+CREATE TABLE emptied_runs (run_id VARCHAR PRIMARY KEY, emptied_at TIMESTAMP NOT NULL);
 """
 
 TABLES = f"""

@@ -32,9 +32,9 @@ WHERE id = ?
 
 # Runs that are over when they are stored, and steps nobody stored before.
 INSERT_RUNS = f"""
-INSERT INTO runs (no, end_no, goal_hash, {RUN_COLUMNS})
+INSERT OR IGNORE INTO runs (no, end_no, goal_hash, {RUN_COLUMNS})
 VALUES (nextval('run_no'), nextval('run_end_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-INSERT_STEPS = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_STEPS = "INSERT OR IGNORE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # Who judged a run meanwhile knows better than that it went well by itself.
 INSERT_SUCCESSES = """
 INSERT OR IGNORE INTO outcomes VALUES (?, ?, nextval('outcome_no'), 'replay', true, ?)"""
@@ -169,7 +169,8 @@ GET_OUTCOMES = """
 SELECT ok, judged_at FROM outcomes
 WHERE trace_id = $id AND run_id <> ''
     AND no > coalesce((SELECT no FROM outcomes WHERE trace_id = $id AND run_id = ''), 0)
-ORDER BY no DESC LIMIT $most
+QUALIFY NOT ok OR row_number() OVER (ORDER BY no DESC) <= $most
+ORDER BY no
 """
 DELETE_OUTCOMES = "DELETE FROM outcomes WHERE trace_id = ?"
 

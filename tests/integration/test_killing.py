@@ -79,7 +79,7 @@ def test_the_check_finds_what_is_lost_and_what_is_done_twice(tmp_path: Path) -> 
             (900, "store", {"id": "task-900"}, {}),
             (901, "remember", {"key": "colour 901", "value": "red"}, {}),
             (902, "charge", {"run": "paid-902", "actual": 7}, {}),
-            (903, "calculate", {"goal": "x"}, {"run": "run-903", "answer": "1"}),
+            (899, "calculate", {"goal": "x"}, {"run": "run-903", "answer": "1"}),
         ):
             stream.write(json.dumps({"begin": kind, "no": number, "facts": facts}) + "\n")
             stream.write(json.dumps({"done": number, "facts": done}) + "\n")
