@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LOCK = "kernel.lock"
 LOOK_EVERY_S = 5.0
+MOST_BYTES = 1_000_000_000
+"""So large it makes room for another one as soon as it has nothing to do: DuckDB keeps some kB of each transaction."""
+
 _SAME = ("HOME", "TZ", "TMPDIR")
 """Variables that hold for a whole process, so that its callers must agree in them."""
 
@@ -250,7 +253,13 @@ class Server:
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._idle_s / 2))
             is_idle = not self._work and time.monotonic() - self._used > self._idle_s
-            if is_idle or _identity(self.path) != self._identity or await asyncio.to_thread(_code) != self._code:
+            is_large = not self._work and _resident_bytes() > MOST_BYTES
+            if (
+                is_idle
+                or is_large
+                or _identity(self.path) != self._identity
+                or await asyncio.to_thread(_code) != self._code
+            ):
                 self.retire()
                 return
             await self._pool.tidy()
