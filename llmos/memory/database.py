@@ -37,6 +37,9 @@ Clock = Callable[[], datetime]
 _Tell: TypeAlias = Callable[[], None]
 _Waiting: TypeAlias = "tuple[Callable[[DuckDBPyConnection], object], _Tell, _Tell]"
 
+SOON_S = 0.005
+"""How long what nobody waits for is left: the answer goes first, and others may come to be stored with it."""
+
 INTERRUPTED_REASON = "the process ended before the run did"
 # Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network.
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -117,6 +120,7 @@ class Database:
             reader.submit(self._stop_reading)
             reader.shutdown(wait=False)
         if worker is not None:
+            worker.submit(self._do_waiting)
             try:
                 last = self._compact_last if self._is_compacted_last else self._disconnect
                 await asyncio.shield(asyncio.wrap_future(worker.submit(last)))
@@ -185,11 +189,19 @@ class Database:
         if self._worker is None:
             raise StorageError(f"the memory {self.path} is not open.")
         self._waiting.append((work, then, otherwise))
-        self._worker.submit(self._do_waiting)
+        try:
+            asyncio.get_running_loop().call_later(SOON_S, self._store_waiting)
+        except RuntimeError:  # in another thread than the loop's
+            self._store_waiting()
+
+    def _store_waiting(self) -> None:
+        if self._waiting and self._worker is not None:
+            self._worker.submit(self._do_waiting)
 
     def _submit(self, work: Callable[[DuckDBPyConnection], T]) -> Future[T]:
         if self._worker is None:
             raise StorageError(f"the memory {self.path} is not open.")
+        self._store_waiting()
         return self._worker.submit(self._transact, work)
 
     async def dead_share(self) -> float:
@@ -206,6 +218,7 @@ class Database:
         """
         if self._worker is None:
             raise StorageError(f"the memory {self.path} is not open.")
+        self._store_waiting()
         return await asyncio.wrap_future(self._worker.submit(self._compact))
 
     def compact_when_closed(self) -> None:
