@@ -32,7 +32,7 @@ _TRIES = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A goal, the place of the one it is made from among the originals, and its text as the encoder reads it."""
+    """A goal, the place of the one it is made from among the originals, and its text as it is encoded, if it is."""
 
     text: str
     origin: int
@@ -40,7 +40,7 @@ class Variant:
 
 
 def variants(data: Path, count: int, seed: int) -> list[Variant]:
-    """`count` goals that are different for the encoder too: the originals, shuffled, then variants of them in turn.
+    """`count` different goals: the originals, shuffled, then variants of them in turn.
 
     Raises:
         ValueError: the data can't give as many.
@@ -51,14 +51,15 @@ def variants(data: Path, count: int, seed: int) -> list[Variant]:
     chance.shuffle(originals)
     values = _values(originals)
     found: dict[str, Variant] = {}
+    texts: set[str] = set()
     for number, (_, goal) in enumerate(originals):
-        _keep(found, goal.text, number)
+        _keep(found, texts, goal.text, number)
     varied = [(number, *one) for number, one in enumerate(originals) if _places(one[1], values[one[0]])]
     fails = dict.fromkeys((number for number, _, _ in varied), 0)
     while len(found) < count and varied:
         for number, name, goal in varied:
             text = _changed(goal, values[name], chance)
-            fails[number] = 0 if text != goal.text and _keep(found, text, number) else fails[number] + 1
+            fails[number] = 0 if text != goal.text and _keep(found, texts, text, number) else fails[number] + 1
             if len(found) >= count:
                 break
         varied = [one for one in varied if fails[one[0]] < _TRIES]
@@ -94,11 +95,16 @@ def _changed(goal: goals.Goal, values: dict[str, list[str]], chance: random.Rand
     return text
 
 
-def _keep(found: dict[str, Variant], text: str, origin: int) -> bool:
-    masked = lex.masked(text)
-    if not masked or masked in found:
+def _keep(found: dict[str, Variant], texts: set[str], text: str, origin: int) -> bool:
+    """Keep a new goal; of those that are encoded, only one that is new to the encoder too."""
+    if text in texts:
         return False
-    found[masked] = Variant(text=text, origin=origin, masked=masked)
+    masked = lex.masked(text) if len(found) < ENCODED + QUESTIONS else ""
+    key = masked or text
+    if key in found or not key:
+        return False
+    texts.add(text)
+    found[key] = Variant(text=text, origin=origin, masked=masked)
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
-_BLOCK = 20_000
+_BLOCK = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Stored:
 
 def id_of(goal: Variant) -> str:
     """The id of a goal's trace."""
-    return f"goal-{sha256(goal.masked.encode()).hexdigest()[:12]}"
+    return f"goal-{sha256(goal.text.encode()).hexdigest()[:12]}"
 
 
 def a_trace(goal: Variant) -> Trace:
@@ -74,18 +75,18 @@ def fill(path: Path, stored: Stored, count: int) -> None:
     import duckdb
 
     database.create(path)
-    with duckdb.connect(str(path), config=database.CONFIG) as connection:
+    with duckdb.connect(str(path), config=database.CONFIG) as connection, ProcessPoolExecutor() as pool:
         for goals, vectors in stored.blocks(count):
-            for start in range(0, len(goals), _BLOCK):
-                _insert(connection, goals[start : start + _BLOCK], vectors[start : start + _BLOCK])
+            parts = [goals[start : start + _BLOCK] for start in range(0, len(goals), _BLOCK)]
+            for number, columns in enumerate(pool.map(_columns, parts)):
+                _insert(connection, columns, vectors[number * _BLOCK : (number + 1) * _BLOCK])
         file_all(connection)
         connection.execute("CHECKPOINT")
 
 
-def _insert(connection: DuckDBPyConnection, goals: Sequence[Variant], vectors: NDArray[np.float32]) -> None:
+def _insert(connection: DuckDBPyConnection, made: dict[str, list[str]], vectors: NDArray[np.float32]) -> None:
     import numpy as np
 
-    made = _columns(goals)
     columns: dict[str, Any] = {name: np.array(values, dtype=object) for name, values in made.items()}
     columns |= {f"v{place}": np.ascontiguousarray(vectors[:, place]) for place in range(vectors.shape[1])}
     connection.register("rows", columns)

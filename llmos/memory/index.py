@@ -168,8 +168,10 @@ class VectorIndex:
 
     @property
     def wants_saving(self) -> bool:
-        """Whether enough has changed that losing it in a crash would be felt."""
-        return self._unsaved >= (max(64, len(self) // 10) if self.kind == files.FLAT else self.limits.tail)
+        """Whether enough has changed that losing it in a crash would be felt, or another kind is due."""
+        if self.kind != files.FLAT:
+            return self._unsaved >= self.limits.tail
+        return self._unsaved >= max(64, len(self) // 10) or len(self) > self.limits.flat
 
     @property
     def wants_building(self) -> bool:
@@ -210,16 +212,19 @@ class VectorIndex:
             parts.insert(0, (ids[kept], vectors[kept]))
         return np.concatenate([ids for ids, _ in parts]), np.concatenate([some for _, some in parts]), gone, highest
 
-    def order(self, count: int, highest_id: int, token: str) -> tuple[Order, NDArray[np.int64], NDArray[np.float32]]:
+    def order(
+        self, count: int, highest_id: int, token: str, *, is_whole: bool = True
+    ) -> tuple[Order, NDArray[np.int64], NDArray[np.float32]]:
         """What another process has to build for `count` vectors, and what of it is here.
 
-        Where the order has no `base`, all up to `highest_id` must be handed over instead.
+        Where the order has no `base`, all up to `highest_id` must be handed over instead; so it is where the index is
+        not `is_whole`, because too much came after the snapshot to be read.
         """
         with self._lock:
             base, gone, highest = self._base, sorted(self._gone | self._left), self._highest
             ids, vectors = files.content_of(self._tail)
         is_large = count > self.limits.flat
-        kept = base if base and is_large and count <= self.limits.growth * base.about.trained else None
+        kept = base if base and is_whole and is_large and count <= self.limits.growth * base.about.trained else None
         about = files.Description(
             kind=files.CLUSTERED if is_large else files.FLAT,
             model=self._model,

@@ -165,7 +165,8 @@ class Vectors:
         token = await self._new_token()
         count, high = await self._db.run(lambda c: c.execute(sql.NEWER_VECTORS, [model, 0]).fetchone() or (0, 0))
         self._expected = count
-        order, ids, vectors = await asyncio.to_thread(self._index.order, count, high, token)
+        is_whole = not self._is_unindexed
+        order, ids, vectors = await asyncio.to_thread(self._index.order, count, high, token, is_whole=is_whole)
         try:
             builder = await asyncio.to_thread(Builder, order)
             if order.base:
