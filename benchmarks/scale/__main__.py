@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -48,15 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(tables(json.loads(given.report.read_text(encoding="utf-8"))))
         return 0
     sizes = sorted({int(one) for one in given.sizes.split(",")})
-    results = run(sizes, given.seed, given.cache)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    for results in run(sizes, given.seed, given.cache):
+        if given.json:
+            given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(tables(results))
     return 0
 
 
-def run(sizes: Sequence[int], seed: int, cache: Path) -> dict[str, Any]:
-    """Make a memory of each size and measure it."""
+def run(sizes: Sequence[int], seed: int, cache: Path) -> Iterator[dict[str, Any]]:
+    """Make a memory of each size and measure it; the results so far after each."""
     import numpy as np
 
     say = Console(stderr=True).print
@@ -75,13 +75,13 @@ def run(sizes: Sequence[int], seed: int, cache: Path) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="llmos-scale-") as folder:
             say(f"{size} traces")
             measured.append(measure(Path(folder), of, size, asked, cache))
-            say(json.dumps({name: one for name, one in measured[-1].items() if name != "found"}))
-    return {"conditions": conditions(seed), "sizes": measured}
+            say(json.dumps(measured[-1]))
+        yield {"conditions": conditions(seed), "sizes": measured}
 
 
 def _variants(count: int, seed: int, cache: Path) -> list[making.Variant]:
     file = cache / f"goals-{count}-{seed}.json"
-    if file.exists():
+    if file.is_file():
         return [making.Variant(text=t, origin=o, masked=m) for t, o, m in json.loads(file.read_text(encoding="utf-8"))]
     found = making.variants(DATA, count, seed)
     cache.mkdir(parents=True, exist_ok=True)

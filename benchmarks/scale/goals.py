@@ -152,7 +152,8 @@ def moved(
     pairs = np.array([chance.choice(rows, 2, replace=False) for rows in of.values() if len(rows) > 1 for _ in range(4)])
     for start in range(0, len(found), 50_000):
         block = found[start : start + 50_000]
-        base = vectors[[of[one.origin][chance.integers(len(of[one.origin]))] for one in block]]
+        rows = [of.get(one.origin) or range(len(known)) for one in block]  # all of a few goals may be questions
+        base = vectors[[some[chance.integers(len(some))] for some in rows]]
         first, second = pairs[chance.integers(len(pairs), size=len(block))].T
         made = base + vectors[first] - vectors[second]
         yield (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)

@@ -351,9 +351,6 @@ ORDER BY cosine DESC LIMIT $k
 MODELS_OF_TEMPLATES = """
 SELECT model, len(vector) FROM embeddings WHERE kind = 'template' GROUP BY ALL ORDER BY count(*) DESC, model
 """
-VECTORS_OF_MODEL = """
-SELECT id, vector FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id
-"""
 
 # A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
 AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES, INSERT_TEMPLATE_EMBEDDINGS, PUT_UNEMBEDDED})

@@ -25,7 +25,7 @@ from llmos.memory import sql
 from llmos.memory.database import Database
 from llmos.memory.embeddings import Embedder, Embedding
 from llmos.memory.index import VectorIndex
-from llmos.memory.index_build import Builder, Order
+from llmos.memory.index_build import Builder, Order, build
 from llmos.memory.trace_rows import ALL_UNEMBEDDED
 
 if TYPE_CHECKING:
@@ -187,10 +187,7 @@ class Vectors:
 
     async def _hand_over(self, builder: Builder, order: Order, model: str) -> None:
         """All vectors, piece by piece from all over the database, so that the first are a fair sample."""
-        starts = list(range(0, order.about.highest_id, _READ_AT_ONCE))
-        random.Random(1).shuffle(starts)
-        for low in starts:
-            high = min(low + _READ_AT_ONCE, order.about.highest_id)
+        for low, high in _pieces(order.about.highest_id):
             ids, vectors = await self._db.run(
                 lambda c, low=low, high=high: _between(c, model, order.about.dim, low, high)  # type: ignore[misc]
             )
@@ -211,6 +208,25 @@ class Vectors:
 
 
 # --- in the worker thread --------------------------------------------------------------------------
+
+
+def rebuild(connection: DuckDBPyConnection, index: VectorIndex, model: str, dim: int) -> int:
+    """Make the snapshot of a model anew while nobody else uses the memory; returns how many vectors it holds."""
+    token = secrets.token_hex(6)
+    _put_token(connection, token)
+    index.load(model, dim, ())
+    count, highest = connection.execute(sql.NEWER_VECTORS, [model, 0]).fetchone() or (0, 0)
+    order, _, _ = index.order(count, highest, token)
+    about = build(order, (_between(connection, model, dim, low, high) for low, high in _pieces(highest)))
+    index.adopt(about, Path(order.fresh), ())
+    return about.count
+
+
+def _pieces(highest: int) -> list[tuple[int, int]]:
+    """Ranges of ids that together are all, in no order."""
+    found = [(low, min(low + _READ_AT_ONCE, highest)) for low in range(0, highest, _READ_AT_ONCE)]
+    random.Random(1).shuffle(found)
+    return found
 
 
 def _state(connection: DuckDBPyConnection) -> dict[str, str]:
