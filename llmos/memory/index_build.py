@@ -53,8 +53,9 @@ class Order:
 
 
 def clusters_for(count: int) -> int:
-    """How many clusters: about 8 times the square root of the vectors, as a power of two."""
-    return int(min(_MOST_CLUSTERS, max(4, 1 << round(math.log2(max(1, 64 * count)) / 2))))
+    """How many clusters: about 8 times the square root of the vectors, as a power of two, with 4 vectors in each."""
+    exponent = round(math.log2(max(1, 64 * count)) / 2)
+    return max(1, min(_MOST_CLUSTERS, 1 << exponent, count // 4))
 
 
 # --- in the process that answers meanwhile -------------------------------------------------------------
@@ -110,10 +111,9 @@ class Builder:
 
 
 _CHILD = """\
-import sys
+import runpy, sys
 sys.path.insert(0, sys.argv[1])
-from llmos.memory.index_build import main
-main()
+runpy.run_module("llmos.memory.index_build", run_name="__main__")
 """
 
 # --- in the process that builds ------------------------------------------------------------------------
@@ -228,15 +228,21 @@ class _Truth:
         self._cosines, self._ids = np.take_along_axis(cosines, best, 1), np.take_along_axis(known, best, 1)
 
     def probes_for(self, index: Any) -> int:
-        """How many clusters a search has to read for `_TARGET` of the nearest."""
-        faiss = loaded_faiss()
-        probes = 8
-        while probes < index.nlist:
-            parameters = faiss.SearchParametersIVF(nprobe=probes)
-            _, found = index.search(self._asked, _WIDTH, params=parameters)
-            pairs = zip(self._ids, found, strict=True)
-            hits = sum(len(set(map(int, true)) & set(map(int, got))) for true, got in pairs)
-            if hits >= _TARGET * self._ids.size:
-                return probes
+        """How many clusters a search has to read for `_TARGET` of what it finds when it reads all.
+
+        Where many are equally near, bytes can't tell the nearest of them apart, and reading more would not help.
+        """
+        most, probes = self._hits(index, index.nlist), 8
+        while probes < index.nlist and self._hits(index, probes) < _TARGET * most:
             probes += max(4, probes // 4)
-        return int(index.nlist)
+        return int(min(probes, index.nlist))
+
+    def _hits(self, index: Any, probes: int) -> int:
+        """How many of the nearest a search finds that reads so many clusters."""
+        _, found = index.search(self._asked, _WIDTH, params=loaded_faiss().SearchParametersIVF(nprobe=probes))
+        pairs = zip(self._ids, found, strict=True)
+        return sum(len(set(map(int, true)) & set(map(int, got))) for true, got in pairs)
+
+
+if __name__ == "__main__":
+    main()

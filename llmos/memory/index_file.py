@@ -70,7 +70,7 @@ def read(path: Path, model: str, dim: int, tokens: Collection[str] | None, at_on
         about = _described(json.loads(sidecar_of(path).read_bytes()))
         found = _identity(path)
         if about is None:
-            return None, f"{sidecar_of(path)} has another format"
+            return None, f"{sidecar_of(path)} is damaged, or has another format"
         if (about.model, about.dim) != (model, dim):
             return None, f"it holds vectors of {about.model!r}, not of {model!r}"
         if tokens is not None and about.token not in tokens:
@@ -106,12 +106,17 @@ def sidecar_of(path: Path) -> Path:
 
 
 def _described(known: object) -> Description | None:
-    if not isinstance(known, dict) or known.get("format") != FORMAT:
+    if not isinstance(known, dict) or known.get("format") != FORMAT or known.pop("check", "") != _check(known):
         return None
     try:
         return Description(**{**known, "identity": tuple(known["identity"])})
     except (TypeError, KeyError):
         return None
+
+
+def _check(described: dict[str, Any]) -> str:
+    """A hash of the description itself: one wrong digit of `highest_id`, and traces would not be found."""
+    return sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def _opened(path: Path, about: Description, *, is_checked: bool) -> tuple[Snapshot | None, str]:
@@ -157,7 +162,7 @@ def place(fresh: Path, path: Path, about: Description) -> tuple[Snapshot | None,
     about = replace(about, identity=_identity(path))
     described = fresh.with_name(f"{fresh.name}.json")
     with described.open("wb") as stream:
-        stream.write(json.dumps(asdict(about)).encode())
+        stream.write(json.dumps({**asdict(about), "check": _check(asdict(about))}).encode())
         stream.flush()
         os.fsync(stream.fileno())
     described.replace(sidecar_of(path))

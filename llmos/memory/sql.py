@@ -275,19 +275,23 @@ PUT_UNEMBEDDED = """
 INSERT INTO meta VALUES ('unembedded', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
 """
 
-_PENDING_TEMPLATES = """
+PENDING_TEMPLATES = """
 SELECT p.trace_id, p.version, p.template_no, p.masked FROM trace_templates p
 WHERE NOT EXISTS (
     SELECT 1 FROM embeddings e
     WHERE e.kind = 'template' AND e.owner = p.trace_id AND e.version = p.version AND e.template_no = p.template_no
-        AND e.text = p.masked AND e.model = $model AND len(e.vector) = $dim{owners}
-){traces}
+        AND e.text = p.masked AND e.model = $model AND len(e.vector) = $dim
+)
 ORDER BY p.trace_id, p.template_no LIMIT $limit
 """
-PENDING_TEMPLATES = _PENDING_TEMPLATES.format(owners="", traces="")
-PENDING_TEMPLATES_OF = _PENDING_TEMPLATES.format(
-    owners=" AND list_contains($ids::VARCHAR[], e.owner)", traces=" AND list_contains($ids::VARCHAR[], p.trace_id)"
-)
+NOTED_TEMPLATES = """
+SELECT trace_id, version, template_no, masked FROM trace_templates WHERE list_contains(?::VARCHAR[], trace_id)
+ORDER BY trace_id, template_no
+"""
+EMBEDDED_TEMPLATES = """
+SELECT owner, version, template_no, text FROM embeddings
+WHERE kind = 'template' AND list_contains(?::VARCHAR[], owner) AND model = ? AND len(vector) = ?
+"""
 
 PENDING_RUNS = """
 SELECT r.id, r.goal FROM runs r
@@ -325,7 +329,8 @@ FROM (
     SELECT unnest($ids::VARCHAR[]) AS trace_id, unnest($versions::INTEGER[]) AS version,
         unnest($numbers::INTEGER[]) AS template_no, unnest($texts::VARCHAR[]) AS masked,
         unnest($vectors::FLOAT[][]) AS vector
-) n JOIN trace_templates p USING (trace_id, version, template_no, masked)
+) n JOIN (SELECT * FROM trace_templates WHERE list_contains($ids::VARCHAR[], trace_id)) p
+    USING (trace_id, version, template_no, masked)
 ORDER BY p.trace_id, p.template_no
 """
 INSERT_RUN_EMBEDDING = """

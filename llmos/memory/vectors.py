@@ -259,7 +259,10 @@ def _pending(connection: DuckDBPyConnection, model: str, dim: int) -> tuple[dict
     if noted == "[]":
         return state, []
     if noted != ALL_UNEMBEDDED:
-        rows = connection.execute(sql.PENDING_TEMPLATES_OF, {**query, "ids": json.loads(noted)}).fetchall()
+        ids = json.loads(noted)
+        known = set(connection.execute(sql.EMBEDDED_TEMPLATES, [ids, model, dim]).fetchall())
+        rows = [row for row in connection.execute(sql.NOTED_TEMPLATES, [ids]).fetchall() if row not in known]
+        rows = rows[:_EMBEDDED_AT_ONCE]
     else:
         rows = connection.execute(sql.PENDING_TEMPLATES, query).fetchall()
         if not rows:
@@ -279,8 +282,8 @@ def _store(
     connection.execute(sql.INSERT_TEMPLATE_EMBEDDINGS, {"model": model, **columns})
     now = _state(connection)
     known = now.get("unembedded", ALL_UNEMBEDDED)
-    fits = len(rows) < _EMBEDDED_AT_ONCE and vectors.shape[1] == int(now.get("embedded", " 0").rpartition(" ")[2])
-    if now != seen or known == ALL_UNEMBEDDED or not fits:
+    is_known = now == seen and known != ALL_UNEMBEDDED and now.get("embedded") == _named(model, vectors.shape[1])
+    if not is_known or len(rows) >= _EMBEDDED_AT_ONCE:
         return False
     connection.execute(sql.PUT_UNEMBEDDED, ["[]"])
     return True

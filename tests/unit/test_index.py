@@ -111,6 +111,7 @@ def test_a_snapshot_of_another_kind_of_index_is_not_used(index: VectorIndex) -> 
     index.save()
     about = json.loads(index.sidecar.read_text())
     faiss.write_index(faiss.IndexFlatL2(DIM), str(index.path))
+    del about["check"]
     written = index_file.Description(**{**about, "identity": (0, 0, 0)})
     snapshot, problem = index_file.place(
         index.path, index.path, index_file.write(faiss.IndexFlatL2(DIM), index.path, written)
@@ -136,6 +137,14 @@ def test_every_single_flipped_byte_is_noticed(tmp_path: Path) -> None:
     for position in range(len(body)):
         index.path.write_bytes(body[:position] + bytes([body[position] ^ 1]) + body[position + 1 :])
         assert not VectorIndex(index.path).load("m", DIM)
+
+
+def test_a_wrong_digit_in_the_description_is_noticed(index: VectorIndex) -> None:
+    index.save()
+    described = json.loads(index.sidecar.read_text())
+    index.sidecar.write_text(json.dumps({**described, "highest_id": 99}))
+
+    assert not VectorIndex(index.path).load("m", DIM)
 
 
 # --- large: clusters, made by another process ------------------------------------------------------
