@@ -462,6 +462,7 @@ def check_schema(connection: DuckDBPyConnection, path: Path) -> None:
         )
     if version < schema.VERSION:
         _migrate(connection, version)
+    connection.execute(schema.INDEXES)
 
 
 def _migrate(connection: DuckDBPyConnection, version: int) -> None:

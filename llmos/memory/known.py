@@ -13,6 +13,24 @@ _DIGITS = 15
 """Hexadecimal digits of a digest that are kept, in eight bytes each; two goals alike in them only cost a look."""
 
 
+class Numbers:
+    """The beginnings of many digests, as sorted numbers."""
+
+    def __init__(self, column: Any) -> None:
+        import numpy as np
+
+        self._sorted = np.unique(np.asarray(column, dtype=np.int64))
+
+    @classmethod
+    def read(cls, connection: DuckDBPyConnection, query: str) -> Numbers:
+        """What a query of numbers of `$digits` digits gives."""
+        return cls(connection.execute(query, {"digits": _DIGITS}).fetchnumpy()["number"])
+
+    def __contains__(self, number: int) -> bool:
+        at = int(self._sorted.searchsorted(number))
+        return at < len(self._sorted) and int(self._sorted[at]) == number
+
+
 class KnownGoals:
     """Says of a goal whether its runs need looking for; until `take` it can't tell, and says yes.
 
@@ -21,29 +39,26 @@ class KnownGoals:
 
     def __init__(self) -> None:
         self._added: set[int] = set()
-        self._stored: Any = None
+        self._stored: Numbers | None = None
 
     def add(self, goal_hash: str) -> None:
         """A run of this goal ended."""
-        self._added.add(_number(goal_hash))
+        self._added.add(number_of(goal_hash))
 
     def may_hold(self, goal_hash: str) -> bool:
         """Whether there may be runs of this goal."""
         if self._stored is None:
             return True
-        number = _number(goal_hash)
+        number = number_of(goal_hash)
         if number in self._added:
             return True
-        at = int(self._stored.searchsorted(number))
-        return at < len(self._stored) and int(self._stored[at]) == number
+        return number in self._stored
 
     def take(self, connection: DuckDBPyConnection) -> None:
         """Read the digests of all runs, in the thread of whoever has the connection."""
-        import numpy as np
-
-        column = connection.execute(sql.GOAL_NUMBERS, {"digits": _DIGITS}).fetchnumpy()["number"]
-        self._stored = np.unique(np.asarray(column, dtype=np.int64))
+        self._stored = Numbers.read(connection, sql.GOAL_NUMBERS)
 
 
-def _number(goal_hash: str) -> int:
+def number_of(goal_hash: str) -> int:
+    """The beginning of a digest as a number."""
     return int(goal_hash[:_DIGITS], 16)

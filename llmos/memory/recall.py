@@ -14,9 +14,11 @@ from llmos.memory import sql
 from llmos.memory.database import Database, clean, digest
 from llmos.memory.embeddings import Embedder, Embedding
 from llmos.memory.index import VectorIndex
+from llmos.memory.known import Numbers, number_of
 from llmos.memory.runs import exact_key
 from llmos.memory.trace_rows import rewrite_templates
 from llmos.memory.traces import TraceStore
+from llmos.memory.vectors import Hit, Vectors
 from llmos.memory.words import templates_within
 from llmos.trace import english, lex, phrases
 from llmos.trace.program import Status, Trace
@@ -56,8 +58,8 @@ class Recall:
     def __init__(self, db: Database, traces: TraceStore, index: VectorIndex, embedder: Embedder) -> None:
         self._db = db
         self._traces = traces
-        self._index = index
         self._embedder = embedder
+        self._vectors = Vectors(db, index, embedder)
         self._syncing = asyncio.Lock()
         self._lexicon_checked = False
         self._last: tuple[str, Embedding] | None = None
@@ -66,14 +68,14 @@ class Recall:
         """Traces of runs that did just this goal, or whose template without slots it is; trusted ones first."""
         goal_hash = digest(lex.normalise(goal))
         await self._check_lexicon()
-        if not self._db.goals.may_hold(goal_hash) and goal_hash not in await self._plain_templates():
+        if not self._db.goals.may_hold(goal_hash) and number_of(goal_hash) not in await self._plain_templates():
             return []
         return await self._by_hash(sql.EXACT, {"hash": goal_hash}, exact_key(goal_hash))
 
     async def skeleton(self, goal: str) -> list[Trace]:
         """Traces with a template that has the goal's words and kinds of literals; trusted ones first."""
         found = digest(lex.skeleton(goal))
-        return await self._by_hash(sql.SKELETON, [found], ("skeleton", found))
+        return await self._by_hash(sql.SKELETON, {"hash": found}, ("skeleton", found))
 
     async def words(self, goal: str, k: int = 24) -> Worded:
         """The traces with a template whose telling words all stand in the goal, those with the most such words first.
@@ -99,12 +101,11 @@ class Recall:
             SettingsError, StorageError: the embedding model can't be loaded.
         """
         await self._check_lexicon()
-        followable = await self._db.run(lambda connection: connection.execute(sql.COUNT_FOLLOWABLE).fetchone())
-        if not followable or not followable[0]:
+        if not await self._db.run(lambda connection: connection.execute(sql.ANY_FOLLOWABLE).fetchone()):
             return []
-        await self._sync_templates()
+        await self._vectors.sync()
         embedding = await self._embedding(lex.masked(goal))
-        nearest = await self._nearest(embedding.vector, k)
+        nearest = await self._nearest(embedding, k)
         missing = set(also) - {one.trace.id for one in nearest}
         return nearest + await self._nearness(embedding, sorted(missing)) if missing else nearest
 
@@ -119,23 +120,21 @@ class Recall:
 
     async def close(self) -> None:
         """Save the snapshot of the vectors, if it changed."""
-        await asyncio.to_thread(self._index.save)
+        await self._vectors.close()
 
     # --- by hash -----------------------------------------------------------------------------------
 
-    async def _plain_templates(self) -> frozenset[str]:
+    async def _plain_templates(self) -> Numbers:
         """The digests of the templates that are goals as they stand."""
-
-        def work(connection: DuckDBPyConnection) -> frozenset[str]:
-            return frozenset(row[0] for row in connection.execute(sql.PLAIN_TEMPLATES).fetchall())
-
-        return await self._db.read(("plain templates",), ("trace_templates",), work)
+        return await self._db.read(
+            ("plain templates",), ("trace_templates",), lambda c: Numbers.read(c, sql.PLAIN_TEMPLATES)
+        )
 
     async def _by_hash(self, query: str, parameters: Any, key: Hashable) -> list[Trace]:
         await self._check_lexicon()
 
         def work(connection: DuckDBPyConnection) -> list[str]:
-            return [row[0] for row in connection.execute(query, parameters).fetchall()]
+            return _found_by(connection, query, parameters)
 
         return await self._traces.current(await self._db.read(key, _OF_HASHES, work))
 
@@ -153,60 +152,27 @@ class Recall:
             self._last = text, Embedding(model=self._embedder.model_name, vector=vectors[0])
         return self._last[1]
 
-    async def _nearest(self, vector: NDArray[np.float32], k: int) -> list[Candidate]:
-        """Ask the index for more and more, for some of what it knows may not be followed, or is of one trace."""
-        width = 4 * k
+    async def _nearest(self, embedding: Embedding, k: int) -> list[Candidate]:
+        """Ask for more and more vectors, for some of what they stand for may not be followed, or is of one trace."""
+        width = 2 * k
         while True:
-            cosines = dict(await asyncio.to_thread(self._index.search, vector, width))
-            hits = await self._hits(cosines)
-            chosen = list(dict.fromkeys(trace_id for trace_id, _, _ in hits))[:k]
-            if len(chosen) >= k or len(cosines) < width:
-                break
+            hits, are_more = await self._vectors.nearest(embedding, width)
+            chosen = list(dict.fromkeys(hit.trace_id for hit in hits))[:k]
+            if len(chosen) >= k or not are_more:
+                return await self._candidates(hits, chosen)
             width *= 4
-        return await self._candidates(hits, chosen)
 
     async def _nearness(self, embedding: Embedding, trace_ids: list[str]) -> list[Candidate]:
         """How near these traces are, wherever they come."""
-        query = {"vector": embedding.vector.tolist(), "owners": trace_ids, "model": embedding.model}
-        rows = await self._db.run(lambda connection: connection.execute(sql.COSINES, query).fetchall())
-        return await self._candidates(await self._hits(dict(rows)), trace_ids)
+        return await self._candidates(await self._vectors.of_traces(embedding, trace_ids), trace_ids)
 
-    async def _candidates(self, hits: list[tuple[str, str, float]], chosen: list[str]) -> list[Candidate]:
+    async def _candidates(self, hits: list[Hit], chosen: list[str]) -> list[Candidate]:
         traces = {trace.id: trace for trace in await self._traces.current(chosen)}
         return [
-            Candidate(trace=traces[trace_id], template=template, cosine=cosine)
-            for trace_id, template, cosine in hits
-            if trace_id in traces
+            Candidate(trace=traces[hit.trace_id], template=hit.template, cosine=hit.cosine)
+            for hit in hits
+            if hit.trace_id in traces
         ]
-
-    async def _hits(self, cosines: dict[int, float]) -> list[tuple[str, str, float]]:
-        """What may be followed of these vector ids, as (trace id, template, cosine), nearest first."""
-        query = [list(cosines)]
-        rows = await self._db.run(lambda connection: connection.execute(sql.FOLLOWABLE_TEMPLATES, query).fetchall())
-        hits = [(trace_id, template, cosines[number]) for number, trace_id, template in rows]
-        return sorted(hits, key=lambda hit: (-hit[2], hit[0], hit[1]))
-
-    async def _sync_templates(self) -> None:
-        """Embed the templates that have no vector of this model yet, and bring the index up to the database."""
-        async with self._syncing:
-            model, dim = await asyncio.to_thread(lambda: (self._embedder.model_name, self._embedder.dim))
-            pending = await self._db.run(lambda c: c.execute(sql.PENDING_TEMPLATES, [model, dim]).fetchall())
-            if pending:
-                vectors = await asyncio.to_thread(self._embedder.encode, [row[3] for row in pending])
-                await self._db.run(lambda c: _store_templates(c, model, dim, pending, vectors))
-            if pending or not self._index.holds(model, dim):
-                await self._sync_index(model, dim)
-
-    async def _sync_index(self, model: str, dim: int) -> None:
-        if not self._index.holds(model, dim):
-            await asyncio.to_thread(self._index.load, model, dim)
-        rows = await self._db.run(lambda c: c.execute(sql.TEMPLATE_VECTOR_IDS, [model, dim]).fetchall())
-        missing = await asyncio.to_thread(self._index.reconcile, [row[0] for row in rows])
-        if missing:
-            ids, vectors = await self._db.run(lambda c: _read_vectors(c, missing))
-            await asyncio.to_thread(self._index.add, ids, vectors)
-        if self._index.wants_saving:
-            await asyncio.to_thread(self._index.save)
 
     async def _sync_runs(self) -> None:
         async with self._syncing:
@@ -221,6 +187,12 @@ class Recall:
 
 
 # --- in the worker thread --------------------------------------------------------------------------
+
+
+def _found_by(connection: DuckDBPyConnection, query: str, parameters: Any) -> list[str]:
+    """The followable traces among those of a query, the best first."""
+    found = [row[0] for row in connection.execute(query, parameters).fetchall()]
+    return [row[0] for row in connection.execute(sql.BEST_FIRST, [found]).fetchall()] if found else []
 
 
 def _refresh_hashes(connection: DuckDBPyConnection) -> None:
@@ -238,25 +210,9 @@ def _refresh_hashes(connection: DuckDBPyConnection) -> None:
         rewrite_templates(connection)
 
 
-def _store_templates(
-    connection: DuckDBPyConnection, model: str, dim: int, pending: Sequence[Any], vectors: NDArray[np.float32]
-) -> None:
-    connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
-    ids, versions, numbers, texts = map(list, zip(*pending, strict=True))
-    rows = {"ids": ids, "versions": versions, "numbers": numbers, "texts": texts, "vectors": vectors.tolist()}
-    connection.execute(sql.INSERT_TEMPLATE_EMBEDDINGS, {"model": model, **rows})
-
-
 def _store_runs(
     connection: DuckDBPyConnection, model: str, dim: int, owners: Sequence[Any], vectors: NDArray[np.float32]
 ) -> None:
     connection.execute(sql.DELETE_OTHER_MODELS, ["run", model, dim])
     for (run_id, text), vector in zip(owners, vectors, strict=True):
         connection.execute(sql.INSERT_RUN_EMBEDDING, [text, model, vector.tolist(), run_id])
-
-
-def _read_vectors(connection: DuckDBPyConnection, ids: list[int]) -> tuple[list[int], NDArray[np.float32]]:
-    import numpy as np
-
-    columns = connection.execute(sql.TEMPLATE_VECTORS, [ids]).fetchnumpy()
-    return [int(number) for number in columns["id"]], np.stack(list(columns["vector"])).astype(np.float32)

@@ -29,6 +29,7 @@ from llmos.memory.ledger import Ledger
 from llmos.memory.salvage import Salvage, Source, assembled, opened, source_of
 from llmos.memory.salvaged_money import balance_of, head_in, take_log, unbooked
 from llmos.memory.troubles import locked, translated
+from llmos.memory.vectors import rebuild
 
 _ASIDE = "the files put aside"
 _ACCOUNT = "repaired.txt"
@@ -331,8 +332,6 @@ def _link(path: Path, target: Path) -> None:
 
 def _mend_vectors(places: Places, report: Repair) -> None:
     """Make the snapshot anew if it is damaged or not of this database; it is a copy of what the database holds."""
-    import numpy as np
-
     index = VectorIndex(places.vectors)
     if not (index.path.exists() or index.sidecar.exists()):
         return
@@ -341,10 +340,6 @@ def _mend_vectors(places: Places, report: Repair) -> None:
         model, dim = next((row for row in found if not index.problem(*row)), found[0] if found else ("", 0))
         if model and not index.problem(model, dim) and report.aside is None:
             return
-        rows = connection.execute(sql.VECTORS_OF_MODEL, [model, dim]).fetchnumpy()
-    index.remove_files()
-    if model:
-        index.load(model, dim)
-        index.add([int(one) for one in rows["id"]], np.stack(list(rows["vector"])).astype(np.float32))
-        index.save()
-    report.done.append(f"the vector snapshot {places.vectors.name} is made anew: {len(rows['id'])} vectors")
+        index.remove_files()
+        count = rebuild(connection, index, model, dim) if model else 0
+    report.done.append(f"the vector snapshot {places.vectors.name} is made anew: {count} vectors")

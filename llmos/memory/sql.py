@@ -115,37 +115,34 @@ ORDER BY no DESC LIMIT ?
 
 # --- traces ----------------------------------------------------------------------------------------
 
-HEAD_COLUMNS = (
+# What is looked up by many keys is asked for by `list_contains` with a parameter: DuckDB then goes through the index.
+# For a subquery or a join it reads the whole table, so tables are asked one after the other.
+STANDING_COLUMNS = (
     "t.id, t.version, t.status, t.reason, t.provenance, t.uses, t.successes, t.failures, t.saved_usd, "
-    "t.created_at, t.last_used_at, v.body"
+    "t.created_at, t.last_used_at"
 )
+HEAD_COLUMNS = f"{STANDING_COLUMNS}, v.body"
 
 LIST_TRACES = f"""
 SELECT {HEAD_COLUMNS} FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
 ORDER BY t.created_at, t.id
 """
 
-GET_TRACE = f"""
-SELECT {HEAD_COLUMNS} FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
-WHERE t.id = ?
-"""
-
-GET_TRACES = f"""
-SELECT {HEAD_COLUMNS} FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
-WHERE t.id IN (SELECT unnest(?::VARCHAR[]))
+GET_TRACES = f"SELECT {STANDING_COLUMNS} FROM traces t WHERE list_contains(?::VARCHAR[], t.id)"
+GET_BODIES = """
+SELECT trace_id, version, body FROM trace_versions
+WHERE list_contains(?::VARCHAR[], trace_id) AND list_contains(?::INTEGER[], version)
 """
 
 TRACE_IDS = "SELECT id FROM traces ORDER BY id"
 GET_HEAD = "SELECT version, status, reason, provenance FROM traces WHERE id = ?"
 GET_VERSION_BODY = "SELECT body FROM trace_versions WHERE trace_id = ? AND version = ?"
 # What is known of ids, forgotten ones included.
-STANDING = """
-SELECT t.id, coalesce(v.content_hash, ''), t.status, t.reason, t.provenance
-FROM traces t LEFT JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
-WHERE t.id IN (SELECT unnest($ids::VARCHAR[]))
-UNION ALL
-SELECT trace_id, NULL, '', '', '' FROM forgotten WHERE trace_id IN (SELECT unnest($ids::VARCHAR[]))
+STANDING = "SELECT id, version, status, reason, provenance FROM traces WHERE list_contains(?::VARCHAR[], id)"
+CONTENT_HASHES = """
+SELECT trace_id, version, content_hash FROM trace_versions WHERE list_contains(?::VARCHAR[], trace_id)
 """
+FORGOTTEN_AMONG = "SELECT trace_id FROM forgotten WHERE list_contains(?::VARCHAR[], trace_id)"
 GET_FORGOTTEN = "SELECT last_version FROM forgotten WHERE trace_id = ?"
 
 INSERT_VERSION = "INSERT INTO trace_versions VALUES (?, ?, ?, ?, ?, ?)"
@@ -188,6 +185,7 @@ GET_TRACE_RUNS = "SELECT run_id FROM trace_runs WHERE trace_id = ? AND version =
 DELETE_TRACE_RUNS = "DELETE FROM trace_runs WHERE trace_id = ?"
 INSERT_SHAPE = "INSERT INTO trace_shapes VALUES (?, ?)"
 DELETE_SHAPE = "DELETE FROM trace_shapes WHERE trace_id = ?"
+ALL_HAVE_SHAPES = "SELECT (SELECT count(*) FROM traces) <= (SELECT count(*) FROM trace_shapes)"
 SHAPELESS = "SELECT id FROM traces WHERE id NOT IN (SELECT trace_id FROM trace_shapes) ORDER BY id"
 OF_SHAPE = """
 SELECT t.id FROM traces t JOIN trace_versions v ON v.trace_id = t.id AND v.version = t.version
@@ -217,30 +215,27 @@ GET_NEGATIVES = "SELECT goal FROM hard_negatives WHERE trace_id = ?"
 
 # Traces that did exactly this goal before, or whose template without slots is this goal.
 EXACT = """
-SELECT t.id FROM traces t
-WHERE t.status IN ('trusted', 'candidate') AND t.id IN (
-    SELECT trace_id FROM trace_templates WHERE goal_hash = $hash
-    UNION SELECT trace_id FROM runs WHERE goal_hash = $hash AND status = 'done' AND trace_id IS NOT NULL
-    UNION SELECT v.trace_id FROM runs r JOIN trace_versions v ON v.run_id = r.id
-        WHERE r.goal_hash = $hash AND r.status = 'done'
-    UNION SELECT trace_id FROM recalled_goals WHERE goal_hash = $hash
-)
-ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
+SELECT trace_id FROM trace_templates WHERE goal_hash = $hash
+UNION SELECT trace_id FROM runs WHERE goal_hash = $hash AND status = 'done' AND trace_id IS NOT NULL
+UNION SELECT trace_id FROM trace_versions
+    WHERE run_id IN (SELECT id FROM runs WHERE goal_hash = $hash AND status = 'done')
+UNION SELECT trace_id FROM recalled_goals WHERE goal_hash = $hash
 """
-
 # The first digits of the digests of all goals that were done, as numbers.
 GOAL_NUMBERS = """
 SELECT ('0x' || left(goal_hash, $digits))::BIGINT AS number FROM runs WHERE status = 'done'
 UNION SELECT ('0x' || left(goal_hash, $digits))::BIGINT FROM recalled_goals
 """
-PLAIN_TEMPLATES = "SELECT DISTINCT goal_hash FROM trace_templates WHERE goal_hash IS NOT NULL"
+PLAIN_TEMPLATES = """
+SELECT ('0x' || left(goal_hash, $digits))::BIGINT AS number FROM trace_templates WHERE goal_hash IS NOT NULL
+"""
 ALL_NEGATIVES = "SELECT goal_hash, trace_id FROM hard_negatives"
 
-SKELETON = """
-SELECT t.id FROM traces t
-WHERE t.status IN ('trusted', 'candidate')
-    AND t.id IN (SELECT trace_id FROM trace_templates WHERE skeleton_hash = ?)
-ORDER BY t.status = 'trusted' DESC, t.last_used_at DESC NULLS LAST, t.id
+SKELETON = "SELECT DISTINCT trace_id FROM trace_templates WHERE skeleton_hash = $hash"
+BEST_FIRST = """
+SELECT id FROM traces
+WHERE status IN ('trusted', 'candidate') AND list_contains(?::VARCHAR[], id)
+ORDER BY status = 'trusted' DESC, last_used_at DESC NULLS LAST, id
 """
 
 # The words of templates. The list of a goal's words is looked up in the table's key, one by one.
@@ -280,31 +275,53 @@ WHERE t.status = 'quarantined' AND t.id IN (
 ORDER BY t.last_used_at DESC NULLS LAST, t.id
 """
 
-COUNT_FOLLOWABLE = """
-SELECT count(*) FROM traces t JOIN trace_templates p ON p.trace_id = t.id WHERE t.status IN ('trusted', 'candidate')
-"""
+ANY_FOLLOWABLE = "SELECT 1 FROM traces WHERE status IN ('trusted', 'candidate') LIMIT 1"
 
-# From vector ids to what they stand for; ids of superseded, rejected or forgotten traces fall out here.
-FOLLOWABLE_TEMPLATES = """
-SELECT e.id, p.trace_id, p.template
-FROM embeddings e
-JOIN trace_templates p ON p.trace_id = e.owner AND p.version = e.version AND p.template_no = e.template_no
-    AND p.masked = e.text
-JOIN traces t ON t.id = p.trace_id AND t.version = p.version
-WHERE e.kind = 'template' AND e.id IN (SELECT unnest(?::BIGINT[])) AND t.status IN ('trusted', 'candidate')
+# From vectors to what they stand for, in three steps; those of superseded, rejected or forgotten traces fall out.
+_OF_VECTORS = """
+SELECT id, owner, version, template_no, text,
+    CASE WHEN model = $model AND len(vector) = len($vector::FLOAT[])
+        THEN list_inner_product(vector, $vector::FLOAT[]) END
+FROM embeddings WHERE kind = 'template'
+"""
+OF_VECTOR_IDS = f"{_OF_VECTORS} AND list_contains($ids::BIGINT[], id)"
+OF_VECTOR_OWNERS = f"{_OF_VECTORS} AND list_contains($owners::VARCHAR[], owner)"
+TEMPLATES_OF_ALL = """
+SELECT trace_id, version, template_no, masked, template FROM trace_templates
+WHERE list_contains(?::VARCHAR[], trace_id)
+"""
+FOLLOWABLE_VERSIONS = """
+SELECT id, version FROM traces WHERE list_contains(?::VARCHAR[], id) AND status IN ('trusted', 'candidate')
 """
 
 # --- embeddings ------------------------------------------------------------------------------------
 # `kind` says what `owner` is: template (a trace id, with version and template_no), run, or fact (its name).
+
+# Which templates have no vector yet is known by their traces (`meta`), so that they need not be searched for.
+VECTOR_STATE = """
+SELECT key, value FROM meta
+WHERE list_contains(['embedded', 'unembedded', 'vectors', 'vectors_before'], key)
+"""
+PUT_UNEMBEDDED = """
+INSERT INTO meta VALUES ('unembedded', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+"""
 
 PENDING_TEMPLATES = """
 SELECT p.trace_id, p.version, p.template_no, p.masked FROM trace_templates p
 WHERE NOT EXISTS (
     SELECT 1 FROM embeddings e
     WHERE e.kind = 'template' AND e.owner = p.trace_id AND e.version = p.version AND e.template_no = p.template_no
-        AND e.text = p.masked AND e.model = ? AND len(e.vector) = ?
+        AND e.text = p.masked AND e.model = $model AND len(e.vector) = $dim
 )
-ORDER BY p.trace_id, p.template_no
+ORDER BY p.trace_id, p.template_no LIMIT $limit
+"""
+NOTED_TEMPLATES = """
+SELECT trace_id, version, template_no, masked FROM trace_templates WHERE list_contains(?::VARCHAR[], trace_id)
+ORDER BY trace_id, template_no
+"""
+EMBEDDED_TEMPLATES = """
+SELECT owner, version, template_no, text FROM embeddings
+WHERE kind = 'template' AND list_contains(?::VARCHAR[], owner) AND model = ? AND len(vector) = ?
 """
 
 PENDING_RUNS = """
@@ -343,7 +360,8 @@ FROM (
     SELECT unnest($ids::VARCHAR[]) AS trace_id, unnest($versions::INTEGER[]) AS version,
         unnest($numbers::INTEGER[]) AS template_no, unnest($texts::VARCHAR[]) AS masked,
         unnest($vectors::FLOAT[][]) AS vector
-) n JOIN trace_templates p USING (trace_id, version, template_no, masked)
+) n JOIN (SELECT * FROM trace_templates WHERE list_contains($ids::VARCHAR[], trace_id)) p
+    USING (trace_id, version, template_no, masked)
 ORDER BY p.trace_id, p.template_no
 """
 INSERT_RUN_EMBEDDING = """
@@ -356,26 +374,26 @@ SELECT nextval('embedding_no'), 'fact', f.name, 0, 0, f.text, ?, ?::FLOAT[] FROM
 WHERE f.name = ? AND f.text = ?
 """
 
-COSINES = """
-SELECT id, list_inner_product(vector, $vector::FLOAT[]) FROM embeddings
-WHERE kind = 'template' AND list_contains($owners::VARCHAR[], owner) AND model = $model
-    AND len(vector) = len($vector::FLOAT[])
+NEWER_VECTORS = "SELECT count(*), coalesce(max(id), 0) FROM embeddings WHERE kind = 'template' AND model = ? AND id > ?"
+VECTORS_BETWEEN = """
+SELECT id, vector FROM embeddings WHERE kind = 'template' AND model = ? AND id > ? AND id <= ? ORDER BY id
 """
-TEMPLATE_VECTOR_IDS = "SELECT id FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id"
+NEAREST_BETWEEN = """
+SELECT id, CASE WHEN len(vector) = len($vector::FLOAT[]) THEN list_inner_product(vector, $vector::FLOAT[]) ELSE -2 END
+    AS cosine
+FROM embeddings WHERE kind = 'template' AND model = $model AND id > $low AND id <= $high
+ORDER BY cosine DESC LIMIT $k
+"""
 MODELS_OF_TEMPLATES = """
 SELECT model, len(vector) FROM embeddings WHERE kind = 'template' GROUP BY ALL ORDER BY count(*) DESC, model
 """
-VECTORS_OF_MODEL = """
-SELECT id, vector FROM embeddings WHERE kind = 'template' AND model = ? AND len(vector) = ? ORDER BY id
-"""
-TEMPLATE_VECTORS = "SELECT id, vector FROM embeddings WHERE id IN (SELECT unnest(?::BIGINT[])) ORDER BY id"
 
 # A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
 # What a replay that went well leaves behind; it changes no answer that is kept (`llmos.memory.caching`).
 QUIET = (RECORD_USE, RECORD_USES, PUT_SUCCESS, INSERT_SUCCESSES)
 
 
-AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES, INSERT_TEMPLATE_EMBEDDINGS})
+AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES, INSERT_TEMPLATE_EMBEDDINGS, PUT_UNEMBEDDED})
 
 # --- ledger ----------------------------------------------------------------------------------------
 

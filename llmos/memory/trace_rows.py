@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
+
+ALL_UNEMBEDDED = "*"
+"""Instead of a list of traces: any may have templates without vectors."""
+_NOTED = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +131,7 @@ def add(
     gone = delete_vectors(connection, stored.id)
     file_templates(connection, stored.id, stored.goals)
     _write_templates(connection, stored)
+    _note_unembedded(connection, stored.id)
     write_shape(connection, stored)
     audited = {"trace": stored.label, "change": "stored", "content_sha256": row[3], "provenance": standing[2]}
     note(
@@ -161,6 +167,15 @@ def _write_templates(connection: DuckDBPyConnection, trace: Trace) -> None:
     connection.execute(sql.INSERT_TEMPLATES, {"id": trace.id, "version": trace.version, **rows})
 
 
+def _note_unembedded(connection: DuckDBPyConnection, trace_id: str) -> None:
+    """Remember that a trace's templates have no vectors yet."""
+    row = connection.execute(sql.GET_META, ["unembedded"]).fetchone()
+    known = [] if row is None or row[0] == ALL_UNEMBEDDED else json.loads(row[0])
+    if row is not None and row[0] != ALL_UNEMBEDDED:
+        value = json.dumps([*known, trace_id]) if len(known) < _NOTED else ALL_UNEMBEDDED
+        connection.execute(sql.PUT_UNEMBEDDED, [value])
+
+
 def _plain_text(template: str) -> str | None:
     """The goal that a template without slots is; None if it has some."""
     parts = template_parts(template)
@@ -178,6 +193,7 @@ def rewrite_templates(connection: DuckDBPyConnection) -> None:
         trace = get(connection, trace_id, None)
         if isinstance(trace, Trace):
             _write_templates(connection, trace)
+    connection.execute(sql.PUT_UNEMBEDDED, [ALL_UNEMBEDDED])
     file_all(connection)
 
 
@@ -202,11 +218,15 @@ class _Standing:
 
 
 def standing_of(connection: DuckDBPyConnection, ids: list[str]) -> dict[str, _Standing]:
-    rows = connection.execute(sql.STANDING, {"ids": ids}).fetchall()
-    return {
-        trace_id: _Standing(content_hash=content_hash, status=status, reason=reason, provenance=provenance)
-        for trace_id, content_hash, status, reason, provenance in rows
+    hashes = {(row[0], row[1]): row[2] for row in connection.execute(sql.CONTENT_HASHES, [ids]).fetchall()}
+    found = {
+        trace_id: _Standing(
+            content_hash=hashes.get((trace_id, version), ""), status=status, reason=reason, provenance=provenance
+        )
+        for trace_id, version, status, reason, provenance in connection.execute(sql.STANDING, [ids]).fetchall()
     }
+    gone = _Standing(content_hash=None, status="", reason="", provenance="")
+    return found | {row[0]: gone for row in connection.execute(sql.FORGOTTEN_AMONG, [ids]).fetchall()}
 
 
 def unworded_hash(connection: DuckDBPyConnection, trace_id: str) -> str:
@@ -234,10 +254,9 @@ def changed(trace: Trace, content_hash: str, known: _Standing | None) -> Trace |
 
 def get(connection: DuckDBPyConnection, trace_id: str, version: int | None) -> Trace | str | None:
     """A trace; or, as text, why it can't be read; or None."""
-    row = connection.execute(sql.GET_TRACE, [trace_id]).fetchone()
-    if row is None:
+    head = next(iter(_heads(connection, [trace_id]).values()), None)
+    if head is None:
         return None
-    head = Head.of(row)
     if version is None or version == head.version:
         return decode(connection, head)
     body = connection.execute(sql.GET_VERSION_BODY, [trace_id, version]).fetchone()
@@ -246,16 +265,23 @@ def get(connection: DuckDBPyConnection, trace_id: str, version: int | None) -> T
 
 def get_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> list[Trace]:
     """The readable traces among `ids`, in their current versions and in that order."""
-    heads = {head.id: head for head in map(Head.of, connection.execute(sql.GET_TRACES, [list(ids)]).fetchall())}
+    heads = _heads(connection, list(ids))
     found = (decode(connection, heads[one]) for one in dict.fromkeys(ids) if one in heads)
     return [trace for trace in found if isinstance(trace, Trace)]
 
 
 def read_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> tuple[list[Trace], bool]:
     """The same without a change to those that can't be read; and whether there are any."""
-    heads = {head.id: head for head in map(Head.of, connection.execute(sql.GET_TRACES, [list(ids)]).fetchall())}
+    heads = _heads(connection, list(ids))
     found = [_read(heads[one]) for one in dict.fromkeys(ids) if one in heads]
     return [trace for trace in found if isinstance(trace, Trace)], any(isinstance(one, str) for one in found)
+
+
+def _heads(connection: DuckDBPyConnection, ids: list[str]) -> dict[str, Head]:
+    rows = connection.execute(sql.GET_TRACES, [ids]).fetchall()
+    wanted = [[row[0] for row in rows], list({row[1] for row in rows})]
+    bodies = {(row[0], row[1]): row[2] for row in connection.execute(sql.GET_BODIES, wanted).fetchall()}
+    return {row[0]: Head.of([*row, bodies.get((row[0], row[1]))]) for row in rows}
 
 
 def decode(connection: DuckDBPyConnection, head: Head) -> Trace | str:

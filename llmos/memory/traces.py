@@ -125,7 +125,8 @@ class TraceStore:
         """The followable traces of the same shape, the newest first; the trace itself may be among them."""
 
         def work(connection: DuckDBPyConnection) -> builtins.list[str]:
-            for (trace_id,) in connection.execute(sql.SHAPELESS).fetchall():
+            all_have = connection.execute(sql.ALL_HAVE_SHAPES).fetchone()
+            for (trace_id,) in () if all_have == (True,) else connection.execute(sql.SHAPELESS).fetchall():
                 found = rows.get(connection, trace_id, None)
                 if isinstance(found, Trace):
                     rows.write_shape(connection, found)

@@ -373,12 +373,12 @@ async def test_a_damaged_snapshot_of_the_vectors_is_made_anew(places: Places) ->
     await lived(places)
     vectors = np.eye(3, 8, dtype=np.float32)
     async with opened(places) as (db, _):
-        rows = [[n, "template", "trace-first", 1, n, "t", "m", vectors[n].tolist()] for n in range(3)]
+        rows = [[n + 1, "template", "trace-first", 1, n, "t", "m", vectors[n].tolist()] for n in range(3)]
         await db.run(lambda c: c.executemany("INSERT INTO embeddings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows) and None)
     places.vectors.write_bytes(b"no index")
     report = await mended(places)
     assert report.done == ["the vector snapshot traces.faiss is made anew: 3 vectors"]
     index = VectorIndex(places.vectors)
     assert index.load("m", 8)
-    assert [number for number, _ in index.search(vectors[1], 1)] == [1]
+    assert [number for number, _ in index.search(vectors[1], 1)] == [2]
     assert (await mended(places)).done == []

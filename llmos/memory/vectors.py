@@ -1,0 +1,333 @@
+"""Vectors of templates, from the database to the index: what has none is embedded, what the index lacks is read.
+
+The database is the truth. The index only names vectors that may be near; what they stand for and how near they are is
+read from the database. While there is no index to trust and too much to read at once, the database is searched itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import json
+import logging
+import random
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmos.errors import StorageError
+from llmos.memory import sql
+from llmos.memory.database import Database
+from llmos.memory.embeddings import Embedder, Embedding
+from llmos.memory.index import VectorIndex
+from llmos.memory.index_build import Builder, Order, build
+from llmos.memory.trace_rows import ALL_UNEMBEDDED
+
+if TYPE_CHECKING:
+    import numpy as np
+    from duckdb import DuckDBPyConnection
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+_EMBEDDED_AT_ONCE = 1_000
+_READ_AT_ONCE = 500  # vectors of one transaction of a rebuild; whoever asks meanwhile waits for one
+_COMPARED_AT_ONCE = 10_000
+_LAST_MOMENT_S, _SOON_BUILT = 2.0, 50_000
+_AFTER_FAILURE_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A template of a followable trace, and how near it is to what was asked."""
+
+    trace_id: str
+    template: str
+    cosine: float
+
+
+class Vectors:
+    """The vectors of templates, kept true to the database."""
+
+    def __init__(self, db: Database, index: VectorIndex, embedder: Embedder) -> None:
+        self._db = db
+        self._index = index
+        self._embedder = embedder
+        self._syncing = asyncio.Lock()
+        self._is_unindexed = False
+        self._building: asyncio.Task[None] | None = None
+        self._expected = 0
+        self._not_before = 0.0
+
+    async def sync(self) -> None:
+        """Embed the templates that have no vector of this model yet, and bring the index up to the database."""
+        async with self._syncing:
+            model, dim = await asyncio.to_thread(lambda: (self._embedder.model_name, self._embedder.dim))
+            state, is_new = await self._embed(model, dim)
+            is_held = self._index.holds(model, dim)
+            if not is_held:
+                await asyncio.to_thread(self._index.load, model, dim, _tokens(state))
+            if is_new or not is_held or self._is_unindexed:
+                await self._read_newer(model, dim)
+            await self._write(model)
+
+    async def nearest(self, embedding: Embedding, width: int) -> tuple[list[Hit], bool]:
+        """What the `width` nearest vectors stand for, nearest first, and whether there are more of them."""
+        ids: list[int] = []
+        if not self._is_unindexed:
+            ids = [one for one, _ in await asyncio.to_thread(self._index.search, embedding.vector, width)]
+        if self._is_unindexed or not self._index.holds(embedding.model, len(embedding.vector)):  # or dropped meanwhile
+            ids = await self._compared(embedding, width)
+        hits, dead = await self._db.run(lambda c: _hits(c, embedding, sql.OF_VECTOR_IDS, {"ids": ids}))
+        await asyncio.to_thread(self._index.remove, set(ids) & dead)
+        return hits, len(ids) >= width
+
+    async def of_traces(self, embedding: Embedding, trace_ids: list[str]) -> list[Hit]:
+        """How near these traces are, wherever they come."""
+        found = await self._db.run(lambda c: _hits(c, embedding, sql.OF_VECTOR_OWNERS, {"owners": trace_ids}))
+        return found[0]
+
+    async def close(self) -> None:
+        """Save a small snapshot if anything changed, and end what builds a large one unless it is nearly done."""
+        building, self._building = self._building, None
+        if building is not None:
+            await asyncio.wait({building}, timeout=_LAST_MOMENT_S if self._expected <= _SOON_BUILT else 0)
+            building.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await building
+        if self._index.has_unsaved and not self._index.wants_building and not self._is_unindexed:
+            await self._save()
+
+    # --- embedding ---------------------------------------------------------------------------------
+
+    async def _embed(self, model: str, dim: int) -> tuple[dict[str, str], bool]:
+        """What is noted of the vectors, and whether there were templates to embed."""
+        before: list[Any] = []
+        while True:
+            state, pending = await self._db.run(lambda c: _pending(c, model, dim))
+            if not pending:
+                return state, bool(before)
+            if pending == before:
+                raise StorageError(
+                    f"{pending[0][0]!r} can't be looked up: the vectors of {model} have no {dim} numbers."
+                )
+            before = pending
+            vectors = await asyncio.to_thread(self._embedder.encode, [row[3] for row in pending])
+            if await self._db.run(lambda c, p=pending, v=vectors, s=state: _store(c, model, p, v, s)):  # type: ignore[misc]
+                return state, True
+
+    # --- the index ---------------------------------------------------------------------------------
+
+    async def _read_newer(self, model: str, dim: int) -> None:
+        """Add what came after the snapshot; where that is too much to hold, the database is searched instead."""
+        limits = self._index.limits
+        most, low = max(limits.flat, limits.tail), self._index.highest_id
+        newer = await self._db.run(lambda c: _newer(c, model, dim, low, most))
+        self._is_unindexed = newer is None
+        if newer is not None:
+            await asyncio.to_thread(self._index.add, newer[0].tolist(), newer[1])
+
+    async def _write(self, model: str) -> None:
+        """Make a snapshot if it is time for one: a small one here, a large one by the way."""
+        if self._building is not None and self._building.done():
+            self._building = None
+        is_due = self._is_unindexed or self._index.wants_saving
+        if self._building is not None or not is_due:
+            return
+        if not self._is_unindexed and not self._index.wants_building:
+            await self._save()
+        elif time.monotonic() >= self._not_before:
+            self._building = asyncio.get_running_loop().create_task(
+                self._build(model), name="llmos-vectors", context=Context()
+            )
+
+    async def _save(self) -> None:
+        token = await self._new_token()
+        if token:
+            await asyncio.to_thread(self._index.save, token)
+
+    async def _new_token(self) -> str:
+        """What the next snapshot is known by; the one that is there stays known, for the next may not come about."""
+        token = secrets.token_hex(6)
+        try:
+            await self._db.run(lambda connection: _put_token(connection, token))
+        except StorageError as error:
+            log.warning("the vector snapshot was not saved: %s", error, extra={"action": "save"})
+            return ""
+        return token
+
+    async def _build(self, model: str) -> None:
+        """Have another process build the next snapshot, and read from it as soon as it is there."""
+        builder: Builder | None = None
+        token = await self._new_token()
+        count, high = await self._db.run(lambda c: c.execute(sql.NEWER_VECTORS, [model, 0]).fetchone() or (0, 0))
+        self._expected = count
+        is_whole = not self._is_unindexed
+        order, ids, vectors = await asyncio.to_thread(self._index.order, count, high, token, is_whole=is_whole)
+        try:
+            builder = await asyncio.to_thread(Builder, order)
+            if order.base:
+                await asyncio.to_thread(builder.send, ids, vectors)
+            else:
+                await self._hand_over(builder, order, model)
+            about = await asyncio.to_thread(builder.finish)
+            await asyncio.to_thread(self._index.adopt, about, Path(order.fresh), order.gone)
+            if not order.base:
+                self._is_unindexed = False
+                await self._read_newer(model, about.dim)
+        except (OSError, ValueError, RuntimeError, StorageError) as error:
+            self._not_before = time.monotonic() + _AFTER_FAILURE_S
+            log.warning("the vector snapshot was not built: %s", error, extra={"action": "build"})
+        finally:
+            if builder is not None:
+                await asyncio.to_thread(builder.end)
+
+    async def _hand_over(self, builder: Builder, order: Order, model: str) -> None:
+        """All vectors, piece by piece from all over the database, so that the first are a fair sample."""
+        for low, high in _pieces(order.about.highest_id):
+            ids, vectors = await self._db.run(
+                lambda c, low=low, high=high: _between(c, model, order.about.dim, low, high)  # type: ignore[misc]
+            )
+            if len(ids):
+                await asyncio.to_thread(builder.send, ids, vectors)
+
+    async def _compared(self, embedding: Embedding, width: int) -> list[int]:
+        """The nearest ids by the database itself, piece by piece, so that others get a turn."""
+        model = embedding.model
+        _, highest = await self._db.run(lambda c: c.execute(sql.NEWER_VECTORS, [model, 0]).fetchone() or (0, 0))
+        query = {"vector": embedding.vector.tolist(), "model": model, "k": width}
+        best: list[tuple[float, int]] = []
+        for low in range(0, highest, _COMPARED_AT_ONCE):
+            piece = {**query, "low": low, "high": low + _COMPARED_AT_ONCE}
+            rows = await self._db.run(lambda c, p=piece: c.execute(sql.NEAREST_BETWEEN, p).fetchall())  # type: ignore[misc]
+            best = heapq.nlargest(width, [*best, *((cosine, one) for one, cosine in rows)])
+        return [one for _, one in best]
+
+
+# --- in the worker thread --------------------------------------------------------------------------
+
+
+def rebuild(connection: DuckDBPyConnection, index: VectorIndex, model: str, dim: int) -> int:
+    """Make the snapshot of a model anew while nobody else uses the memory; returns how many vectors it holds."""
+    token = secrets.token_hex(6)
+    _put_token(connection, token)
+    index.load(model, dim, ())
+    count, highest = connection.execute(sql.NEWER_VECTORS, [model, 0]).fetchone() or (0, 0)
+    order, _, _ = index.order(count, highest, token)
+    about = build(order, (_between(connection, model, dim, low, high) for low, high in _pieces(highest)))
+    index.adopt(about, Path(order.fresh), ())
+    return about.count
+
+
+def _pieces(highest: int) -> list[tuple[int, int]]:
+    """Ranges of ids that together are all, in no order."""
+    found = [(low, min(low + _READ_AT_ONCE, highest)) for low in range(0, highest, _READ_AT_ONCE)]
+    random.Random(1).shuffle(found)
+    return found
+
+
+def _state(connection: DuckDBPyConnection) -> dict[str, str]:
+    return dict(connection.execute(sql.VECTOR_STATE).fetchall())
+
+
+def _tokens(state: dict[str, str]) -> set[str]:
+    return {state[key] for key in ("vectors", "vectors_before") if key in state}
+
+
+def _put_token(connection: DuckDBPyConnection, token: str) -> None:
+    known = _state(connection).get("vectors")
+    if known:
+        connection.execute(sql.SET_META, ["vectors_before", known])
+    connection.execute(sql.SET_META, ["vectors", token])
+
+
+def _named(model: str, dim: int) -> str:
+    return f"{model} {dim}"
+
+
+def _pending(connection: DuckDBPyConnection, model: str, dim: int) -> tuple[dict[str, str], list[Any]]:
+    """What is noted, and some of the templates without a vector; when there are none, none are noted any more.
+
+    In one transaction, so that a trace that is stored meanwhile is noted before this or after it.
+    """
+    state = _state(connection)
+    noted = state.get("unembedded", ALL_UNEMBEDDED) if state.get("embedded") == _named(model, dim) else ALL_UNEMBEDDED
+    query = {"model": model, "dim": dim, "limit": _EMBEDDED_AT_ONCE}
+    if noted == "[]":
+        return state, []
+    if noted != ALL_UNEMBEDDED:
+        ids = json.loads(noted)
+        known = set(connection.execute(sql.EMBEDDED_TEMPLATES, [ids, model, dim]).fetchall())
+        rows = [row for row in connection.execute(sql.NOTED_TEMPLATES, [ids]).fetchall() if row not in known]
+        rows = rows[:_EMBEDDED_AT_ONCE]
+    else:
+        rows = connection.execute(sql.PENDING_TEMPLATES, query).fetchall()
+        if not rows:
+            connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
+            connection.execute(sql.SET_META, ["embedded", _named(model, dim)])
+    if not rows:
+        connection.execute(sql.PUT_UNEMBEDDED, ["[]"])
+    return state, rows
+
+
+def _store(
+    connection: DuckDBPyConnection, model: str, rows: Sequence[Any], vectors: NDArray[np.float32], seen: dict[str, str]
+) -> bool:
+    """Store vectors; whether that were all, of what was noted when their templates were read and is noted now."""
+    ids, versions, numbers, texts = map(list, zip(*rows, strict=True))
+    columns = {"ids": ids, "versions": versions, "numbers": numbers, "texts": texts, "vectors": vectors.tolist()}
+    connection.execute(sql.INSERT_TEMPLATE_EMBEDDINGS, {"model": model, **columns})
+    now = _state(connection)
+    known = now.get("unembedded", ALL_UNEMBEDDED)
+    is_known = now == seen and known != ALL_UNEMBEDDED and now.get("embedded") == _named(model, vectors.shape[1])
+    if not is_known or len(rows) >= _EMBEDDED_AT_ONCE:
+        return False
+    connection.execute(sql.PUT_UNEMBEDDED, ["[]"])
+    return True
+
+
+def _newer(
+    connection: DuckDBPyConnection, model: str, dim: int, low: int, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+    """The ids above `low` with their vectors; None when they are more than `most`."""
+    count, high = connection.execute(sql.NEWER_VECTORS, [model, low]).fetchone() or (0, 0)
+    return _between(connection, model, dim, low, high) if count <= most else None
+
+
+def _between(
+    connection: DuckDBPyConnection, model: str, dim: int, low: int, high: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ids above `low` up to `high` with their vectors."""
+    import numpy as np
+
+    columns = connection.execute(sql.VECTORS_BETWEEN, [model, low, high]).fetchnumpy()
+    rows = [row for row, vector in enumerate(columns["vector"]) if len(vector) == dim]
+    vectors = [columns["vector"][row] for row in rows]
+    ids = np.array(columns["id"], dtype=np.int64)[rows]
+    return ids, np.stack(vectors).astype(np.float32) if rows else np.zeros((0, dim), dtype=np.float32)
+
+
+def _hits(
+    connection: DuckDBPyConnection, embedding: Embedding, query: str, which: dict[str, Collection[Any]]
+) -> tuple[list[Hit], set[int]]:
+    """What may be followed of these vectors, nearest first, and the ids asked for that are no vectors any more."""
+    asked = {"vector": embedding.vector.tolist(), "model": embedding.model, **which}
+    found = connection.execute(query, asked).fetchall()
+    owners = list({row[1] for row in found})
+    current = dict(connection.execute(sql.FOLLOWABLE_VERSIONS, [owners]).fetchall())
+    templates: defaultdict[tuple[str, int, int, str], str] = defaultdict(str)
+    for *key, template in connection.execute(sql.TEMPLATES_OF_ALL, [owners]).fetchall():
+        templates[tuple(key)] = template
+    hits = [
+        Hit(trace_id=owner, template=templates[owner, version, number, text], cosine=cosine)
+        for _, owner, version, number, text, cosine in found
+        if cosine is not None and current.get(owner) == version and (owner, version, number, text) in templates
+    ]
+    dead = set(which.get("ids", ())) - {row[0] for row in found}
+    return sorted(hits, key=lambda hit: (-hit.cosine, hit.trace_id, hit.template)), dead
