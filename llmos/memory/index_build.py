@@ -34,6 +34,7 @@ _MOST_CLUSTERS = 8192
 _ASKED = 200
 _NEIGHBOURS, _WIDTH = 10, 48
 _TARGET = 0.99
+_MOST_READ = 40_000  # vectors of one search: 5 ms, in which 98 % of true questions' nearest were found among a million
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,9 +234,10 @@ class _Truth:
         Where many are equally near, bytes can't tell the nearest of them apart, and reading more would not help.
         """
         most, probes = self._hits(index, index.nlist), 8
-        while probes < index.nlist and self._hits(index, probes) < _TARGET * most:
+        bound = min(index.nlist, max(probes, _MOST_READ * index.nlist // index.ntotal))
+        while probes < bound and self._hits(index, probes) < _TARGET * most:
             probes += max(4, probes // 4)
-        return int(min(probes, index.nlist))
+        return int(min(probes, bound))
 
     def _hits(self, index: Any, probes: int) -> int:
         """How many of the nearest a search finds that reads so many clusters."""
