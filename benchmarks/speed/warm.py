@@ -62,6 +62,7 @@ async def _measured(folder: Path, rounds: int) -> dict[str, Any]:
         times: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(rounds + 3):
             for name, way in ways.items():
+                await asyncio.sleep(0.5)  # what came before is stored
                 started = time.perf_counter()
                 await way(1_000 + number)
                 if number >= 3:

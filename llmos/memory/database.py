@@ -38,7 +38,10 @@ _Tell: TypeAlias = Callable[[], None]
 _Waiting: TypeAlias = "tuple[Callable[[DuckDBPyConnection], object], _Tell, _Tell]"
 
 SOON_S = 0.005
-"""How long what nobody waits for is left: the answer goes first, and others may come to be stored with it."""
+"""How long what nobody waits for is left: the answer goes first."""
+
+GATHER_S, BUSY_S = 0.4, 0.5
+"""And how long while more comes at such a rate: a transaction of many takes hardly longer than one of one."""
 
 INTERRUPTED_REASON = "the process ended before the run did"
 # Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network.
@@ -85,6 +88,7 @@ class Database:
         self.cache = ReadCache(quiet=sql.QUIET)
         self.goals = KnownGoals()
         self._waiting: deque[_Waiting] = deque()
+        self._asked_at = 0.0
         self._connection: DuckDBPyConnection | None = None
         self._worker: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
@@ -190,7 +194,10 @@ class Database:
             raise StorageError(f"the memory {self.path} is not open.")
         self._waiting.append((work, then, otherwise))
         try:
-            asyncio.get_running_loop().call_later(SOON_S, self._store_waiting)
+            loop = asyncio.get_running_loop()
+            is_busy = loop.time() - self._asked_at < BUSY_S
+            self._asked_at = loop.time()
+            loop.call_later(GATHER_S if is_busy else SOON_S, self._store_waiting)
         except RuntimeError:  # in another thread than the loop's
             self._store_waiting()
 
