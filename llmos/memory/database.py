@@ -44,10 +44,12 @@ GATHER_S, BUSY_S = 0.4, 0.5
 """And how long while more comes at such a rate: a transaction of many takes hardly longer than one of one."""
 
 INTERRUPTED_REASON = "the process ended before the run did"
-# Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network.
+# Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network. One thread: what
+# is asked is small, and a second one, waiting for work, takes the processor from tools (a tenth of a batch's speed).
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    "threads": 1,
 }
 
 

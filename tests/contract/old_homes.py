@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-AS_VERSION_2 = (
-    "DROP TABLE telling_words",
+AS_VERSION_3 = (
     "DROP TABLE recalled_goals",
     "DROP TABLE emptied_runs",
+    "UPDATE meta SET value = '3' WHERE key = 'schema_version'",
+)
+"""Takes away what version 4 added."""
+
+AS_VERSION_2 = (
+    *AS_VERSION_3,
+    "DROP TABLE telling_words",
     "DROP TABLE audit_log",
     "DROP TABLE approvals",
     "DROP TABLE standing_runs",
@@ -20,4 +26,4 @@ AS_VERSION_2 = (
     "ALTER TABLE steps DROP COLUMN origin",
     "UPDATE meta SET value = '2' WHERE key = 'schema_version'",
 )
-"""Takes away what version 3 added."""
+"""Takes away what version 3 added, too."""
