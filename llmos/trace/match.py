@@ -68,9 +68,21 @@ def match(goal: str, trace: Trace, world: World | None = None) -> Match | Miss:
     goal = unicodedata.normalize("NFC", goal)
     results = [_match_template(goal, trace, template, world or World()) for template in trace.goals]
     matches = [result for result in results if isinstance(result, Match)]
-    if matches:
-        return _single(matches)
-    return max((r for r in results if isinstance(r, Miss)), key=lambda miss: miss.agreed)
+    return _single(matches) if matches else _nearest(results)
+
+
+def _nearest(results: Sequence[Match | Miss | _Unaligned]) -> Miss:
+    """The first of the misses that agree in most; one that can't agree in more than another is not looked into."""
+    nearest: Miss | None = None
+    for result in results:
+        if isinstance(result, _Unaligned):
+            if nearest is not None and result.most <= nearest.agreed:
+                continue
+            result = result.explained()
+        if isinstance(result, Miss) and (nearest is None or result.agreed > nearest.agreed):
+            nearest = result
+    assert nearest is not None
+    return nearest
 
 
 def _single(matches: list[Match]) -> Match | Miss:
@@ -88,7 +100,7 @@ def _single(matches: list[Match]) -> Match | Miss:
     )
 
 
-def _match_template(goal: str, trace: Trace, template: str, world: World) -> Match | Miss:
+def _match_template(goal: str, trace: Trace, template: str, world: World) -> Match | Miss | _Unaligned:
     read = tokenize(goal)
     tokens, pattern = without_final(read), template_tokens(template)
     finals = read[len(tokens) :]
@@ -106,7 +118,7 @@ def _match_template(goal: str, trace: Trace, template: str, world: World) -> Mat
         return _miss(trace, template, "ambiguous", [], "there are too many ways to read the goal")
     anchors = sum(isinstance(token, Token) for token in pattern)
     if not alignments:
-        return _nearest_miss(pattern, tokens, trace, template, aligner)
+        return _Unaligned(pattern=pattern, tokens=tokens, trace=trace, template=template, aligner=aligner)
     if len(alignments) > 1:
         return _miss(trace, template, "ambiguous", [], "the goal can be read in two ways", agreed=anchors)
     bindings = {slot.name: slot.default for slot in trace.slots if slot.default is not None} | alignments[0]
@@ -163,15 +175,44 @@ def _plain_path(path: str) -> str:
 # --- explaining a miss -------------------------------------------------------------------------------
 
 
-def _nearest_miss(
-    pattern: Sequence[Token | Place], tokens: Sequence[Token], trace: Trace, template: str, aligner: Aligner
-) -> Miss:
-    tokens = [token for token in tokens if not is_noise(token)]
+@dataclass(kw_only=True)
+class _Unaligned:
+    """A goal and a template that do not fit; what is wrong is only looked into where somebody wants to know."""
+
+    pattern: Sequence[Token | Place]
+    tokens: Sequence[Token]
+    trace: Trace
+    template: str
+    aligner: Aligner
+
+    def __post_init__(self) -> None:
+        self.tokens = [token for token in self.tokens if not is_noise(token)]
+        trace = self.trace
+        self.expected = [_place_key(part, trace) if isinstance(part, Place) else part.key for part in self.pattern]
+        self.actual = [_goal_key(token) for token in self.tokens]
+
+    @property
+    def most(self) -> int:
+        """How much of the template the goal can have at most, whatever the order."""
+        left = list(self.actual)
+        count = 0
+        for key in self.expected:
+            if key in left:
+                left.remove(key)
+                count += 1
+        return count
+
+    def explained(self) -> Miss:
+        """The miss, with the first thing that is wrong."""
+        return _nearest_miss(self)
+
+
+def _nearest_miss(far: _Unaligned) -> Miss:
+    pattern, tokens, trace, template = far.pattern, far.tokens, far.trace, far.template
     if len(pattern) * len(tokens) > _MAX_COMPARED:
         return _miss(trace, template, "words", [], "the wording does not fit")
-    aligner = replace(aligner, tokens=tokens)
-    expected = [_place_key(part, trace) if isinstance(part, Place) else part.key for part in pattern]
-    actual = [_goal_key(token) for token in tokens]
+    aligner = replace(far.aligner, tokens=tokens)
+    expected, actual = far.expected, far.actual
     matcher = difflib.SequenceMatcher(a=expected, b=actual, autojunk=False)
     agreed = sum(block.size for block in matcher.get_matching_blocks())
     for operation, a1, a2, b1, b2 in matcher.get_opcodes():
