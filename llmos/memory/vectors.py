@@ -65,6 +65,10 @@ class Vectors:
         self._expected = 0
         self._not_before = 0.0
 
+    def __len__(self) -> int:
+        """Vectors that the index knows of."""
+        return len(self._index)
+
     async def sync(self) -> None:
         """Embed the templates that have no vector of this model yet, and bring the index up to the database."""
         async with self._syncing:

@@ -208,20 +208,28 @@ def plain(text: str) -> str:
     return re.sub(r" +", " ", text)
 
 
-@pytest.mark.parametrize(("args", "stdin"), ALIKE, ids=[" ".join(args) for args, _ in ALIKE])
-def test_what_a_command_gives_is_the_same_both_ways(tmp_path: Path, args: list[str], stdin: bytes) -> None:
-    found = []
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Door]]:
+    """A door without a resident kernel and one with; each has done a goal."""
+    doors = []
     for daemon in ("0", "1"):
-        (tmp_path / daemon).mkdir()
-        door = Door(tmp_path / daemon)
+        door = Door(tmp_path_factory.mktemp(f"daemon-{daemon}"))
         door.env["LLMOS_DAEMON"] = daemon
         (door.workspace / "a.txt").write_text("a")
         door("Calculate 6 * 7")
+        doors.append(door)
+    yield doors
+    doors[1]("down", "--now")
+
+
+@pytest.mark.parametrize(("args", "stdin"), ALIKE, ids=[" ".join(args) for args, _ in ALIKE])
+def test_what_a_command_gives_is_the_same_both_ways(both: list[Door], args: list[str], stdin: bytes) -> None:
+    found = []
+    for door in both:
         code, out, err = shown(door, args, stdin)
         left = sorted(path.name for path in door.workspace.iterdir())
-        there = str(tmp_path / daemon)
+        there = str(door.folder)
         found.append((code, out.replace(there, "."), err.replace(there, "."), left))
-        door("down", "--now")
     assert found[0] == found[1]
 
 
