@@ -60,9 +60,10 @@ async def test_they_outlive_the_process(tmp_path: Path) -> None:
 
 
 def _as_of_schema_2(connection: duckdb.DuckDBPyConnection) -> None:
-    """Take back what the step from schema 2 to 3 makes."""
-    for kind, name in reversed(re.findall(r"CREATE (TABLE|SEQUENCE) (\w+)", schema.MIGRATIONS[2])):
-        connection.execute(f"DROP {kind} {name}")
+    """Take back what the steps from schema 2 on make."""
+    for step in (3, 2):
+        for kind, name in reversed(re.findall(r"CREATE (TABLE|SEQUENCE) (\w+)", schema.MIGRATIONS[step])):
+            connection.execute(f"DROP {kind} {name}")
     connection.execute("ALTER TABLE steps DROP COLUMN origin")
     connection.execute(sql.SET_META, ["schema_version", "2"])
 
