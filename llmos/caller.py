@@ -7,20 +7,30 @@ carries its own caller, and so does every task and thread that asyncio starts fr
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 _STREAMS = ("stdin", "stdout", "stderr")
+_OWN = re.compile(r"/dev/(?P<name>stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(?P<number>\d{1,6})")
+"""Paths that mean another file in each process."""
+
+
+class Outlet(Protocol):
+    """Writes to a caller's streams (`llmos.resident.outlet`)."""
+
+    async def drained(self, descriptor: int) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(kw_only=True, eq=False)
 class Caller:
-    """The process behind a connection; `verbose` is how many `-v` it gave."""
+    """The process behind a connection; `verbose` is how many `-v` it gave, `outlet` what its streams are written by."""
 
     environ: Mapping[str, str]
     cwd: Path
@@ -28,6 +38,8 @@ class Caller:
     stdout: TextIO
     stderr: TextIO
     verbose: int = 0
+    pid: int | None = None
+    outlet: Outlet | None = None
 
 
 _caller: ContextVar[Caller | None] = ContextVar("llmos_caller", default=None)
@@ -55,9 +67,15 @@ def folder() -> Path:
 
 
 def placed(path: Path) -> Path:
-    """A path that the caller named, to open it by: relative ones are meant from the caller's folder."""
+    """A path that the caller named, to open it by: relative ones and descriptors are meant as the caller has them."""
     caller = _caller.get()
-    return path if caller is None else caller.cwd / path
+    if caller is None:
+        return path
+    own = _OWN.fullmatch(str(path))
+    if own is not None and caller.pid is not None:
+        number = _STREAMS.index(own["name"]) if own["name"] else int(own["number"])
+        return Path(f"/proc/{caller.pid}/fd/{number}")
+    return caller.cwd / path
 
 
 def stdin() -> TextIO | None:

@@ -2,8 +2,11 @@
 
 import os
 import sys
+import time
 
 from llmos import thin
+
+_PATIENCE_S, _FAILURES = 20.0, 2
 
 
 def main(prog_name: str | None = None) -> int:
@@ -19,25 +22,31 @@ def main(prog_name: str | None = None) -> int:
 
 
 def _by_kernel(args: list[str], prog_name: str) -> int | None:
-    """The exit code of a command that the resident kernel did; None if it must be done here."""
-    memory = thin.memory_of(args, os.environ)
-    if memory is not None:
-        try:
-            return thin.ask(args, memory, prog_name)
-        except thin.NoKernelError:
-            pass
-    try:
-        from llmos.resident.starting import started
+    """The exit code of a command that the resident kernel did; None if it must be done here.
 
-        memory = started(args)
-    except ModuleNotFoundError:
-        return None  # said where the command is done
-    if memory is None:
-        return None
-    try:
-        return thin.ask(args, memory, prog_name)
-    except thin.NoKernelError:
-        return None
+    A kernel that can't do it ends, and another is started; whoever else wanted one meanwhile may have been faster, so
+    that is tried for a while.
+    """
+    memory = thin.memory_of(args, os.environ)
+    until, failures = time.monotonic() + _PATIENCE_S, 0
+    while True:
+        if memory is not None:
+            try:
+                return thin.ask(args, memory, prog_name)
+            except thin.NoKernelError:
+                pass
+        if time.monotonic() > until:
+            return None
+        try:
+            from llmos.resident.starting import started
+
+            memory, is_started = started(args)
+        except ModuleNotFoundError:
+            return None  # said where the command is done
+        failures += not is_started
+        if memory is None or failures > _FAILURES:
+            return None
+        time.sleep(0 if is_started else 0.2)  # one that ends may hold the memory a moment longer
 
 
 def _here(args: list[str], prog_name: str) -> int:

@@ -169,7 +169,7 @@ class OpenHome:
 
 def _shared(settings: Settings) -> tuple[object, ...]:
     """The settings that hold for everybody who uses a home."""
-    return settings.memory, settings.embedding_model, settings.journal, settings.retention
+    return settings.memory.resolve(), settings.embedding_model, settings.journal, settings.retention
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:

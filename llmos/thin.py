@@ -48,7 +48,11 @@ def is_for_kernel(args: list[str], environ: "os._Environ[str]") -> bool:
         return False
     if asks_for_help(args):
         return False
-    return None not in _streams() and first_word(args) not in LOCAL
+    try:
+        os.getcwd()
+    except OSError:  # the folder is gone, which is told where the command is done
+        return False
+    return first_word(args) not in LOCAL
 
 
 def asks_for_help(args: list[str]) -> bool:
@@ -127,7 +131,7 @@ def connect(memory: str) -> "_socket.socket":
             os.close(folder)
 
 
-def _streams() -> "list[TextIO]":
+def _streams() -> "list[TextIO | None]":
     return [getattr(sys, name) for name in ("stdin", "stdout", "stderr")]
 
 
@@ -159,18 +163,27 @@ def ask(args: list[str], memory: str, prog_name: str) -> int:
     Raises:
         NoKernelError: nothing was begun, so that somebody else may do it.
     """
+    _fill_streams()
     connection = connect(memory)
     try:
-        for stream in _streams():
-            if stream.fileno() not in (0, 1, 2):
-                raise NoKernelError
         send(connection, request(GOAL, args, prog_name))
         answer = connection.recv(1)
     except (OSError, ValueError) as error:
         raise NoKernelError from error
+    except KeyboardInterrupt:
+        return INTERRUPTED
     if answer != GOES_ON:
         raise NoKernelError
     return _wait(connection)
+
+
+def _fill_streams() -> None:
+    """Put nothing in the place of a standard stream that is closed."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def _wait(connection: "_socket.socket") -> int:
@@ -191,7 +204,8 @@ def _wait(connection: "_socket.socket") -> int:
             pass
 
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
-        _signal.signal(number, passed_on)
+        if _signal.getsignal(number) != _signal.SIG_IGN:  # as nohup and background jobs have it
+            _signal.signal(number, passed_on)
     answer = b""
     while len(answer) < 2:
         try:

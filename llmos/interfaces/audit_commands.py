@@ -212,6 +212,9 @@ def _written(file: Path, *, force: bool) -> Iterator[TextIO]:
     at = caller.placed(file)
     if at.exists() and not force:
         raise UsageError(f"{file} exists already; give another name, or --force to replace it")
+    at = at.resolve()
+    if str(file).startswith(("/dev/", "/proc/")) or (at.exists() and not at.is_file()):
+        raise UsageError(f"{file} is no file that could be replaced; name another, or none for standard output")
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=at.parent, prefix=f".{at.name[:80]}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import sys
@@ -107,8 +108,11 @@ class Results:
             UsageError: it can't be read or written, or holds something else.
         """
         at = caller.placed(self.path)
+        if at.exists() and not at.is_file():
+            raise UsageError(f"{self.path} is no file that results could be kept in; name another with --out.")
         try:
             self._stream = at.open("a+b")
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._stream.seek(0)
             kept = 0
             for number, raw in enumerate(self._stream, 1):
@@ -117,6 +121,9 @@ class Results:
                 self._known(number, raw)
                 kept += len(raw)
             self._stream.truncate(kept)
+        except BlockingIOError:
+            self.close()
+            raise UsageError(f"another batch is writing to {self.path}; wait for it, or name another --out.") from None
         except OSError as error:
             self.close()
             raise UsageError(f"{self.path} can't be written: {error.strerror or error}") from None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from typing import TextIO
 
 import click
@@ -17,7 +20,17 @@ from llmos import caller
 from llmos.interfaces.commands import parse
 from llmos.interfaces.parsing import Line
 from llmos.interfaces.render import one_line
-from llmos.interfaces.session import READER_LEFT, Action, Interrupts, Opened, Options, Screen, perform, report
+from llmos.interfaces.session import (
+    INTERRUPTED,
+    READER_LEFT,
+    Action,
+    Interrupts,
+    Opened,
+    Options,
+    Screen,
+    perform,
+    report,
+)
 from llmos.redaction import Redactor
 from llmos.redaction.logs import LogFilter
 
@@ -54,7 +67,7 @@ async def obey(
     line, screen = _begun(args)
     try:
         reads = "-" in args  # waits for whoever writes that, so it must not hold up the others
-        action = await asyncio.to_thread(_parsed, args, line, prog_name) if reads else _parsed(args, line, prog_name)
+        action = await _by_the_way(args, line, prog_name) if reads else _parsed(args, line, prog_name)
         if action is not None:
             asking = caller.current()
             if asking is not None:
@@ -63,7 +76,46 @@ async def obey(
         exit_code = 0
     except _ENDS as error:
         exit_code = _told(error, line, screen)
-    return _flushed(exit_code, screen)
+    return await _drained(exit_code, screen)
+
+
+async def _by_the_way(args: list[str], line: Line, prog_name: str) -> Action | None:
+    """Parse in a thread that nobody has to wait for: it may be reading what never comes."""
+    loop, context = asyncio.get_running_loop(), copy_context()
+    done: asyncio.Future[Action | None] = loop.create_future()
+
+    def settle(action: Action | None, error: Exception | None) -> None:
+        if not done.done():
+            done.set_exception(error) if error is not None else done.set_result(action)
+
+    def work() -> None:
+        action, error = None, None
+        try:
+            action = context.run(_parsed, args, line, prog_name)
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, action, error)
+
+    threading.Thread(target=work, name="parse", daemon=True).start()
+    return await done
+
+
+async def _drained(exit_code: int, screen: Screen) -> int:
+    """The exit code once all has reached the caller; what can't is said."""
+    asking = caller.current()
+    if asking is None or asking.outlet is None:
+        return _flushed(exit_code, screen)
+    try:
+        await asking.outlet.drained(asking.stdout.fileno())
+    except BrokenPipeError:
+        return READER_LEFT
+    except OSError as error:
+        screen.note(f"llmos: standard output can't be written: {error.strerror or error}")
+        return STORAGE
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    return exit_code
 
 
 _ENDS = (Exception, asyncio.CancelledError, KeyboardInterrupt)

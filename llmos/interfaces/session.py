@@ -145,6 +145,7 @@ class Engine:
             watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(caller.stderr()))
             self.progress = self._stack.enter_context(watching)
             self._system = system
+        self._system.plugins.rescan()
         screen.redactor = self._system.redactor
         failures = unloaded(self._system)
         for failure in failures:

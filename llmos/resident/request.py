@@ -8,9 +8,9 @@ import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, cast
 
 from llmos import caller
+from llmos.resident.outlet import Outlet
 
 MAX_BYTES = 16_000_000
 _MANY = 16
@@ -128,7 +128,7 @@ def close(descriptors: list[int]) -> None:
         os.close(number)
 
 
-def caller_of(request: Request, descriptors: list[int]) -> caller.Caller:
+def caller_of(request: Request, descriptors: list[int], pid: int | None) -> caller.Caller:
     """The process behind a request; the descriptors become its streams.
 
     Raises:
@@ -137,15 +137,21 @@ def caller_of(request: Request, descriptors: list[int]) -> caller.Caller:
     if len(descriptors) != 3:
         close(descriptors)
         raise BadRequestError
-    modes, errors = ("r", "w", "w"), ("surrogateescape", "replace", "backslashreplace")
-    streams = []
+    outlet = Outlet()
+    first, second, third = request.encodings
     try:
-        for number, mode, how, encoding in zip(descriptors, modes, errors, request.encodings, strict=True):
-            streams.append(cast("TextIO", open(number, mode, encoding=encoding, errors=how)))  # noqa: SIM115, PTH123
+        stdin = open(descriptors[0], encoding=first, errors="surrogateescape")  # noqa: SIM115, PTH123
+        stdout = outlet.stream(descriptors[1], second, "replace")
+        stderr = outlet.stream(descriptors[2], third, "backslashreplace")
     except (LookupError, OSError) as error:
-        for stream in streams:
-            stream.close()
-        close(descriptors[len(streams) :])
+        close(descriptors)
         raise BadRequestError from error
-    stdin, stdout, stderr = streams
-    return caller.Caller(environ=request.environ, cwd=Path(request.cwd), stdin=stdin, stdout=stdout, stderr=stderr)
+    return caller.Caller(
+        environ=request.environ,
+        cwd=Path(request.cwd),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pid=pid,
+        outlet=outlet,
+    )

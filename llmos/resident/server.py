@@ -25,7 +25,7 @@ from llmos.interfaces.cli import CallersLog, obey
 from llmos.interfaces.session import Interrupts
 from llmos.resident.pool import Pool
 from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
-from llmos.settings import Settings, plain_environment
+from llmos.settings import Settings, load_settings, plain_environment
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,14 @@ class _Work:
     args: list[str]
     task: asyncio.Task[None]
     interrupts: Interrupts | None = None
+    doing: asyncio.Task[int] | None = None
     early: list[str] = field(default_factory=list)
 
     def stop(self, how: str) -> None:
         """Pass a signal on."""
-        if self.interrupts is None:
+        if self.interrupts is None and self.doing is not None:
+            self.doing.cancel()
+        elif self.interrupts is None:
             self.early.append(how)
         else:
             getattr(self.interrupts, how)()
@@ -79,6 +82,7 @@ class Server:
         self._started, self._used = time.monotonic(), time.monotonic()
         self._own = _process_variables()
         self._code = _code()
+        self._config = _stamps(settings)
         self._work: set[_Work] = set()
         self._served = 0
         self._leaving = asyncio.Event()
@@ -91,7 +95,7 @@ class Server:
             StorageError: the home can't be opened, or the socket not be made.
         """
         async with OpenHome(self.settings, clock=lambda: datetime.now(UTC)) as home:
-            self._pool = Pool(home)
+            self._home, self._pool = home, Pool(home)
             with self._listening() as listener:
                 loop = asyncio.get_running_loop()
                 loop.add_reader(listener, self._accept, listener)
@@ -186,7 +190,7 @@ class Server:
 
     async def _goal(self, connection: socket.socket, request: Request, descriptors: list[int]) -> None:
         try:
-            asking = caller_of(request, descriptors)
+            asking = caller_of(request, descriptors, _peer_pid(connection))
         except BadRequestError:
             return
         if request.umask != self._own["umask"]:
@@ -213,15 +217,17 @@ class Server:
     async def _done(self, work: _Work, asking: caller.Caller) -> int:
         """Do a command in a task of its own, so that it can be cancelled, and let go of the client's streams."""
         with caller.calling(asking):
-            doing = asyncio.create_task(
+            work.doing = asyncio.create_task(
                 obey(work.args, prog_name=work.prog_name, stopped_by=work.stopping, opened=self._pool.opened)
             )
         try:
-            return await doing
+            return await work.doing
         finally:
             for stream in (asking.stdin, asking.stdout, asking.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.close()
+            if asking.outlet is not None:
+                asking.outlet.close()
 
     def _heard(self, work: _Work) -> None:
         """A signal of the client; that it is gone counts as one too."""
@@ -243,9 +249,22 @@ class Server:
         """Whether what holds for the whole process is the same for this client; its code must be, too."""
         if request.package != thin.PACKAGE or request.executable != sys.executable or self._code.folders != _folders():
             return False
-        if any(request.environ.get(name) != self._own[name] for name in _SAME):
+        if any(request.environ.get(name) != self._own[name] for name in _SAME) or not self._is_set_up_so():
             return False
         return request.umask == self._own["umask"] or not self._work
+
+    def _is_set_up_so(self) -> bool:
+        """Whether the home was opened as its settings have it now."""
+        stamps = _stamps(self.settings)
+        if stamps != self._config:
+            try:
+                now = load_settings(home=self.settings.home, workspace=self.settings.workspace)
+            except LLMOSError:
+                return True  # told where the command loads them
+            if not self._home.fits(now):
+                return False
+            self._config = stamps
+        return True
 
     # --- looking after itself --------------------------------------------------------------------------
 
@@ -292,6 +311,13 @@ async def _send(connection: socket.socket, body: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(connection, body)
 
 
+def _peer_pid(connection: socket.socket) -> int | None:
+    """The client's process id, where the system tells."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+
+
 def _is_ours(connection: socket.socket) -> bool:
     """Whether the client runs as the same user."""
     if not hasattr(socket, "SO_PEERCRED"):
@@ -305,6 +331,18 @@ def _process_variables() -> dict[str, object]:
     os.umask(mask)
     own = plain_environment()
     return {"umask": mask, **{name: own.get(name) for name in _SAME}}
+
+
+def _stamps(settings: Settings) -> list[tuple[int, int, int] | None]:
+    """What changes when a file of settings does."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in settings.config_files:
+        try:
+            stat = path.stat()
+            found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

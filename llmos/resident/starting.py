@@ -31,16 +31,22 @@ class NotStartedError(Exception):
     reason: str
 
 
-def started(args: list[str]) -> str | None:
-    """Start the kernel for a command line, if the settings want one; its memory's folder, or None."""
+def started(args: list[str]) -> tuple[str | None, bool]:
+    """Start the kernel for a command line, if the settings want one: its memory's folder, and whether one was started.
+
+    Without a folder the command is to be done elsewhere, and tells there what is wrong.
+    """
     try:
         settings = load_settings(home=_home(args))
-        if settings.daemon.enabled:
-            start(settings)
-            return str(settings.memory)
-    except (LLMOSError, NotStartedError):
-        pass  # the command itself will tell, where it is done
-    return None
+    except LLMOSError:
+        return None, False
+    if not settings.daemon.enabled:
+        return None, False
+    try:
+        start(settings)
+    except NotStartedError:
+        return str(settings.memory), False
+    return str(settings.memory), True
 
 
 def _home(args: list[str]) -> Path | None:
@@ -58,6 +64,8 @@ def start(settings: Settings) -> int | None:
         NotStartedError: it could not.
     """
     folder = settings.memory
+    if status(settings) is not None:
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = folder / LOG
