@@ -134,3 +134,14 @@ def test_files_that_can_not_be_used_are_told_in_a_sentence(door: Door) -> None:
     assert_sentence(door("batch", "goals.jsonl", "--out", "no/where.jsonl"), 2, "no/where.jsonl can't be written")
     assert door("batch", "-", "--out", "out.jsonl", stdin="Calculate 1 + 1\n").returncode == 0
     assert results(door, "out.jsonl")[0]["answer"] == "2"
+
+
+def test_two_batches_do_not_share_their_results(door: Door) -> None:
+    import fcntl
+
+    goals(door, "Calculate 1 + 1")
+    with (door.workspace / "r.jsonl").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert_sentence(door("batch", "goals.jsonl", "--out", "r.jsonl"), 2, "another batch is writing to r.jsonl")
+    assert door("batch", "goals.jsonl", "--out", "r.jsonl").returncode == 0
+    assert_sentence(door("batch", "goals.jsonl", "--out", "/dev/full"), 2, "/dev/full is no file")

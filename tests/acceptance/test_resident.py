@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -456,3 +457,69 @@ def test_another_time_zone_is_served_by_a_new_kernel(home: Door) -> None:
     home.env["TZ"] = "Pacific/Auckland"
     assert home("Calculate 2 + 4").stdout == "6\n"
     assert kernel(home) != first
+
+
+# -------------------------------------------------------------------------------------------- callers of other kinds
+
+
+def test_a_reader_who_does_not_read_holds_up_nobody_else(home: Door) -> None:
+    many = home.workspace / "many"
+    many.mkdir()
+    for number in range(3_000):
+        (many / f"a_file_with_a_rather_long_name_number_{number}.txt").touch()
+    home("Calculate 2 + 3")
+    slow = home.start("Find *.txt files in many", "--json")  # nobody reads what it writes: more than a pipe holds
+    until(lambda: status(home)["running"])
+    assert home("Calculate 2 + 4").stdout == "6\n"
+    out, _ = slow.communicate(timeout=WAIT_S)
+    assert slow.returncode == 0
+    assert len(json.loads(out)["outputs"]["find"]["files"]) == 3_000
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_no_reason_to_fail(home: Door, closed: str) -> None:
+    home("Calculate 2 + 3")
+    command = f"{sys.executable} {ROOT / 'boot.py'} Calculate 2 + 4 {closed}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=home.workspace, env=home.env, capture_output=True, timeout=WAIT_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (b"" if closed == ">&-" else b"6\n")
+    assert status(home)["served"] == 2
+
+
+def test_settings_that_hold_for_the_whole_home_are_taken_up(home: Door) -> None:
+    home("Calculate 2 + 3")
+    first = kernel(home)
+    (home.home / "llmos.yaml").write_text("retention: {max_runs: 60}\n")
+    assert home("Calculate 2 + 4").stdout == "6\n"
+    assert kernel(home) != first
+
+
+def test_a_home_behind_a_link_is_the_same_home(home: Door) -> None:
+    home("Calculate 2 + 3")
+    first = kernel(home)
+    (home.folder / "link").symlink_to(home.home)
+    home.env["LLMOS_HOME"] = str(home.folder / "link")
+    assert home("Calculate 2 + 4").stdout == "6\n"
+    assert kernel(home) == first
+
+
+def test_paths_that_mean_a_descriptor_mean_the_callers(home: Door) -> None:
+    home("Calculate 2 + 3")
+    done = home("batch", "/dev/stdin", "--out", "out.jsonl", stdin="Calculate 5 + 6\n")
+    assert done.returncode == 0, done.stderr
+    assert '"answer": "11"' in (home.workspace / "out.jsonl").read_text()
+    assert_sentence(home("traces", "export", "calculate", "/dev/stdout", "--force"), 2, "/dev/stdout is no file")
+
+
+def test_a_signal_that_is_ignored_stays_so(lingering: Door) -> None:
+    command = ["nohup", *map(str, lingering.command(*LINGERS))]
+    process = subprocess.Popen(
+        command, cwd=lingering.workspace, env=lingering.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    until(lambda: lines(lingering) == ["begun"])
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
+    assert lines(lingering) == ["begun", "ended"]
