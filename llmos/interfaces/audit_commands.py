@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import re
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from llmos.accounts import MICROUSD_PER_USD
 from llmos.errors import NotFoundError, TamperedError, UsageError
 from llmos.interfaces import render
 from llmos.interfaces.naming import LAST, find_run
+from llmos.interfaces.reading import content
 from llmos.interfaces.session import Action, Session
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def verify(against: Path | None) -> Action:
     """
 
     async def action(session: Session) -> None:
-        exported = await asyncio.to_thread(_read_export, against) if against is not None else []
+        exported: list[Row] = []
+        if against is not None:
+            exported = await asyncio.to_thread(_exported, await content(against), str(against))
         system = await session.system()
         found = await system.audit_log.verify(exported, name=str(against))
         facts = _facts(found)
@@ -133,7 +135,7 @@ def _whole(found: Verification, exported: list[Row]) -> str:
     )
 
 
-def _read_export(file: Path) -> list[Row]:
+def _exported(raw: bytes, name: str) -> list[Row]:
     """The rows of an export, not checked yet.
 
     Raises:
@@ -142,16 +144,15 @@ def _read_export(file: Path) -> list[Row]:
     from llmos.memory.audit_entries import row_of
 
     try:
-        text = sys.stdin.buffer.read() if str(file) == "-" else caller.placed(file).read_bytes()
-        text = gzip.decompress(text) if text.startswith(_GZIP) else text
+        raw = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"{name} can't be read: {error}") from None
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(raw.splitlines(), 1):
         try:
             rows.append(row_of(json.loads(line)))
         except (ValueError, RecursionError, UsageError) as error:
-            raise UsageError(f"{file}, line {number}: {error}; `audit export` writes what is read here") from None
+            raise UsageError(f"{name}, line {number}: {error}; `audit export` writes what is read here") from None
     return rows
 
 

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from llmos import caller
 from llmos.errors import LLMOSError, NotFoundError, UsageError
 from llmos.interfaces import render
+from llmos.interfaces.reading import text_of
 from llmos.interfaces.session import Action, Session, failure
 from llmos.trace.lex import check_goal
 from llmos.trace.run import RunStatus
@@ -215,7 +215,7 @@ def batch(file: Path, *, jobs: int, out: Path | None) -> Action:
     """Do the goals of a file, `jobs` at a time; the results go to `out`, by default a file beside it."""
 
     async def action(session: Session) -> None:
-        items = read_items(await asyncio.to_thread(_text_of, file), str(file))
+        items = read_items(await text_of(file, most=MAX_BYTES), str(file))
         results = Results(out if out is not None else _beside(file))
         session.engine.min_jobs = jobs
         system = await session.system()
@@ -235,23 +235,6 @@ def batch(file: Path, *, jobs: int, out: Path | None) -> Action:
 
 class BatchFailedError(LLMOSError):
     """Not every goal of a batch was reached."""
-
-
-def _text_of(file: Path) -> str:
-    try:
-        if str(file) == "-":
-            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with caller.placed(file).open("rb") as stream:
-                raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror or error}") from None
-    if len(raw) > MAX_BYTES:
-        raise UsageError(f"{file} is larger than {MAX_BYTES // 1_000_000} MB; split it.")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text (byte {error.start}).") from None
 
 
 def _beside(file: Path) -> Path:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from contextvars import copy_context
 from typing import TextIO
 
 import click
@@ -66,8 +63,7 @@ async def obey(
     """Do the command line of the current caller in this process, which has others too; its exit code."""
     line, screen = _begun(args)
     try:
-        reads = "-" in args  # waits for whoever writes that, so it must not hold up the others
-        action = await _by_the_way(args, line, prog_name) if reads else _parsed(args, line, prog_name)
+        action = _parsed(args, line, prog_name)
         if action is not None:
             asking = caller.current()
             if asking is not None:
@@ -77,28 +73,6 @@ async def obey(
     except _ENDS as error:
         exit_code = _told(error, line, screen)
     return await _drained(exit_code, screen)
-
-
-async def _by_the_way(args: list[str], line: Line, prog_name: str) -> Action | None:
-    """Parse in a thread that nobody has to wait for: it may be reading what never comes."""
-    loop, context = asyncio.get_running_loop(), copy_context()
-    done: asyncio.Future[Action | None] = loop.create_future()
-
-    def settle(action: Action | None, error: Exception | None) -> None:
-        if not done.done():
-            done.set_exception(error) if error is not None else done.set_result(action)
-
-    def work() -> None:
-        action, error = None, None
-        try:
-            action = context.run(_parsed, args, line, prog_name)
-        except Exception as raised:
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, action, error)
-
-    threading.Thread(target=work, name="parse", daemon=True).start()
-    return await done
 
 
 async def _drained(exit_code: int, screen: Screen) -> int:

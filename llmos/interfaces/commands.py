@@ -5,7 +5,6 @@ Only click and the standard library are imported here, so that `--help` and mist
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from llmos import __version__
 from llmos.interfaces.options import Action
 from llmos.interfaces.parsing import GoalGroup, Line, ListingGroup, first_by_default, shared_options
 
-MAX_STDIN_BYTES = 2_000_000
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
 RUN_MODES = ("learner", "guided", "follower", "judged", "follower+learner", "unchanged", "undo", "none")
@@ -74,9 +72,9 @@ def cli() -> None:
 @click.argument("goal", nargs=-1, required=True)
 def run(goal: tuple[str, ...]) -> Action:
     """Reach GOAL, even one named like a command (`-`: from stdin)."""
-    from llmos.interfaces import actions
+    from llmos.interfaces import actions, reading
 
-    return actions.run(_goal(goal))
+    return reading.with_goal(list(goal), actions.run)
 
 
 @cli.command()
@@ -84,16 +82,9 @@ def run(goal: tuple[str, ...]) -> Action:
 @click.argument("goal", nargs=-1, required=True)
 def explain(goal: tuple[str, ...]) -> Action:
     """Say what GOAL would do, why and at what cost."""
-    from llmos.interfaces import actions
+    from llmos.interfaces import actions, reading
 
-    return actions.explain(_goal(goal))
-
-
-def _goal(words: Sequence[str]) -> str:
-    """The words of a goal as one text; a lone `-` stands for standard input."""
-    if list(words) != ["-"]:
-        return " ".join(words)
-    return sys.stdin.buffer.read(MAX_STDIN_BYTES).decode("utf-8", errors="surrogateescape")
+    return reading.with_goal(list(goal), actions.explain)
 
 
 @cli.command()

@@ -9,7 +9,6 @@ import asyncio
 import codecs
 import os
 import shlex
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from llmos.errors import UsageError
 from llmos.interfaces import actions, verdicts
 from llmos.interfaces.commands import cli, parse
 from llmos.interfaces.parsing import MODES, Line
+from llmos.interfaces.reading import chunk
 from llmos.interfaces.session import Action, Options, ReaderLeftError, Screen, Session, report
 
 if TYPE_CHECKING:
@@ -267,39 +267,18 @@ async def shell(session: Session) -> None:
 async def _piped(descriptor: int) -> AsyncIterator[str]:
     """The lines of a pipe or a file, as they come.
 
-    Each read is a daemon thread of its own, so that an end by signal never waits for input. A line beyond
-    MAX_LINE_BYTES is cut there; it is no goal either way.
+    A line beyond MAX_LINE_BYTES is cut there; it is no goal either way.
     """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
     pending = ""
-    while chunk := await _in_thread(descriptor):
-        pending += decoder.decode(chunk)
+    while found := await chunk(descriptor):
+        pending += decoder.decode(found)
         *lines, pending = pending.split("\n")
         for line in lines:
             yield line
         pending = pending[:MAX_LINE_BYTES]
     if pending:
         yield pending
-
-
-async def _in_thread(descriptor: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
-
-    def settle(chunk: bytes) -> None:
-        if not done.done():
-            done.set_result(chunk)
-
-    def read() -> None:
-        try:
-            chunk = os.read(descriptor, 65_536)
-        except OSError:
-            chunk = b""
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, chunk)
-
-    threading.Thread(target=read, name="stdin", daemon=True).start()
-    return await done
 
 
 # --------------------------------------------------------------------------------------------------- a terminal

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 from llmos import caller
 from llmos.errors import TraceFormatError, UsageError
 from llmos.interfaces.naming import find_trace
+from llmos.interfaces.reading import text_of
 from llmos.interfaces.session import Action, Session
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def import_trace(file: Path, *, trust: bool) -> Action:
         from llmos.trace.codec import loads_yaml, to_data
         from llmos.trace.program import Provenance, Status
 
-        read = loads_yaml(await asyncio.to_thread(read_text, file), source=str(file))
+        read = loads_yaml(await text_of(file, most=MAX_TRACE_BYTES), source=str(file))
         system = await session.system()
         await system.mcp.discover()
         trace = replace(
@@ -83,33 +82,6 @@ def _honest(step: Node, registry: ToolRegistry) -> Node:
     if step.tool not in registry:
         return step
     return replace(step, effect=max(step.effect, registry.get(step.tool).effect, key=lambda effect: effect.rank))
-
-
-def read_text(file: Path) -> str:
-    """The text of a trace file; `-` is standard input.
-
-    Raises:
-        TraceFormatError: it can't be read, is too large, or is no text.
-    """
-    try:
-        if str(file) == "-":
-            raw = sys.stdin.buffer.read(MAX_TRACE_BYTES + 1)
-        else:
-            at = caller.placed(file)
-            if at.is_fifo():  # opening one waits for whoever writes it
-                raise TraceFormatError(f"{file} is a pipe; `-` reads standard input")
-            with at.open("rb") as stream:
-                raw = stream.read(MAX_TRACE_BYTES + 1)
-    except OSError as error:
-        raise TraceFormatError(f"{file} can't be read: {error.strerror or error}") from None
-    if len(raw) > MAX_TRACE_BYTES:
-        raise TraceFormatError(f"{file} is larger than {MAX_TRACE_BYTES // 1_000_000} MB; that is no trace")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TraceFormatError(
-            f"{file} is not UTF-8 text (byte {error.start}); export a trace to see the form"
-        ) from None
 
 
 def write_whole(file: Path, text: str, *, force: bool) -> None:

@@ -523,3 +523,25 @@ def test_a_signal_that_is_ignored_stays_so(lingering: Door) -> None:
     process.communicate(timeout=WAIT_S)
     assert process.returncode == 0
     assert lines(lingering) == ["begun", "ended"]
+
+
+def test_ctrl_c_ends_who_waits_for_input(home: Door) -> None:
+    home("Calculate 2 + 3")
+    process = home.start("run", "-", stdin=subprocess.PIPE)
+    until(lambda: status(home)["running"])
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WAIT_S) == 130
+    process.communicate(timeout=WAIT_S)
+    assert home.json("down")["ended"]
+
+
+@pytest.mark.parametrize("daemon", ["", "--no-daemon"])
+@pytest.mark.parametrize("args", [("run", "-"), ("batch", "-", "--out", "o"), ("audit", "verify", "--against", "-")])
+def test_ctrl_c_ends_whatever_waits_for_input(home: Door, args: tuple[str, ...], daemon: str) -> None:
+    home("Calculate 2 + 3")
+    process = home.start(*args, *daemon.split(), stdin=subprocess.PIPE)
+    time.sleep(2)  # no way to see that it reads
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WAIT_S) == 130
+    process.communicate(timeout=WAIT_S)
+    assert home.json("down")["ended"]

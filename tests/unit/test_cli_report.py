@@ -16,8 +16,9 @@ import pytest
 from llmos import errors
 from llmos.interfaces.actions import NO_RUN
 from llmos.interfaces.install import how_to_install, is_ours_to_install
+from llmos.interfaces.reading import text_of
 from llmos.interfaces.session import READER_LEFT, ReaderLeftError, Screen, failure, report
-from llmos.interfaces.trace_files import MAX_TRACE_BYTES, read_text, write_whole
+from llmos.interfaces.trace_files import write_whole
 
 
 @pytest.mark.parametrize(
@@ -137,20 +138,20 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("raw", "part"),
-    [(b"\x00\xff\xfe", "not UTF-8"), (b"x" * (MAX_TRACE_BYTES + 1), "larger than")],
+    [(b"\x00\xff\xfe", "not UTF-8"), (b"x" * 2_000_001, "larger than 2 MB")],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, raw: bytes, part: str) -> None:
     file = tmp_path / "trace.yaml"
     file.write_bytes(raw)
-    with pytest.raises(errors.TraceFormatError, match=part):
-        read_text(file)
+    with pytest.raises(errors.UsageError, match=part):
+        asyncio.run(text_of(file, most=2_000_000))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(errors.TraceFormatError, match="No such file"):
-        read_text(tmp_path / "none.yaml")
-    with pytest.raises(errors.TraceFormatError, match="can't be read"):
-        read_text(tmp_path)
+    with pytest.raises(errors.UsageError, match="No such file"):
+        asyncio.run(text_of(tmp_path / "none.yaml", most=2_000_000))
+    with pytest.raises(errors.UsageError, match="can't be read"):
+        asyncio.run(text_of(tmp_path, most=2_000_000))
 
 
 def test_colours_are_off_where_the_user_wants_none(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
