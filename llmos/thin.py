@@ -74,12 +74,9 @@ def first_word(args: list[str]) -> str:
     return ""
 
 
-def memory_of(args: list[str], environ: "os._Environ[str]") -> str | None:
-    """The folder of the memory that a command line works on; None where only the settings can tell.
-
-    As `llmos.settings.places.find_home`, in short.
-    """
-    home = environ.get("LLMOS_HOME") or None
+def home_of(args: list[str]) -> str | None:
+    """The `--home` of a command line that is not parsed yet; of several the last one."""
+    home = None
     words = iter(args)
     for word in words:
         if word == "--":
@@ -90,6 +87,15 @@ def memory_of(args: list[str], environ: "os._Environ[str]") -> str | None:
             home = word[len("--home=") :]
         elif word in VALUED:
             next(words, None)
+    return home
+
+
+def memory_of(args: list[str], environ: "os._Environ[str]") -> str | None:
+    """The folder of the memory that a command line works on; None where only the settings can tell.
+
+    As `llmos.settings.places.find_home`, in short.
+    """
+    home = home_of(args) or environ.get("LLMOS_HOME") or None
     checkout = os.path.dirname(PACKAGE)
     if home is None and os.path.isfile(os.path.join(checkout, "boot.py")):
         home = os.path.join(os.path.realpath(checkout), "workspace")

@@ -32,13 +32,17 @@ def main() -> int:
     text = PAGE.read_text(encoding="utf-8")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    shown = "\n\n".join("\n".join(part) for part in _shown(results))
-    PAGE.write_text(f"{head}{BEGIN}\n{shown}\n\n{END}{tail}", encoding="utf-8")
+    PAGE.write_text(f"{head}{BEGIN}\n{shown(results)}\n\n{END}{tail}", encoding="utf-8")
     FLAME.write_text(flame(results["profile"]["tree"]), encoding="utf-8")
     return 0
 
 
-def _shown(results: Mapping[str, Any]) -> Iterator[list[str]]:
+def shown(results: Mapping[str, Any]) -> str:
+    """The part of the page that is made from the results."""
+    return "\n\n".join("\n".join(part) for part in _parts(results))
+
+
+def _parts(results: Mapping[str, Any]) -> Iterator[list[str]]:
     for name, show in (
         ("processes", _processes),
         ("warm", _warm),
@@ -58,14 +62,18 @@ def _conditions(made: Mapping[str, Any]) -> str:
     )
 
 
+def _head(*columns: str) -> tuple[str, str]:
+    """The first two lines of a table."""
+    return f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"
+
+
 def _processes(part: Mapping[str, Any]) -> Iterator[str]:
     yield "### Whole processes"
     yield ""
     kernel = f"{part['kernel_bytes'] / 1e6:.0f} MB"
     yield f"Medians of {part['rounds']} interleaved rounds; the resident kernel takes {kernel}."
     yield ""
-    yield "| process | ms | middle half | x bare Python | x `import duckdb, click` | target |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield from _head("process", "ms", "middle half", "x bare Python", "x `import duckdb, click`", "target")
     for name, row in part["commands"].items():
         target = "-"
         if name in TARGETS:
@@ -80,8 +88,7 @@ def _warm(part: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Medians of {part['rounds']} interleaved rounds, in the process itself."
     yield ""
-    yield "| what | microseconds |"
-    yield "| --- | --- |"
+    yield from _head("what", "microseconds")
     for name, took in part["us"].items():
         yield f"| {name} | {took:,.0f} |"
     yield f"| one `fsync` of a small file, the floor of an effect | {part['fsync_us']:,.0f} |"
@@ -100,8 +107,7 @@ def _throughput(part: Mapping[str, Any]) -> Iterator[str]:
         f"in a bare loop; medians of {part['rounds']} rounds."
     )
     yield ""
-    yield "| goals | bare loop, calls/s | batch, goals/s | share |"
-    yield "| --- | --- | --- | --- |"
+    yield from _head("goals", "bare loop, calls/s", "batch, goals/s", "share")
     for name, row in part["kinds"].items():
         yield f"| {name} | {row['bare_per_s']:,.0f} | {row['batch_per_s']:,.0f} | {row['share']:.1%} |"
 
@@ -114,8 +120,7 @@ def _peers(part: Mapping[str, Any]) -> Iterator[str]:
         "tools; what is not replayed is learned. `missed` was learned although its procedure was known, `new` was not."
     )
     yield ""
-    yield "| system | right | wrong | missed | new | learner paid | ms a hit | ms a miss | memory, MB |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield from _head("system", "right", "wrong", "missed", "new", "learner paid", "ms a hit", "ms a miss", "memory, MB")
     for name, row in part["systems"].items():
         if "error" in row:
             yield f"| {name} | {row['error']} | | | | | | | |"
@@ -133,8 +138,7 @@ def _profile(part: Mapping[str, Any]) -> Iterator[str]:
         "the time that is spent inside the functions of each part, as the profiler sees it."
     )
     yield ""
-    yield "| part | share |"
-    yield "| --- | --- |"
+    yield from _head("part", "share")
     for name, share in part["parts"].items():
         if share >= 0.005:
             yield f"| {name} | {share:.1%} |"

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -92,7 +92,7 @@ class Results:
     """The lines of results: what an earlier batch of the same file left, and what this one adds.
 
     A line is written whole before the next one; one that a crash cut off is removed. Before a goal is begun its run's
-    id is written, so that nothing is done twice though its result was not written any more.
+    id is written, so that nothing is done twice though its result was not written any more; `begun` holds those runs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -265,20 +265,21 @@ class _Batch:
         todo = [item for item in items if item.key not in self.results.done]
         tally = Tally(total=len(items), known=len(items) - len(todo))
         waiting = iter(todo)
-        async with self.system.crew.working(jobs), _shown(tally, self.session) as tell:
+        async with self.system.crew.working(jobs):
+            with _bar(tally, self.session) as tell:
 
-            async def work() -> None:
-                for item in waiting:
-                    await self._one(item, tally)
-                    tell()
+                async def work() -> None:
+                    for item in waiting:
+                        await self._one(item, tally)
+                        tell()
 
-            workers = [asyncio.create_task(work()) for _ in range(min(jobs, len(todo)))]
-            try:
-                await asyncio.gather(*workers)
-            finally:  # one that can't write its results, or Ctrl-C, ends them all
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+                workers = [asyncio.create_task(work()) for _ in range(min(jobs, len(todo)))]
+                try:
+                    await asyncio.gather(*workers)
+                finally:  # one that can't write its results, or Ctrl-C, ends them all
+                    for worker in workers:
+                        worker.cancel()
+                    await asyncio.gather(*workers, return_exceptions=True)
         return tally
 
     async def _one(self, item: Item, tally: Tally) -> None:
@@ -296,7 +297,10 @@ class _Batch:
             tally.failed += 1
 
     async def _earlier(self, item: Item) -> dict[str, Any] | None:
-        """The result of a run that an earlier batch began and that ended well, though nobody wrote it down any more."""
+        """The result of a run that an earlier batch began and nobody wrote down any more.
+
+        None where there is none that counts: one that was broken off before it changed anything is done anew.
+        """
         run_id = self.results.begun.get(item.key)
         if run_id is None:
             return None
@@ -304,6 +308,11 @@ class _Batch:
             run = await self.system.runs.get(run_id)
         except NotFoundError:
             return None
+        if run.status is RunStatus.INTERRUPTED:
+            if self.session.options.again or not await self.system.undoing.stands(run_id):
+                return None
+            told = {"run_id": run_id, "status": "failed", "error": _BROKEN_OFF.format(run_id), "exit_code": 1}
+            return {**_NOTHING, **told}
         if run.status is not RunStatus.DONE:
             return None
         trace_id = f"{run.trace_id}@{run.trace_version}" if run.trace_id else None
@@ -340,13 +349,11 @@ def _row(result: Result) -> dict[str, Any]:
     return {name: getattr(result, name) for name in names}
 
 
+_BROKEN_OFF = (
+    "run {0} was broken off after it had changed something: `undo {0}` takes that back, then this is done anew; with "
+    "`--again` it is done once more all the same."
+)
 _NOTHING = {"run_id": None, "mode": "none", "answer": "", "cost_usd": 0.0, "saved_usd": 0.0, "trace_id": None}
-
-
-@contextlib.asynccontextmanager
-async def _shown(tally: Tally, session: Session) -> AsyncIterator[Any]:
-    with _bar(tally, session) as tell:
-        yield tell
 
 
 @contextlib.contextmanager

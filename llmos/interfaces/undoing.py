@@ -68,6 +68,14 @@ class Undoing:
             return other
         raise NotFoundError(f"no run has changed anything in {self.workspace} that is not undone already.")
 
+    async def stands(self, run_id: str) -> bool:
+        """Whether a run has changed something, or may have, and is not undone."""
+        await self.journal.settle_loose()
+        if not any(map(_has_effect, await self.store.of_run(run_id))):
+            return False
+        undone, _ = await self._undone()
+        return run_id not in undone
+
     async def plan(self, run_id: str) -> UndoPlan:
         """What undoing a run would do; nothing is done.
 

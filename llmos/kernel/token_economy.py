@@ -123,7 +123,7 @@ class TokenEconomy:
         self._lock = lock or threading.RLock()
         self.cap_usd = cap_usd
         if self._ledger.is_new():
-            self._tell(self._append(EntryKind.RECHARGE, budget_microusd, operation="first charge"))
+            self._tell(self._append(self._entry(EntryKind.RECHARGE, budget_microusd, operation="first charge")))
 
     # ---------------------------------------------------------------------------------------------- looking
 
@@ -199,7 +199,7 @@ class TokenEconomy:
         """Charge a bill that has arrived, whether or not the battery can carry it."""
         amount = to_microusd(actual_cost, what="the cost")
         with self._lock:
-            row = self._append(EntryKind.CHARGE, -amount, operation=operation, run_id=run_id)
+            row = self._append(self._entry(EntryKind.CHARGE, -amount, operation=operation, run_id=run_id))
             self._spent_microusd += amount
         self._tell(row)
 
@@ -208,7 +208,7 @@ class TokenEconomy:
         amount = to_microusd(amount_usd, what="the recharge")
         if amount == 0:
             raise UsageError("the recharge must be more than zero dollars.")
-        self._tell(self._append(EntryKind.RECHARGE, amount, operation=operation))
+        self._tell(self._append(self._entry(EntryKind.RECHARGE, amount, operation=operation)))
 
     def reserve(self, amount_usd: float, run_id: str, operation: str) -> Reservation:
         """Set dollars aside for a run; close it with `settle` or `refund`.
@@ -219,11 +219,13 @@ class TokenEconomy:
         with self._lock:
             self.check_budget(amount_usd)
             row = self._append(
-                EntryKind.RESERVE,
-                -to_microusd(amount_usd, what="the reservation"),
-                operation=operation,
-                run_id=run_id,
-                reservation_id=uuid.uuid4().hex,
+                self._entry(
+                    EntryKind.RESERVE,
+                    -to_microusd(amount_usd, what="the reservation"),
+                    operation=operation,
+                    run_id=run_id,
+                    reservation_id=uuid.uuid4().hex,
+                )
             )
             reservation = _reservation(row)
             self._open[reservation.id] = reservation
@@ -249,8 +251,7 @@ class TokenEconomy:
 
     def book_saving(self, run_id: str, saved_usd: float, operation: str = "replay") -> None:
         """A $0 row that says what a replay did not cost."""
-        saved = to_microusd(saved_usd, what="the saving")
-        self._tell(self._append(EntryKind.SAVING, 0, operation=operation, run_id=run_id, saved_microusd=saved))
+        self._tell(self._append(self.saving(run_id, saved_usd, operation)))
 
     def saving(self, run_id: str, saved_usd: float, operation: str = "replay") -> LedgerEntry:
         """The row of `book_saving`, for whoever stores it with other things and then `tell`s it."""
@@ -277,11 +278,13 @@ class TokenEconomy:
             if held is None:
                 raise UsageError(f"the reservation for {reservation.operation!r} is closed already; it can't be twice.")
             row = self._append(
-                kind,
-                held.amount_microusd - actual_microusd,
-                operation=operation or held.operation,
-                run_id=held.run_id,
-                reservation_id=held.id,
+                self._entry(
+                    kind,
+                    held.amount_microusd - actual_microusd,
+                    operation=operation or held.operation,
+                    run_id=held.run_id,
+                    reservation_id=held.id,
+                )
             )
             del self._open[held.id]
             self._spent_microusd += actual_microusd
@@ -296,33 +299,18 @@ class TokenEconomy:
                 extra={"action": "charge_left_open", "run_id": reservation.run_id},
             )
             row = self._append(
-                EntryKind.SETTLE,
-                0,
-                operation=f"{reservation.operation}: charged in full, the process ended before it was settled",
-                run_id=reservation.run_id,
-                reservation_id=reservation.id,
+                self._entry(
+                    EntryKind.SETTLE,
+                    0,
+                    operation=f"{reservation.operation}: charged in full, the process ended before it was settled",
+                    run_id=reservation.run_id,
+                    reservation_id=reservation.id,
+                )
             )
             self._tell(row)
         return left_open
 
-    def _append(
-        self,
-        kind: EntryKind,
-        amount_microusd: int,
-        *,
-        operation: str,
-        run_id: str = "",
-        saved_microusd: int = 0,
-        reservation_id: str | None = None,
-    ) -> LedgerEntry:
-        entry = self._entry(
-            kind,
-            amount_microusd,
-            operation=operation,
-            run_id=run_id,
-            saved_microusd=saved_microusd,
-            reservation_id=reservation_id,
-        )
+    def _append(self, entry: LedgerEntry) -> LedgerEntry:
         with self._lock:
             return self._ledger.append(entry)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llmos.boot import LLMOS
 from llmos.errors import DatabaseLockedError
@@ -21,8 +21,8 @@ IDLE_S = 120.0
 class _Entry:
     settings: Settings
     system: LLMOS
+    used_at: float
     users: int = 0
-    used_at: float = field(default_factory=time.monotonic)
 
 
 class Pool:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from llmos import __version__, caller, thin
 from llmos.errors import LLMOSError, StorageError
 from llmos.home import OpenHome
 from llmos.interfaces.cli import CallersLog, obey
-from llmos.interfaces.session import Interrupts
+from llmos.interfaces.session import INTERRUPTED, Interrupts
 from llmos.resident.pool import Pool
 from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
 from llmos.settings import Settings, load_settings, plain_environment
@@ -42,34 +42,17 @@ _SIGNALS = {thin.INTERRUPT: "interrupt", thin.TERMINATE: "terminate", thin.HANG_
 
 @dataclass(kw_only=True, eq=False)
 class _Work:
-    """One connection's command; `interrupts` is there once it can be stopped, `stopped` what came before."""
+    """One connection's command: `serving` it ends with its exit code sent, `doing` it with the code there."""
 
     connection: socket.socket
-    prog_name: str
     args: list[str]
-    task: asyncio.Task[None]
-    interrupts: Interrupts | None = None
-    doing: asyncio.Task[int] | None = None
-    early: list[str] = field(default_factory=list)
+    serving: asyncio.Task[None]
+    doing: asyncio.Task[int]
+    interrupts: Interrupts
 
-    def stop(self, how: str) -> None:
+    def stop(self, signal: str) -> None:
         """Pass a signal on."""
-        if self.interrupts is None and self.doing is not None:
-            self.doing.cancel()
-        elif self.interrupts is None:
-            self.early.append(how)
-        else:
-            getattr(self.interrupts, how)()
-
-    @contextmanager
-    def stopping(self) -> Iterator[Interrupts]:
-        """What the command is stopped by: what this connection's client says."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.interrupts = Interrupts(task)
-        for how in self.early:
-            self.stop(how)
-        yield self.interrupts
+        getattr(self.interrupts, signal)()
 
 
 class Server:
@@ -186,7 +169,7 @@ class Server:
     async def _only_this_left(self, connection: socket.socket) -> None:
         """Hold the connection of whoever waits for the end until all work is done."""
         while self._work:
-            await asyncio.wait([work.task for work in self._work])
+            await asyncio.wait([work.serving for work in self._work])
 
     async def _goal(self, connection: socket.socket, request: Request, descriptors: list[int]) -> None:
         try:
@@ -196,38 +179,37 @@ class Server:
         if request.umask != self._own["umask"]:
             self._own["umask"] = request.umask
             os.umask(request.umask)
-        task = asyncio.current_task()
-        assert task is not None
-        work = _Work(connection=connection, prog_name=request.prog_name, args=request.args, task=task)
-        self._work.add(work)
         self._served += 1
+        await _send(connection, thin.GOES_ON)
+        work = self._begun(connection, request, asking)
+        self._work.add(work)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(connection, self._heard, work)
         try:
-            await _send(connection, thin.GOES_ON)
-            loop = asyncio.get_running_loop()
-            loop.add_reader(connection, self._heard, work)
-            try:
-                code = await self._done(work, asking)
-            finally:
-                loop.remove_reader(connection)
-            await _send(connection, thin.EXIT + bytes([code & 0xFF]))
+            await asyncio.wait([work.doing])
         finally:
+            loop.remove_reader(connection)
+            _let_go(asking)
             self._work.discard(work)
             self._used = time.monotonic()
+        code = INTERRUPTED if work.doing.cancelled() else work.doing.result()
+        await _send(connection, thin.EXIT + bytes([code & 0xFF]))
 
-    async def _done(self, work: _Work, asking: caller.Caller) -> int:
-        """Do a command in a task of its own, so that it can be cancelled, and let go of the client's streams."""
+    def _begun(self, connection: socket.socket, request: Request, asking: caller.Caller) -> _Work:
+        """Begin a command in a task of its own, which can be cancelled."""
+        serving = asyncio.current_task()
+        assert serving is not None
+
+        @contextmanager
+        def stopping() -> Iterator[Interrupts]:
+            yield interrupts
+
         with caller.calling(asking):
-            work.doing = asyncio.create_task(
-                obey(work.args, prog_name=work.prog_name, stopped_by=work.stopping, opened=self._pool.opened)
+            doing = asyncio.create_task(
+                obey(request.args, prog_name=request.prog_name, stopped_by=stopping, opened=self._pool.opened)
             )
-        try:
-            return await work.doing
-        finally:
-            for stream in (asking.stdin, asking.stdout, asking.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.close()
-            if asking.outlet is not None:
-                asking.outlet.close()
+        interrupts = Interrupts(doing)
+        return _Work(connection=connection, args=request.args, serving=serving, doing=doing, interrupts=interrupts)
 
     def _heard(self, work: _Work) -> None:
         """A signal of the client; that it is gone counts as one too."""
@@ -297,6 +279,15 @@ class Server:
             "systems": len(self._pool),
             "memory_bytes": _resident_bytes(),
         }
+
+
+def _let_go(asking: caller.Caller) -> None:
+    """Let go of a client's streams."""
+    for stream in (asking.stdin, asking.stdout, asking.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.close()
+    if asking.outlet is not None:
+        asking.outlet.close()
 
 
 async def _warm(home: OpenHome) -> None:

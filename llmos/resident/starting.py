@@ -37,7 +37,7 @@ def started(args: list[str]) -> tuple[str | None, bool]:
     Without a folder the command is to be done elsewhere, and tells there what is wrong.
     """
     try:
-        settings = load_settings(home=_home(args))
+        settings = load_settings(home=Path(home) if (home := thin.home_of(args)) else None)
     except LLMOSError:
         return None, False
     if not settings.daemon.enabled:
@@ -47,14 +47,6 @@ def started(args: list[str]) -> tuple[str | None, bool]:
     except NotStartedError:
         return str(settings.memory), False
     return str(settings.memory), True
-
-
-def _home(args: list[str]) -> Path | None:
-    """The `--home` of a command line that is not parsed yet."""
-    head = args[: args.index("--")] if "--" in args else args
-    given = [one.partition("=")[2] for one in head if one.startswith("--home=")]
-    given += [head[number + 1] for number, one in enumerate(head[:-1]) if one == "--home"]
-    return Path(given[-1]) if given else None
 
 
 def start(settings: Settings) -> int | None:

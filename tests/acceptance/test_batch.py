@@ -103,6 +103,69 @@ def test_after_a_kill_it_goes_on_and_nothing_that_writes_is_done_twice(door: Doo
     assert len(done) == len(set(done))
 
 
+STAMPING = """
+import asyncio
+
+from plugins import FileWrite, ToolContext, llm_tool
+
+
+async def stamp(ctx: ToolContext, path: str) -> str:
+    with ctx.resolve(path, write=True).open("a") as stream:
+        stream.write("stamped\\n")
+    return "stamped"
+
+
+async def wait(ctx: ToolContext) -> str:
+    while (ctx.workspace / "hold").exists():
+        await asyncio.sleep(0.05)
+    return "waited"
+
+
+llm_tool("stamp", "Stamp.", {"path": str}, effect="write", version="1",
+         writes=lambda ctx, arguments: [FileWrite(path=ctx.resolve(arguments["path"]))])(stamp)
+llm_tool("wait", "Wait.", {}, effect="read", version="1")(wait)
+"""
+STAMPED = """\
+format: 1
+id: stamp-it
+goals: ["Stamp {path}"]
+slots: {path: path}
+steps:
+  - {id: stamp, tool: stamp, args: {path: "${{ path }}"}, effect: write}
+  - {id: wait, tool: wait, args: {}, effect: read}
+"""
+
+
+def test_a_run_broken_off_after_an_effect_is_not_done_again_until_it_is_undone(door: Door) -> None:
+    (door.home / "plugins").mkdir(parents=True)
+    (door.home / "plugins" / "stamping.py").write_text(STAMPING)
+    trace, stamped, hold = door.folder / "stamp.yaml", door.workspace / "a.txt", door.workspace / "hold"
+    trace.write_text(STAMPED)
+    assert door("traces", "import", str(trace), "--trust").returncode == 0
+    hold.touch()
+    goals(door, "Stamp a.txt")
+    process = door.start("batch", "goals.jsonl", "--yes")
+    deadline = time.monotonic() + 60
+    while not stamped.exists():
+        assert process.poll() is None, results(door)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)  # the effect's outcome is on record
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    hold.unlink()
+    for _ in range(2):
+        assert door("batch", "goals.jsonl", "--yes").returncode == 1
+        row = results(door)[-1]
+        assert (row["status"], row["run_id"] in row["error"]) == ("failed", True)
+        assert "broken off after it had changed something" in row["error"]
+        assert stamped.read_text() == "stamped\n"
+    assert door("undo", row["run_id"], "--yes").returncode == 0
+    assert not stamped.exists()
+    assert door.json("batch", "goals.jsonl", "--yes")["failed"] == 0
+    assert stamped.read_text() == "stamped\n"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from benchmarks.soak import RETENTION, Sample, fitted, lines, soak
@@ -32,3 +33,18 @@ async def test_goals_are_reached_by_the_product_and_sampled(tmp_path: Path) -> N
     samples = await soak(20, tmp_path, minutes=240, retention=retention)
     assert [sample.runs for sample in samples] == list(range(1, 21))
     assert all(sample.descriptors > 3 and sample.database > 100_000 for sample in samples)
+
+
+def test_the_page_tells_the_stored_results() -> None:
+    root = Path(__file__).resolve().parents[2]
+    measured = json.loads((root / "benchmarks" / "results" / "soak.json").read_text(encoding="utf-8"))
+    page = " ".join((root / "docs" / "retention.md").read_text(encoding="utf-8").split())
+    assert f"Of {measured['runs']:,} goals" in page
+    for name in ("rss", "database"):
+        line = measured["lines"][name]
+        assert not line["is_flat"]
+        assert f"{line['first'] / 1e6:.0f} MB" in page and f"{line['last'] / 1e6:.0f} MB" in page
+        assert f"{line['per_1000_runs'] / 1e6:.2f} MB for 1,000 goals" in page
+    for name in ("descriptors", "threads"):
+        assert measured["lines"][name]["is_flat"] and f"{name} ({measured['lines'][name]['last']:.0f})" in page.lower()
+    assert measured["lines"]["objects"]["is_flat"]
