@@ -75,8 +75,10 @@ class _Found:
             known, cosine = self.considered.get(trace.id), (cosines or {}).get(trace.id)
             if known is None:
                 negatives = frozenset({normalise(self.goal)} if trace.id in self.wrong else ())
-                known = consider(self.goal, trace, how=how, world=self.world, negatives=negatives)
-            self.considered[trace.id] = known if cosine is None else replace(known, cosine=cosine)
+                known = consider(self.goal, trace, how=how, world=self.world, cosine=cosine, negatives=negatives)
+            elif cosine is not None:
+                known = replace(known, cosine=cosine)
+            self.considered[trace.id] = known
 
     @property
     def proven(self) -> list[Match]:

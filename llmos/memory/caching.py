@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+K = TypeVar("K", bound=Hashable)
 
 NONE: Final = object()
 """What is told of a key nothing is known of."""
@@ -54,6 +56,18 @@ class ReadCache:
                 return NONE
             self._answers.move_to_end(key)
             return answer
+
+    def get_each(self, kind: str, keys: Iterable[K], tables: tuple[str, ...]) -> dict[K, Any]:
+        """The answers that hold for the keys of a kind, all of them read from these tables."""
+        with self._lock:
+            version = self._version(tables)
+            found: dict[K, Any] = {}
+            for key in keys:
+                known = self._answers.get((kind, key))
+                if known is not None and known[1] == version:
+                    self._answers.move_to_end((kind, key))
+                    found[key] = known[2]
+            return found
 
     def version(self, tables: tuple[str, ...]) -> int:
         """What an answer read now from these tables is to be kept with."""

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -21,7 +21,7 @@ from llmos.errors import StorageError
 from llmos.memory import schema, sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.memory.backups import Backups
-from llmos.memory.caching import NONE, ReadCache
+from llmos.memory.caching import NONE, K, ReadCache
 from llmos.memory.known import KnownGoals
 from llmos.memory.redacted import Redacting
 from llmos.memory.troubles import damaged, translated
@@ -165,20 +165,46 @@ class Database:
         found = self.cache.get(key)
         if found is not NONE:
             return cast("T", found)
-        if self._reader is None:
-            raise StorageError(f"the memory {self.path} is not open.")
         version = self.cache.version(tables)
-        try:
-            answer = await asyncio.wrap_future(self._reader.submit(self._read, work))
-        except _NotOpenError:  # the file is opened anew just now
-            answer = await self.run(work)
+        answer = await self._asked(work)
         self.cache.put(key, tables, version, answer)
         return answer
+
+    async def read_each(
+        self,
+        kind: str,
+        keys: Iterable[K],
+        tables: tuple[str, ...],
+        work: Callable[[DuckDBPyConnection, list[K]], Mapping[K, T]],
+    ) -> dict[K, T | None]:
+        """What `work` reads for each of these keys, None where it gives nothing; asked once for all not kept.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        keys = list(dict.fromkeys(keys))
+        kept: dict[K, T | None] = self.cache.get_each(kind, keys, tables)
+        missing = [key for key in keys if key not in kept]
+        if missing:
+            version = self.cache.version(tables)
+            found = await self._asked(lambda connection: work(connection, missing))
+            for key in missing:
+                kept[key] = found.get(key)
+                self.cache.put((kind, key), tables, version, kept[key])
+        return {key: kept[key] for key in keys}
 
     async def learn_goals(self) -> None:
         """Get to know the goals that were done before, so that what is new need not be looked for."""
         if self._reader is not None:
             await asyncio.wrap_future(self._reader.submit(self._read, self.goals.take))
+
+    async def _asked(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        if self._reader is None:
+            raise StorageError(f"the memory {self.path} is not open.")
+        try:
+            return await asyncio.wrap_future(self._reader.submit(self._read, work))
+        except _NotOpenError:  # the file is opened anew just now
+            return await self.run(work)
 
     def later(
         self,

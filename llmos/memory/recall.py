@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from llmos.memory.runs import exact_key
 from llmos.memory.trace_rows import rewrite_templates
 from llmos.memory.traces import TraceStore
 from llmos.memory.vectors import Hit, Vectors
-from llmos.memory.words import templates_within
+from llmos.memory.words import filed_under, templates_within
 from llmos.trace import english, lex, phrases
 from llmos.trace.program import Status, Trace
 
@@ -84,7 +85,8 @@ class Recall:
         """
         await self._check_lexicon()
         said = frozenset(map(clean, phrases.words_of(goal)))
-        telling = await self._db.run(lambda connection: templates_within(connection, said))
+        filed = await self._db.read_each("filed under", said, ("telling_words",), filed_under)
+        telling = templates_within(chain.from_iterable(one for one in filed.values() if one), said)
         ids, found = list(telling), list[Trace]()
         while ids and len(found) <= k:
             found += await self._traces.current(ids[: k + 1])
@@ -101,7 +103,9 @@ class Recall:
             SettingsError, StorageError: the embedding model can't be loaded.
         """
         await self._check_lexicon()
-        if not await self._db.run(lambda connection: connection.execute(sql.ANY_FOLLOWABLE).fetchone()):
+        if not await self._db.read(
+            ("any followable",), ("traces",), lambda c: c.execute(sql.ANY_FOLLOWABLE).fetchone()
+        ):
             return []
         await self._vectors.sync()
         embedding = await self._embedding(lex.masked(goal))

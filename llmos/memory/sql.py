@@ -239,7 +239,7 @@ ORDER BY status = 'trusted' DESC, last_used_at DESC NULLS LAST, id
 """
 
 # The words of templates. The list of a goal's words is looked up in the table's key, one by one.
-FILED_UNDER = "SELECT entries FROM telling_words WHERE list_contains(?::VARCHAR[], word)"
+FILED_UNDER = "SELECT word, entries FROM telling_words WHERE list_contains(?::VARCHAR[], word)"
 WORD_COUNTS = "SELECT word, templates FROM telling_words WHERE list_contains(?::VARCHAR[], word)"
 ENTRIES_OF = """
 SELECT word, entries FROM telling_words
@@ -278,14 +278,13 @@ ORDER BY t.last_used_at DESC NULLS LAST, t.id
 ANY_FOLLOWABLE = "SELECT 1 FROM traces WHERE status IN ('trusted', 'candidate') LIMIT 1"
 
 # From vectors to what they stand for, in three steps; those of superseded, rejected or forgotten traces fall out.
-_OF_VECTORS = """
-SELECT id, owner, version, template_no, text,
-    CASE WHEN model = $model AND len(vector) = len($vector::FLOAT[])
-        THEN list_inner_product(vector, $vector::FLOAT[]) END
-FROM embeddings WHERE kind = 'template'
+OF_VECTOR_IDS = """
+SELECT id, owner, version, template_no, text, model, vector
+FROM embeddings WHERE kind = 'template' AND list_contains(?::BIGINT[], id)
 """
-OF_VECTOR_IDS = f"{_OF_VECTORS} AND list_contains($ids::BIGINT[], id)"
-OF_VECTOR_OWNERS = f"{_OF_VECTORS} AND list_contains($owners::VARCHAR[], owner)"
+VECTORS_OF_OWNERS = """
+SELECT owner, list(id) FROM embeddings WHERE kind = 'template' AND list_contains(?::VARCHAR[], owner) GROUP BY owner
+"""
 TEMPLATES_OF_ALL = """
 SELECT trace_id, version, template_no, masked, template FROM trace_templates
 WHERE list_contains(?::VARCHAR[], trace_id)

@@ -270,11 +270,9 @@ def get_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> list[Trace]:
     return [trace for trace in found if isinstance(trace, Trace)]
 
 
-def read_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> tuple[list[Trace], bool]:
-    """The same without a change to those that can't be read; and whether there are any."""
-    heads = _heads(connection, list(ids))
-    found = [_read(heads[one]) for one in dict.fromkeys(ids) if one in heads]
-    return [trace for trace in found if isinstance(trace, Trace)], any(isinstance(one, str) for one in found)
+def read_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Trace | str]:
+    """The same by id, and why one can't be read, which changes nothing."""
+    return {one: _read(head) for one, head in _heads(connection, list(ids)).items()}
 
 
 def _heads(connection: DuckDBPyConnection, ids: list[str]) -> dict[str, Head]:

@@ -297,14 +297,10 @@ class TraceStore:
     async def current(self, ids: Sequence[str]) -> builtins.list[Trace]:
         """The readable and followable traces among `ids`, in their current versions and in that order."""
 
-        if not ids:
-            return []
-        found, broken = await self._db.read(
-            ("current", *ids), ("traces", "trace_versions"), lambda connection: rows.read_all(connection, ids)
-        )
-        if broken:  # set aside, so that the next look-up does not meet them
-            await self._db.run(lambda connection: rows.get_all(connection, ids))
-        return [trace for trace in found if trace.status in FOLLOWABLE]
+        found = await self._db.read_each("trace", ids, ("traces", "trace_versions"), rows.read_all)
+        if any(isinstance(one, str) for one in found.values()):
+            await self._db.run(lambda connection: rows.get_all(connection, ids))  # so the next does not meet them
+        return [one for one in found.values() if isinstance(one, Trace) and one.status in FOLLOWABLE]
 
     async def _drop(self, vector_ids: builtins.list[int]) -> None:
         if vector_ids:

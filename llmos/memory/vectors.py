@@ -14,8 +14,7 @@ import logging
 import random
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +40,7 @@ _READ_AT_ONCE = 500  # vectors of one transaction of a rebuild; whoever asks mea
 _COMPARED_AT_ONCE = 10_000
 _LAST_MOMENT_S, _SOON_BUILT = 2.0, 50_000
 _AFTER_FAILURE_S = 600.0
+_OF_VECTORS = ("embeddings", "trace_templates", "traces", "meta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,16 @@ class Hit:
     cosine: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Stored:
+    """A vector and the template that it stands for: None where that may not be followed, or is no more."""
+
+    model: str
+    vector: NDArray[np.float32]
+    trace_id: str
+    template: str | None
+
+
 class Vectors:
     """The vectors of templates, kept true to the database."""
 
@@ -61,6 +71,8 @@ class Vectors:
         self._embedder = embedder
         self._syncing = asyncio.Lock()
         self._is_unindexed = False
+        self._settled = -1
+        self._known_shape: tuple[str, int] | None = None
         self._building: asyncio.Task[None] | None = None
         self._expected = 0
         self._not_before = 0.0
@@ -72,30 +84,38 @@ class Vectors:
     async def sync(self) -> None:
         """Embed the templates that have no vector of this model yet, and bring the index up to the database."""
         async with self._syncing:
-            model, dim = await asyncio.to_thread(lambda: (self._embedder.model_name, self._embedder.dim))
-            state, is_new = await self._embed(model, dim)
+            version = self._db.cache.version(_OF_VECTORS)
+            model, dim = await self._shape()
             is_held = self._index.holds(model, dim)
+            if is_held and version == self._settled and not self._is_unindexed:
+                await self._write(model)
+                return
+            state, is_new = await self._embed(model, dim)
             if not is_held:
                 await asyncio.to_thread(self._index.load, model, dim, _tokens(state))
             if is_new or not is_held or self._is_unindexed:
                 await self._read_newer(model, dim)
+            self._settled = version
             await self._write(model)
 
     async def nearest(self, embedding: Embedding, width: int) -> tuple[list[Hit], bool]:
         """What the `width` nearest vectors stand for, nearest first, and whether there are more of them."""
         ids: list[int] = []
         if not self._is_unindexed:
-            ids = [one for one, _ in await asyncio.to_thread(self._index.search, embedding.vector, width)]
+            ids = [one for one, _ in await self._searched(embedding, width)]
         if self._is_unindexed or not self._index.holds(embedding.model, len(embedding.vector)):  # or dropped meanwhile
             ids = await self._compared(embedding, width)
-        hits, dead = await self._db.run(lambda c: _hits(c, embedding, sql.OF_VECTOR_IDS, {"ids": ids}))
-        await asyncio.to_thread(self._index.remove, set(ids) & dead)
-        return hits, len(ids) >= width
+        found = await self._db.read_each("vector", ids, _OF_VECTORS, _stored)
+        dead = {one for one, stored in found.items() if stored is None}
+        if dead:
+            await asyncio.to_thread(self._index.remove, dead)
+        return _hits(embedding, found.values()), len(ids) >= width
 
     async def of_traces(self, embedding: Embedding, trace_ids: list[str]) -> list[Hit]:
         """How near these traces are, wherever they come."""
-        found = await self._db.run(lambda c: _hits(c, embedding, sql.OF_VECTOR_OWNERS, {"owners": trace_ids}))
-        return found[0]
+        owned = await self._db.read_each("vectors of", trace_ids, _OF_VECTORS, _vectors_of)
+        ids = [one for some in owned.values() for one in some or ()]
+        return _hits(embedding, (await self._db.read_each("vector", ids, _OF_VECTORS, _stored)).values())
 
     async def close(self) -> None:
         """Save a small snapshot if anything changed, and end what builds a large one unless it is nearly done."""
@@ -108,7 +128,19 @@ class Vectors:
         if self._index.has_unsaved and not self._index.wants_building and not self._is_unindexed:
             await self._save()
 
+    async def _searched(self, embedding: Embedding, width: int) -> list[tuple[int, float]]:
+        """The nearest of the index; where it is small that takes less time than handing it to a thread."""
+        if len(self._index) <= self._index.limits.flat:
+            return self._index.search(embedding.vector, width)
+        return await asyncio.to_thread(self._index.search, embedding.vector, width)
+
     # --- embedding ---------------------------------------------------------------------------------
+
+    async def _shape(self) -> tuple[str, int]:
+        """The model and how many numbers a vector of it has; to know that, it may have to be loaded."""
+        if self._known_shape is None or self._known_shape[0] != self._embedder.model_name:
+            self._known_shape = await asyncio.to_thread(lambda: (self._embedder.model_name, self._embedder.dim))
+        return self._known_shape
 
     async def _embed(self, model: str, dim: int) -> tuple[dict[str, str], bool]:
         """What is noted of the vectors, and whether there were templates to embed."""
@@ -317,21 +349,52 @@ def _between(
     return ids, np.stack(vectors).astype(np.float32) if rows else np.zeros((0, dim), dtype=np.float32)
 
 
-def _hits(
-    connection: DuckDBPyConnection, embedding: Embedding, query: str, which: dict[str, Collection[Any]]
-) -> tuple[list[Hit], set[int]]:
-    """What may be followed of these vectors, nearest first, and the ids asked for that are no vectors any more."""
-    asked = {"vector": embedding.vector.tolist(), "model": embedding.model, **which}
-    found = connection.execute(query, asked).fetchall()
+def _vectors_of(connection: DuckDBPyConnection, trace_ids: list[str]) -> dict[str, list[int]]:
+    """The ids of these traces' vectors."""
+    return dict(connection.execute(sql.VECTORS_OF_OWNERS, [trace_ids]).fetchall())
+
+
+def _stored(connection: DuckDBPyConnection, ids: list[int]) -> dict[int, _Stored]:
+    """These vectors, as far as they still are."""
+    import numpy as np
+
+    found = connection.execute(sql.OF_VECTOR_IDS, [ids]).fetchall()
     owners = list({row[1] for row in found})
     current = dict(connection.execute(sql.FOLLOWABLE_VERSIONS, [owners]).fetchall())
-    templates: defaultdict[tuple[str, int, int, str], str] = defaultdict(str)
-    for *key, template in connection.execute(sql.TEMPLATES_OF_ALL, [owners]).fetchall():
-        templates[tuple(key)] = template
-    hits = [
-        Hit(trace_id=owner, template=templates[owner, version, number, text], cosine=cosine)
-        for _, owner, version, number, text, cosine in found
-        if cosine is not None and current.get(owner) == version and (owner, version, number, text) in templates
+    templates = {
+        tuple(key): template for *key, template in connection.execute(sql.TEMPLATES_OF_ALL, [owners]).fetchall()
+    }
+    return {
+        number: _Stored(
+            model=model,
+            vector=np.array(vector, dtype=np.float32),
+            trace_id=owner,
+            template=templates.get((owner, version, place, text)) if current.get(owner) == version else None,
+        )
+        for number, owner, version, place, text, model, vector in found
+    }
+
+
+# --- anywhere --------------------------------------------------------------------------------------
+
+
+def _hits(embedding: Embedding, found: Iterable[_Stored | None]) -> list[Hit]:
+    """What may be followed of these vectors, nearest first."""
+    import numpy as np
+
+    same = [
+        (one.trace_id, one.template, one.vector)
+        for one in found
+        if one
+        and one.template is not None
+        and one.model == embedding.model
+        and len(one.vector) == len(embedding.vector)
     ]
-    dead = set(which.get("ids", ())) - {row[0] for row in found}
-    return sorted(hits, key=lambda hit: (-hit.cosine, hit.trace_id, hit.template)), dead
+    if not same:
+        return []
+    cosines = (np.stack([vector for *_, vector in same]) @ embedding.vector).tolist()
+    hits = [
+        Hit(trace_id=trace_id, template=template, cosine=cosine)
+        for (trace_id, template, _), cosine in zip(same, cosines, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: (-hit.cosine, hit.trace_id, hit.template))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from llmos.memory import sql
 from llmos.trace.phrases import anchors_of, needed_words
@@ -20,17 +20,24 @@ if TYPE_CHECKING:
 Wording: TypeAlias = tuple[int, frozenset[str]]
 """How many telling words a template has, and the words that every goal of it has."""
 
+Filed: TypeAlias = tuple[str, int, frozenset[str]]
+"""A trace and the wording of one of its templates."""
 
-def templates_within(connection: DuckDBPyConnection, words: frozenset[str]) -> dict[str, int]:
+
+def filed_under(connection: DuckDBPyConnection, words: Sequence[str]) -> dict[str, list[Filed]]:
+    """What is filed under each of these words, as far as anything is."""
+    return {word: _read(entries) for word, entries in connection.execute(sql.FILED_UNDER, [[*words]]).fetchall()}
+
+
+def templates_within(filed: Iterable[Filed], words: frozenset[str]) -> dict[str, int]:
     """The traces with a template whose words are all among `words`, by id, those with the most telling words first.
 
     With each trace the number of its telling words. What was set aside or forgotten may be among them.
     """
     found: dict[str, int] = {}
-    for (entries,) in connection.execute(sql.FILED_UNDER, [[*words]]).fetchall():
-        for trace_id, telling, *needed in _read(entries):
-            if words.issuperset(needed):
-                found[trace_id] = max(telling, found.get(trace_id, 0))
+    for trace_id, telling, needed in filed:
+        if needed <= words:
+            found[trace_id] = max(telling, found.get(trace_id, 0))
     return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
 
@@ -106,5 +113,6 @@ def _entry(trace_id: str, wording: Wording) -> str:
     return json.dumps([trace_id, telling, *sorted(needed)]) + "\n"
 
 
-def _read(entries: str) -> list[Any]:
-    return list(json.loads("[" + entries.rstrip().replace("\n", ",") + "]"))
+def _read(entries: str) -> list[Filed]:
+    lines = json.loads("[" + entries.rstrip().replace("\n", ",") + "]")
+    return [(trace_id, telling, frozenset(needed)) for trace_id, telling, *needed in lines]

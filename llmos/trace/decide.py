@@ -69,7 +69,7 @@ def consider(
     negatives: frozenset[str] = frozenset(),
 ) -> Considered:
     """Put one recalled trace through the gate; an error inside the gate is a miss."""
-    if normalise(goal) in negatives:
+    if negatives and normalise(goal) in negatives:
         outcome: Match | Miss = _refused(trace, "rejected", "this goal was rejected for it")
     else:
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 
 from llmos.errors import GoalError, TraceFormatError
@@ -56,7 +57,7 @@ class Token:
     end: int
     noise: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What two tokens are compared by: words without case, everything else as written."""
         return self.text.casefold() if self.kind is Kind.WORD else self.value
@@ -365,14 +366,15 @@ _COUNTED = frozenset(map(str, (Kind.NUMBER, Kind.EXPRESSION)))
 
 
 def is_factorial(template: str, slots: Sequence[Slot]) -> bool:
-    """Whether a template ends with a `!` that belongs to the number before it."""
-    if not template.endswith("!"):
+    """Whether a template ends with a `!` that belongs to the number before it, whatever marks follow it."""
+    stem = template.rstrip(".?!" + string.whitespace)
+    if not template[len(stem) :].startswith("!"):
         return False
-    last = template_parts(template[:-1])[-1:]
+    last = template_parts(stem)[-1:]
     if last and isinstance(last[0], Place):
         return any(slot.name == last[0].slot and str(slot.type) in _COUNTED for slot in slots)
     tokens = tokenize("".join(map(str, last)))
-    return bool(tokens) and not template[-2].isspace() and (tokens[-1].kind in _COUNTED or tokens[-1].text == ")")
+    return bool(tokens) and (tokens[-1].kind in _COUNTED or tokens[-1].text == ")")
 
 
 def template_skeleton(template: str, slots: Sequence[Slot]) -> str:

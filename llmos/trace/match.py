@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -65,23 +67,24 @@ class Miss:
 
 def match(goal: str, trace: Trace, world: World | None = None) -> Match | Miss:
     """Bind a goal to a trace, by whichever of its templates fits; the nearest miss if none does."""
-    goal = unicodedata.normalize("NFC", goal)
-    results = [_match_template(goal, trace, template, world or World()) for template in trace.goals]
+    read, kinds = _read(unicodedata.normalize("NFC", goal)), {slot.name: f"<{slot.type}>" for slot in trace.slots}
+    world = world or World()
+    results = [_match_template(read, trace, template, world, kinds) for template in trace.goals]
     matches = [result for result in results if isinstance(result, Match)]
     return _single(matches) if matches else _nearest(results)
 
 
 def _nearest(results: Sequence[Match | Miss | _Unaligned]) -> Miss:
-    """The first of the misses that agree in most; one that can't agree in more than another is not looked into."""
-    nearest: Miss | None = None
-    for result in results:
-        if isinstance(result, _Unaligned):
-            if nearest is not None and result.most <= nearest.agreed:
-                continue
-            result = result.explained()
-        if isinstance(result, Miss) and (nearest is None or result.agreed > nearest.agreed):
-            nearest = result
-    assert nearest is not None
+    """The first of the misses that agree in most; one that can't agree in as much as another is not looked into."""
+    misses = [one for one in results if not isinstance(one, Match)]
+    most = [one.most if isinstance(one, _Unaligned) else one.agreed for one in misses]
+    best, nearest = (-1, 0), misses[0]
+    for place in sorted(range(len(misses)), key=lambda one: -most[one]):
+        if (most[place], -place) > best:
+            one = misses[place]
+            miss = one.explained() if isinstance(one, _Unaligned) else one
+            best, nearest = max((best, nearest), ((miss.agreed, -place), miss), key=lambda found: found[0])
+    assert isinstance(nearest, Miss)
     return nearest
 
 
@@ -100,14 +103,53 @@ def _single(matches: list[Match]) -> Match | Miss:
     )
 
 
-def _match_template(goal: str, trace: Trace, template: str, world: World) -> Match | Miss | _Unaligned:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Goal:
+    """A goal, read once for all templates that it is held against.
+
+    `finals` are the marks that end its sentence, `meant` the tokens that are no noise, `keys` what these are like.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    finals: tuple[Token, ...]
+    meant: tuple[Token, ...]
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str, tokens: Sequence[Token], finals: Sequence[Token]) -> _Goal:
+        """The goal of these tokens."""
+        meant = tuple(token for token in tokens if not is_noise(token))
+        keys = tuple(map(_goal_key, meant))
+        return cls(text=text, tokens=tuple(tokens), finals=tuple(finals), meant=meant, keys=keys)
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often it has each key."""
+        return Counter(self.keys)
+
+
+@lru_cache(maxsize=16)
+def _read(goal: str) -> _Goal:
     read = tokenize(goal)
-    tokens, pattern = without_final(read), template_tokens(template)
-    finals = read[len(tokens) :]
-    if is_factorial(template, trace.slots) and (not tokens or tokens.pop().text != "!"):
-        return _miss(trace, template, "missing", ["!"], _sentence(["!"], []))
+    tokens = without_final(read)
+    return _Goal.of(goal, tokens, read[len(tokens) :])
+
+
+def _match_template(
+    goal: _Goal, trace: Trace, template: str, world: World, kinds: Mapping[str, str]
+) -> Match | Miss | _Unaligned:
+    pattern = template_tokens(template)
+    if is_factorial(template, trace.slots):
+        if not goal.tokens or goal.tokens[-1].text != "!":
+            return _miss(trace, template, "missing", ["!"], _sentence(["!"], []))
+        goal = _Goal.of(goal.text, goal.tokens[:-1], goal.finals)
+    far = _Unaligned(goal=goal, pattern=pattern, trace=trace, template=template, world=world, kinds=kinds)
+    first = pattern[0] if pattern else None
+    if isinstance(first, Token) and (not goal.meant or goal.meant[0].key != first.key):
+        return far
     alignments: list[Bindings] = []
-    aligner = Aligner(goal=goal, pattern=pattern, tokens=tokens, trace=trace, world=world, finals=finals)
+    aligner = far.aligner(goal.tokens)
     try:
         for bindings in aligner.alignments(0, 0):
             if bindings not in alignments:
@@ -118,14 +160,14 @@ def _match_template(goal: str, trace: Trace, template: str, world: World) -> Mat
         return _miss(trace, template, "ambiguous", [], "there are too many ways to read the goal")
     anchors = sum(isinstance(token, Token) for token in pattern)
     if not alignments:
-        return _Unaligned(pattern=pattern, tokens=tokens, trace=trace, template=template, aligner=aligner)
+        return far
     if len(alignments) > 1:
         return _miss(trace, template, "ambiguous", [], "the goal can be read in two ways", agreed=anchors)
     bindings = {slot.name: slot.default for slot in trace.slots if slot.default is not None} | alignments[0]
     refusal = same_file(trace, bindings, pattern)
     if refusal is not None:
         return _miss(trace, template, "relation", refusal[1], refusal[0], agreed=anchors)
-    if asks(goal) and not template.endswith("?") and trace.effect.changes_world:
+    if asks(goal.text) and not template.endswith("?") and trace.effect.changes_world:
         return _miss(trace, template, "question", ["?"], "the goal asks, and the trace would act", agreed=anchors)
     free = frozenset(slot.name for slot in trace.slots if _is_free(slot, bindings[slot.name], aligner))
     return Match(trace=trace, template=template, bindings=bindings, anchors=anchors, open=free)
@@ -175,32 +217,35 @@ def _plain_path(path: str) -> str:
 # --- explaining a miss -------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Unaligned:
     """A goal and a template that do not fit; what is wrong is only looked into where somebody wants to know."""
 
+    goal: _Goal
     pattern: Sequence[Token | Place]
-    tokens: Sequence[Token]
     trace: Trace
     template: str
-    aligner: Aligner
+    world: World
+    kinds: Mapping[str, str]
 
-    def __post_init__(self) -> None:
-        self.tokens = [token for token in self.tokens if not is_noise(token)]
-        trace = self.trace
-        self.expected = [_place_key(part, trace) if isinstance(part, Place) else part.key for part in self.pattern]
-        self.actual = [_goal_key(token) for token in self.tokens]
+    def aligner(self, tokens: Sequence[Token]) -> Aligner:
+        """What lays the template over these tokens of the goal."""
+        goal = self.goal
+        return Aligner(
+            goal=goal.text, pattern=self.pattern, tokens=tokens, trace=self.trace, world=self.world, finals=goal.finals
+        )
 
-    @property
+    @cached_property
+    def expected(self) -> list[str]:
+        """What the goal's keys would be if it fitted."""
+        return [self.kinds[part.slot] if isinstance(part, Place) else part.key for part in self.pattern]
+
+    @cached_property
     def most(self) -> int:
         """How much of the template the goal can have at most, whatever the order."""
-        left = list(self.actual)
-        count = 0
-        for key in self.expected:
-            if key in left:
-                left.remove(key)
-                count += 1
-        return count
+        counts = self.goal.counts
+        wanted = [key for key in self.expected if key in counts]
+        return sum(min(wanted.count(key), counts[key]) for key in set(wanted))
 
     def explained(self) -> Miss:
         """The miss, with the first thing that is wrong."""
@@ -208,11 +253,11 @@ class _Unaligned:
 
 
 def _nearest_miss(far: _Unaligned) -> Miss:
-    pattern, tokens, trace, template = far.pattern, far.tokens, far.trace, far.template
+    pattern, tokens, trace, template = far.pattern, far.goal.meant, far.trace, far.template
     if len(pattern) * len(tokens) > _MAX_COMPARED:
         return _miss(trace, template, "words", [], "the wording does not fit")
-    aligner = replace(far.aligner, tokens=tokens)
-    expected, actual = far.expected, far.actual
+    aligner = far.aligner(tokens)
+    expected, actual = far.expected, list(far.goal.keys)
     matcher = difflib.SequenceMatcher(a=expected, b=actual, autojunk=False)
     agreed = sum(block.size for block in matcher.get_matching_blocks())
     for operation, a1, a2, b1, b2 in matcher.get_opcodes():
@@ -239,10 +284,6 @@ def _refused_value(
         elif not aligner.same(part, token):
             return token.text, f"{token.text!r} differs from {part.text!r} in case, and the steps use it"
     return None
-
-
-def _place_key(place: Place, trace: Trace) -> str:
-    return f"<{trace.slot(place.slot).type}>"
 
 
 def _goal_key(token: Token) -> str:

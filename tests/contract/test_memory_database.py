@@ -72,6 +72,27 @@ async def test_a_call_that_raises_stores_nothing(tmp_path: Path) -> None:
         assert "half" not in await keys(db)
 
 
+async def test_of_many_keys_only_those_are_read_that_no_answer_holds_for(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def values(connection: Any, missing: list[str]) -> dict[str, str]:
+        asked.append(missing)
+        rows = connection.execute("SELECT key, value FROM meta WHERE list_contains(?::VARCHAR[], key)", [missing])
+        return dict(rows.fetchall())
+
+    async with Database(tmp_path / "llmos.duckdb") as db:
+        await put(db, "a", "1")
+        await put(db, "b", "2")
+        read = ("of meta", ["b", "none", "a", "b"], ("meta",), values)
+        assert list((await db.read_each(*read)).items()) == [("b", "2"), ("none", None), ("a", "1")]
+        assert await db.read_each("of meta", ["a", "c"], ("meta",), values) == {"a": "1", "c": None}
+        assert await db.read_each("of another kind", ["a"], ("meta",), values) == {"a": "1"}
+        await put(db, "none", "3")
+        assert (await db.read_each(*read))["none"] == "3"
+
+    assert asked == [["b", "none", "a"], ["c"], ["a"], ["b", "none", "a"]]
+
+
 async def test_a_refused_statement_undoes_the_whole_call(tmp_path: Path) -> None:
     def twice(connection: Any) -> None:
         connection.execute(MARK, ["once", ""])

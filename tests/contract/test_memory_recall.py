@@ -283,6 +283,28 @@ async def test_a_forgotten_trace_leaves_the_index(home: Home) -> None:
     assert "count-lines" not in [trace_id for trace_id, _ in await home.nearest("count lines")]
 
 
+async def test_each_change_is_seen_by_the_very_next_question(home: Home) -> None:
+    async def found(goal: str) -> list[tuple[str, int]]:
+        near = [(one.trace.id, one.trace.version) for one in await home.recall.semantic(goal, 1)]
+        worded = [(trace.id, trace.version) for trace in (await home.recall.words(goal)).traces]
+        assert near == worded
+        return near
+
+    trace = a_trace("columns", GOALS["columns"])
+    await home.traces.add(trace)
+    goal = "Describe the columns of sales.csv"
+    assert [await found(goal) for _ in range(2)] == [[("columns", 1)]] * 2
+
+    await home.traces.set_status("columns", Status.REJECTED, "wrong")
+    assert await found(goal) == []
+    await home.traces.set_status("columns", Status.TRUSTED, "")
+    assert await found(goal) == [("columns", 1)]
+    await home.traces.add(replace(trace, version=2, steps=(replace(trace.steps[0], tool="other"),)))  # type: ignore[arg-type]
+    assert await found(goal) == [("columns", 2)]
+    await home.traces.forget("columns")
+    assert await found(goal) == []
+
+
 async def test_a_trace_forgotten_before_the_index_was_opened_does_not_come_back(tmp_path: Path) -> None:
     async with Home(tmp_path, CountingEmbedder()) as home:
         await fill(home)

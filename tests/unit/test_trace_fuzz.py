@@ -189,6 +189,9 @@ def test_any_goal_matches_what_was_induced_from_it(goal: str, data: st.DataObjec
 
 
 @given(GOALS)
+@example("0!?")
+@example("0!!")
+@example("say (1)!.")
 def test_a_goal_with_nothing_to_vary_is_followed_for_itself_and_its_like(goal: str) -> None:
     assume(any(char.isalnum() for char in goal))
     assume(not any((ord(char) < 32 and char not in "\n\t\r") or 0xD800 <= ord(char) < 0xF900 for char in goal))
