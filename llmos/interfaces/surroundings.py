@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from llmos.accounts import Reservation
@@ -86,8 +88,8 @@ class Surroundings:
             run_id=run_id,
             facts=self.facts,
             think=think,
-            denied=(self.settings.memory.resolve(),),
-            sealed=tuple(path.resolve() for path in (*self.settings.config_files, *self.settings.plugin_dirs)),
+            denied=(_real(self.settings.memory),),
+            sealed=tuple(map(_real, (*self.settings.config_files, *self.settings.plugin_dirs))),
             env=plain_environment(),
             middleware=self.middleware,
             sandbox=self.sandbox,
@@ -204,3 +206,8 @@ class Surroundings:
         """
         self.settings.secret(name)
         return mark(name)
+
+
+def _real(path: Path) -> Path:
+    """The path with links followed; `Path.resolve` asks once more whether they go round in circles."""
+    return Path(os.path.realpath(path))

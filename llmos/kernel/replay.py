@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from llmos.errors import (
     CallRefusedError,
@@ -25,7 +26,7 @@ from llmos.errors import (
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
 from llmos.plugins.context import Foresees, ToolContext, TraceStep
-from llmos.plugins.registry import ToolRegistry, validate, validate_values
+from llmos.plugins.registry import ToolRegistry, is_plainly_valid, validate, validate_values
 from llmos.plugins.tool import Tool, ToolCall, ToolResult
 from llmos.trace.conditions import all_hold, phrase
 from llmos.trace.lookups import UnlistedError, looked_up, steps_before
@@ -46,7 +47,6 @@ from llmos.trace.values import (
     UnboundError,
     evaluate,
     references,
-    unparse,
 )
 
 MAX_ITERATIONS = 10_000
@@ -110,7 +110,7 @@ class Follower:
     foreseen: list[ToolCall] = field(default_factory=list)
     is_foreseen: bool = False
     _known_references: dict[int, tuple[Expr, tuple[Ref, ...]]] = field(default_factory=dict)
-    _origins: dict[int, tuple[Step, TraceStep]] = field(default_factory=dict)
+    _contexts: dict[int, tuple[Step, ToolContext]] = field(default_factory=dict)
 
     async def run(self) -> Replay:
         """Preflight, then every step in order, then the answer.
@@ -177,21 +177,30 @@ class Follower:
 
     def _foresee_call(self, step: Step, scope: Scope) -> None:
         """Check the arguments of one call as far as they are known: what the goal gives by itself, then all of them."""
+        tool = self._tool(step)
+        is_known = self._is_known(step.args.values(), scope)
+        if is_known:
+            arguments = self._arguments(step, scope)
+            revealed = self._revealed(step, arguments, scope)
+            if is_plainly_valid(tool, revealed):
+                self._foreseen(step, arguments, scope)
+                return
         refs = [ref for expr in step.args.values() for ref in self._references(expr)]
         for ref in (one for one in refs if self._is_known((one,), scope)):
             self._evaluated(step, ref, scope)
         given = {name: expr for name, expr in step.args.items() if any(map(_is_given, self._references(expr)))}
         known = {name: expr for name, expr in given.items() if self._is_known((expr,), scope)}
-        tool = self._tool(step)
         validate_values(
             tool, self._revealed(step, {n: self._evaluated(step, e, scope) for n, e in known.items()}, scope)
         )
-        if self._is_known(step.args.values(), scope):
-            arguments = self._arguments(step, scope)
-            validate(tool, self._revealed(step, arguments, scope))
-            call = self._call(step, arguments, scope)
-            if not self._is_ruled_out(step, scope):
-                self.foreseen.append(call)
+        if is_known:
+            validate(tool, revealed)
+            self._foreseen(step, arguments, scope)
+
+    def _foreseen(self, step: Step, arguments: dict[str, Any], scope: Scope) -> None:
+        call = self._call(step, arguments, scope)
+        if not self._is_ruled_out(step, scope):
+            self.foreseen.append(call)
 
     def _call(self, step: Step, arguments: dict[str, Any], scope: Scope) -> ToolCall:
         """A step's call with its effect; one that would do more than was recorded is refused.
@@ -199,8 +208,10 @@ class Follower:
         Raises:
             WorseEffectError: what it would do.
         """
-        tool, ctx = self._tool(step), replace(self.ctx, origin=self._origin(step))
-        effect = tool.effect_of(ctx, self._revealed(step, arguments, scope))
+        tool, ctx = self._tool(step), self._context(step)
+        effect = tool.effect
+        if tool.classify is not None:
+            effect = tool.effect_of(ctx, self._revealed(step, arguments, scope))
         if effect.rank > max(step.effect.rank, Effect.READ.rank):
             raise WorseEffectError(
                 f"{self.trace.label}, step {label_of(step, scope)}: with these values {step.tool} may do more than was "
@@ -222,17 +233,13 @@ class Follower:
             found = self._known_references[id(expr)] = expr, tuple(references(expr))
         return found[1]
 
-    def _origin(self, step: Step) -> TraceStep:
-        found = self._origins.get(id(step))
+    def _context(self, step: Step) -> ToolContext:
+        """The context of a step's calls."""
+        found = self._contexts.get(id(step))
         if found is None:
-            found = self._origins[id(step)] = step, self._made_origin(step)
+            origin = TraceStep(trace_id=self.trace.id, step_id=step.id, pattern=step.pattern, hidden=step.hidden)
+            found = self._contexts[id(step)] = step, replace(self.ctx, origin=origin)
         return found[1]
-
-    def _made_origin(self, step: Step) -> TraceStep:
-        pattern = {name: unparse(expr) for name, expr in step.args.items()}
-        hidden = {n for n, expr in step.args.items() if any(isinstance(ref, SecretRef) for ref in references(expr))}
-        text = json.dumps(pattern, sort_keys=True, ensure_ascii=False)
-        return TraceStep(trace_id=self.trace.id, step_id=step.id, pattern=text, hidden=frozenset(hidden))
 
     def _is_ruled_out(self, step: Step, scope: Scope) -> bool:
         """Whether a step's own conditions, as far as they are known and stay so, keep it from being called."""
@@ -247,7 +254,7 @@ class Follower:
         calls, self.foreseen = self.foreseen, []
         if not calls:
             return
-        foreseeing = [one for one in self.ctx.middleware if isinstance(one, Foresees)]
+        foreseeing = [cast("Foresees", one) for one in self.ctx.middleware if _can_foresee(type(one))]
         for call in calls:
             for one in foreseeing:
                 await one.foresee(call)
@@ -282,15 +289,21 @@ class Follower:
 
         A value that is still to be looked up is not known.
         """
-        loops = {own, *scope.items}
-        sought = {slot.name for slot in self.trace.slots if slot.listed is not None} - self.entries.keys()
-        refs = [ref for expr in exprs for ref in self._references(expr)]
-        return not any(
-            isinstance(ref, OutputRef)
-            or (isinstance(ref, SlotRef) and ref.name in sought)
-            or (isinstance(ref, ItemRef | IndexRef) and ref.loop not in loops)
-            for ref in refs
-        )
+        loops = (own, *scope.items)
+        return all(self._is_open(ref, loops) for expr in exprs for ref in self._references(expr))
+
+    def _is_open(self, ref: Ref, loops: Collection[str]) -> bool:
+        """Whether a reference leads to something while these loops are under way."""
+        if isinstance(ref, SlotRef):
+            return ref.name not in self._listed or ref.name in self.entries
+        if isinstance(ref, ItemRef | IndexRef):
+            return ref.loop in loops
+        return not isinstance(ref, OutputRef)
+
+    @cached_property
+    def _listed(self) -> frozenset[str]:
+        """The slots whose values are looked up."""
+        return frozenset(slot.name for slot in self.trace.slots if slot.listed is not None)
 
     def _scope(self, outputs: Mapping[str, Any]) -> Scope:
         slots = self.spelled or self.bindings
@@ -531,6 +544,11 @@ class Follower:
             return False
         verdict, _ = evaluate_check(check, outputs[step], self._scope(outputs), self._files)
         return verdict is Verdict.PASS
+
+
+@lru_cache(maxsize=64)
+def _can_foresee(kind: type) -> bool:
+    return issubclass(kind, Foresees)
 
 
 def made_of(loop: Loop, scope: Scope, outputs: Mapping[str, Any]) -> dict[str, Any]:

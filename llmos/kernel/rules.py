@@ -191,6 +191,19 @@ class Policy:
     def judge(self, tool: str, effect: Effect, resources: Iterable[Place | Host]) -> Said:
         """The strictest of what is said to everything a call touches, or to the call itself if it touches nothing."""
         touched: list[Place | Host | None] = [*resources]
+        if touched:
+            return self._judged(tool, effect, touched)
+        found = self._untouching.get((tool, effect))
+        if found is None:
+            found = self._untouching[tool, effect] = self._judged(tool, effect, touched)
+        return found
+
+    @cached_property
+    def _untouching(self) -> dict[tuple[str, Effect], Said]:
+        """What was said to calls that touch nothing: it depends on nothing else."""
+        return {}
+
+    def _judged(self, tool: str, effect: Effect, touched: Sequence[Place | Host | None]) -> Said:
         said = [self._one(tool, effect, resource) for resource in touched or [None]]
         if effect.rank > Effect.WRITE.rank and not any(_is_own(one, effect) for one in touched):
             said.append(self._one(tool, effect, None))

@@ -123,7 +123,8 @@ class Taint:
         if found and _is_chosen(call, seen):
             await asyncio.to_thread(_collect, seen.links, result.output)
         derived = bool(seen.sources) and call.effect not in (Effect.PURE, Effect.WRITE)
-        return replace(result, outside=bool(found) or derived)
+        outside = bool(found) or derived
+        return result if result.outside is outside else replace(result, outside=outside)
 
     async def _store(self, run_id: str) -> None:
         seen = self._of(run_id)

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmos.errors import DuplicateToolError, LLMOSError, ToolError, ToolNotFoundError
 from llmos.plugins.context import Middleware, ToolContext
-from llmos.plugins.schemas import validate_arguments
+from llmos.plugins.schemas import plainly_valid, validate_arguments
 from llmos.plugins.tool import Tool, ToolCall, ToolResult
 from llmos.trace.program import Effect
 
@@ -72,7 +72,7 @@ class ToolRegistry:
         async def make() -> ToolResult:
             nonlocal made
             made = True
-            return await _made(call)
+            return await _made(call, revealed)
 
         try:
             tool = self.get(name)
@@ -95,11 +95,11 @@ async def _through(
     return await middleware[0](call, lambda: _through(middleware[1:], call, make))
 
 
-async def _made(call: ToolCall) -> ToolResult:
+async def _made(call: ToolCall, revealed: dict[str, Any]) -> ToolResult:
     """The call itself: the one place where secrets are in the arguments."""
     name, ctx = call.tool.name, call.ctx
     try:
-        output = jsonable(name, await call.tool.function(ctx, **ctx.revealed(call.arguments)))
+        output = jsonable(name, await call.tool.function(ctx, **revealed))
         return ToolResult(output=ctx.hidden(output))
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         return _failure(name, error, ctx)
@@ -132,6 +132,11 @@ def validate(tool: Tool, arguments: dict[str, Any]) -> None:
     validate_arguments(tool.name, tool.schema, arguments)
 
 
+def is_plainly_valid(tool: Tool, arguments: dict[str, Any]) -> bool:
+    """Whether arguments are seen at a glance to fit a schema that asks for nothing that takes more than a glance."""
+    return plainly_valid(tool.schema, arguments)
+
+
 def validate_values(tool: Tool, arguments: dict[str, Any]) -> None:
     """Check those arguments that are known already, each by itself, `format` included.
 
@@ -152,6 +157,8 @@ def jsonable(name: str, value: Any) -> Any:
     Raises:
         ToolError: it can't be written as JSON.
     """
+    if value is None or type(value) in (str, int, bool):
+        return value
     try:
         return json.loads(json.dumps(value, ensure_ascii=False, default=_simpler, allow_nan=False))
     except (TypeError, ValueError) as error:

@@ -75,7 +75,7 @@ def validate_arguments(name: str, schema: Schema, arguments: dict[str, Any], *, 
     Raises:
         ToolError: names the argument and what is wrong with it.
     """
-    if _plainly_valid(schema, arguments):
+    if plainly_valid(schema, arguments):
         return
     request = {"schema": schema, "arguments": arguments, "formats": formats}
     said = _told_apart(request) if may_run_away(schema, arguments) else fault(request)
@@ -187,7 +187,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 _SEEN_AT_A_GLANCE = {"type", "description", "default", "title", "enum", "minimum", "maximum"}
 
 
-def _plainly_valid(schema: Schema, arguments: Mapping[str, Any]) -> bool:
+def plainly_valid(schema: Schema, arguments: Mapping[str, Any]) -> bool:
     """Whether the arguments satisfy a schema simple enough to see at a glance (spares importing jsonschema)."""
     properties = schema.get("properties", {})
     if set(schema) - {"type", "properties", "required", "additionalProperties", "title", "description"}:

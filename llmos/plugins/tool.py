@@ -6,12 +6,13 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from llmos.errors import LLMOSError
 from llmos.plugins.context import ToolContext
-from llmos.plugins.touching import Touching
+from llmos.plugins.touching import Touching, has_places
 from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,11 @@ class Tool:
         except Exception:  # a plugin's code
             log.warning("classifying a call of %s failed", self.name, exc_info=True, extra={"action": "classify"})
             return Effect.UNKNOWN
+
+    @cached_property
+    def has_places(self) -> bool:
+        """Whether its schema says that an argument is a path or names a host."""
+        return has_places(self.schema)
 
     @property
     def phrases(self) -> frozenset[str]:

@@ -52,13 +52,27 @@ def touches(tool: Tool, ctx: ToolContext, arguments: Mapping[str, Any], effect: 
     Raises:
         Exception: whatever a plugin's hook raises.
     """
-    found = [*_by_schema(tool.schema, arguments, effect)]
+    found = [*_by_schema(tool.schema, arguments, effect)] if tool.has_places else []
     for kind, said in ((Kind.PATH, tool.paths), (Kind.HOST, tool.hosts)):
         if callable(said):
             found += said(ctx, arguments)
         else:
             found += _by_name(kind, said, arguments, effect)
     return tuple(dict.fromkeys(found))
+
+
+def has_places(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema says anywhere that a text is a path or names a host."""
+    waiting: list[Any] = [schema]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            if str(one.get("format", "")) in _FORMATS:
+                return True
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+    return False
 
 
 def _by_name(

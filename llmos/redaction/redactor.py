@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from llmos.errors import ToolError
@@ -20,6 +21,8 @@ _REVEALED = re.compile(rf"(?P<meant>«=+secret)|{MARK.pattern}")
 _IDS = frozenset({"id", "run_id", "trace_id", "trace"})
 _MOST_DEEP = 150
 _MOST_MET = 500
+_MOST_UNCHANGED, _SHORT = 4_096, 256
+"""How many texts in which nothing was found are known again, and how long they are at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class Redactor:
         self.values = (frozenset((named or {}).items()), frozenset(others))
         self._numbers = {one for one in (*(named or {}).values(), *others) if re.fullmatch(r"[\d.]+", one)}
         self._met: dict[str, tuple[str, str]] = {}
+        self._unchanged: set[str] = set()
 
     # --- at a tool's call ------------------------------------------------------------------------------
 
@@ -94,6 +98,17 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """A text without secrets: marks for named values and for what looks like a credential, or did before."""
+        unchanged = self._unchanged
+        if text in unchanged:
+            return text
+        redacted = self._without_secrets(text)
+        if redacted == text and len(text) <= _SHORT:
+            if len(unchanged) >= _MOST_UNCHANGED:
+                unchanged = self._unchanged = set()
+            unchanged.add(text)  # not to those noted after something new was met, see `_meet`
+        return redacted
+
+    def _without_secrets(self, text: str) -> str:
         text = self._hidden_others(self._named.hidden(text))
         found = credentials_in(text)
         if found:
@@ -113,6 +128,7 @@ class Redactor:
         if value not in self._met and looks_random(value):
             kept = list(self._met.items())[-_MOST_MET + 1 :]  # replaced as a whole: other threads may be reading
             self._met = dict(sorted([*kept, (value, (kind, variable))], key=lambda one: -len(one[0])))
+            self._unchanged = set()
 
     def value(self, value: Any) -> Any:
         """The same for JSON data; a field's name counts, such as `password`."""
@@ -122,9 +138,11 @@ class Redactor:
 
     def record(self, record: R) -> R:
         """The same for a dataclass, but for its ids; the record itself where nothing had to go."""
-        names = [one.name for one in dataclasses.fields(record) if one.init and one.name not in _IDS]  # type: ignore[arg-type]
-        fields = {name: getattr(record, name) for name in names}
-        changed = {name: new for name, old in fields.items() if (new := self.value(old)) != old}
+        changed = {}
+        for name in _may_hold_secrets(type(record)):  # type: ignore[arg-type]
+            old = getattr(record, name)
+            if old is not None and type(old) is not bool and (new := self.value(old)) != old:
+                changed[name] = new
         return dataclasses.replace(record, **changed) if changed else record  # type: ignore[type-var]
 
     def error(self, error: BaseException) -> None:
@@ -153,8 +171,8 @@ class Redactor:
     def _value(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, int | float) and str(value) in self._numbers:
-            return self.text(str(value))
+        if value is None or isinstance(value, int | float):
+            return self.text(str(value)) if self._numbers and str(value) in self._numbers else value
         if depth > _MOST_DEEP:
             return UNNAMED if isinstance(value, list | tuple | Mapping) else value
         if type(value) in (list, tuple):
@@ -202,6 +220,12 @@ class Redactor:
         for value, (kind, variable) in self._met.items() if not spans else ():
             if value in plain:
                 yield Credential(kind=kind, variable=variable, path=path)
+
+
+@lru_cache(maxsize=256)
+def _may_hold_secrets(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass, but for its ids."""
+    return tuple(one.name for one in dataclasses.fields(kind) if one.init and one.name not in _IDS)
 
 
 def _unnamed(found: Any) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, TypeAlias
 
-from llmos.trace.values import Expr, OutputRef, ValuePath
+from llmos.trace.values import Expr, OutputRef, SecretRef, ValuePath, references, unparse
 
 FORMAT_VERSION = 1
 
@@ -190,6 +192,16 @@ class Step:
     checks: tuple[Check, ...] = ()
     when: tuple[Condition, ...] = ()
     expect: tuple[Condition, ...] = ()
+
+    @cached_property
+    def pattern(self) -> str:
+        """Its arguments with the slots unfilled, as JSON."""
+        return json.dumps({name: unparse(e) for name, e in self.args.items()}, sort_keys=True, ensure_ascii=False)
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """The arguments that hold a secret."""
+        return frozenset(n for n, e in self.args.items() if any(isinstance(ref, SecretRef) for ref in references(e)))
 
     @property
     def exprs(self) -> Iterator[Expr]:
