@@ -84,8 +84,10 @@ class Following:
         try:
             follower.preflight()
             self.surroundings.check_thinking(trace)
-            if not run.is_harmless:
+            if self.surroundings.thoughts(trace):
                 await run.store(self.runs)
+            elif not run.is_harmless:
+                run.store_soon(self.runs)
             started = time.perf_counter()
             replayed = await follower.run()
             if run.is_harmless:

@@ -76,6 +76,12 @@ class Running:
             bindings=dict(bindings or {}),
         )
 
+    def store_soon(self, runs: RunStore) -> None:
+        """The same, with the intent of the first effect: until then nothing happens that a crash must not forget."""
+        if not self.stored:
+            runs.start_soon(self.run)
+            self.stored = True
+
     async def store(self, runs: RunStore) -> None:
         """Store the run, unless it is stored already."""
         if not self.stored:

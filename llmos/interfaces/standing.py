@@ -89,12 +89,12 @@ class Standing:
         """Keep what was seen of a replay that went well; one that will not count takes the place of none."""
         key = key_of(watching.trace, run.bindings, self._root)
         try:
-            entries = await self.journal.of_run(run.id)
+            entries = await self.journal.made_by(run.id)
             seen = await asyncio.to_thread(watching.ended, entries, self.surroundings.settings.workspace.resolve())
             if watching.world != await self._world(watching.trace):
                 raise ChangedError("the day changed while it was done")
             named = replace(seen, key=key, run_id=run.id, answer=run.answer or "")
-            await self.store.put(replace(named, outputs=outputs))
+            self.store.put(replace(named, outputs=outputs))
         except (ChangedError, LLMOSError, OSError) as error:
             log.info("%s will be done again: %s", watching.trace.label, error, extra={"action": "void"})
             try:

@@ -21,6 +21,7 @@ from llmos.kernel.survey import Survey, Surveyor
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.settings import JournalSettings
 from llmos.trace.effects import FileChange, JournalEntry, Outcome, Reach, decide
+from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ class JournalLog(Protocol):
 
     async def conclude(self, entry: JournalEntry) -> None:
         """Store the outcome, files and note of an entry."""
+
+    def conclude_soon(self, entry: JournalEntry) -> None:
+        """The same, durable with whatever is stored next, or soon."""
 
     async def open(self) -> list[JournalEntry]:
         """The entries without an outcome, oldest first."""
@@ -200,7 +204,11 @@ class Journal:
             self._live.remove(pending)
         outcome = Outcome.FAILED if result.is_error else Outcome.DONE
         note = result.text[:300] if result.is_error else entry.note
-        await self.store.conclude(replace(entry, outcome=outcome, note=note))
+        concluded = replace(entry, outcome=outcome, note=note)
+        if entry.effect is Effect.WRITE and entry.reach is Reach.EXACT:
+            self.store.conclude_soon(concluded)  # until then the files tell what came of it
+        else:
+            await self.store.conclude(concluded)
 
     def _seen(self, pending: Pending) -> JournalEntry:
         """The entry with its files as they are now."""

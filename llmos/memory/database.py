@@ -23,7 +23,7 @@ from llmos.memory.audit_notes import Kind, note
 from llmos.memory.backups import Backups
 from llmos.memory.caching import NONE, K, ReadCache
 from llmos.memory.known import KnownGoals
-from llmos.memory.redacted import Redacting
+from llmos.memory.redacted import Parsed, Redacting
 from llmos.memory.troubles import damaged, translated
 from llmos.redaction import Redactor
 
@@ -236,8 +236,7 @@ class Database:
     def _submit(self, work: Callable[[DuckDBPyConnection], T]) -> Future[T]:
         if self._worker is None:
             raise StorageError(f"the memory {self.path} is not open.")
-        self._store_waiting()
-        return self._worker.submit(self._transact, work)
+        return self._worker.submit(self._together, work)
 
     async def dead_share(self) -> float:
         """The share of the rows in the file that were deleted."""
@@ -326,11 +325,43 @@ class Database:
         if reading is not None:
             reading[1].close()
 
+    def _together(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """Do `work` and store what waits before it in one transaction: what is durable then costs one write."""
+        waiting = self._taken()
+        if not waiting:
+            return self._transact(work)
+        is_spoilt = True
+
+        def both(connection: DuckDBPyConnection) -> T:
+            nonlocal is_spoilt
+            is_spoilt = True
+            for before, _, _ in waiting:
+                before(connection)
+            is_spoilt = False
+            return work(connection)
+
+        try:
+            done = self._transact(both)
+        except BaseException as error:
+            self._store_apart(waiting)
+            if not is_spoilt and not isinstance(error.__cause__, _conflict()):
+                raise
+            return self._transact(work)
+        for _, then, _ in waiting:
+            then()
+        return done
+
     def _do_waiting(self) -> None:
         """Store what waits: all at once, or, where something spoils that, each by itself."""
+        self._store_apart(self._taken())
+
+    def _taken(self) -> list[_Waiting]:
         waiting = []
         while self._waiting:
             waiting.append(self._waiting.popleft())
+        return waiting
+
+    def _store_apart(self, waiting: list[_Waiting]) -> None:
         if not waiting or self._is_stored(waiting, is_last=len(waiting) == 1):
             return
         for one in waiting if len(waiting) > 1 else ():
@@ -354,14 +385,15 @@ class Database:
 
         connection = self._connection = self._connection or connect(self.path)
         witness = self._witness
+        parsed = cast("DuckDBPyConnection", Parsed(connection))
         try:
-            connection.execute("BEGIN")
+            parsed.execute("BEGIN")
             if witness is not None:
                 witness.begin()
             result = work(cast("DuckDBPyConnection", Redacting(connection, self.redactor, self.cache)))
             if witness is not None:
-                witness.before_commit(connection)
-            connection.execute("COMMIT")
+                witness.before_commit(parsed)
+            parsed.execute("COMMIT")
             self.cache.committed()
         except BaseException as error:
             with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already rolled back
@@ -376,6 +408,13 @@ class Database:
         if witness is not None:
             witness.after_commit()
         return result
+
+
+def _conflict() -> type[Exception]:
+    """What DuckDB says to a key that was removed and comes again in the same transaction."""
+    import duckdb
+
+    return duckdb.ConstraintException
 
 
 def _end_left_running(connection: DuckDBPyConnection) -> None:

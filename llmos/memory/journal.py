@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _PRUNED = "journal_pruned_at"
+_NEWEST = 64
 
 
 class JournalStore:
@@ -27,6 +29,19 @@ class JournalStore:
     def __init__(self, db: Database, *, clock: Clock = utc_now) -> None:
         self._db = db
         self._clock = clock
+        self._newest: OrderedDict[str, dict[int, JournalEntry]] = OrderedDict()
+
+    def _note(self, entry: JournalEntry) -> None:
+        """Keep the entries that this process made for the newest runs."""
+        self._newest.setdefault(entry.run_id, {})[entry.no] = entry
+        while len(self._newest) > _NEWEST:
+            self._newest.popitem(last=False)
+
+    async def made_by(self, run_id: str) -> list[JournalEntry]:
+        """The entries of a run that has just ended, as far as this process made them, in order."""
+        found = list(self._newest.get(run_id, {}).values())
+        is_settled = found and all(entry.outcome is not Outcome.OPEN for entry in found)
+        return found if is_settled else await self.of_run(run_id)
 
     async def intend(self, entry: JournalEntry, *, undoes: str | None = None) -> JournalEntry:
         """Store an intent and give it its number; or give the unsettled entry of the same key, and store nothing.
@@ -49,10 +64,21 @@ class JournalStore:
                 note(Kind.UNDO, said, run_id=entry.run_id)
             return replace(entry, no=int(number))
 
-        return await self._db.run(work)
+        stored = await self._db.run(work)
+        self._note(stored)
+        return stored
 
     async def conclude(self, entry: JournalEntry) -> None:
         """Store the outcome, files and note of an entry."""
+        await self._db.run(self._conclusion(entry))
+        self._note(entry)
+
+    def conclude_soon(self, entry: JournalEntry) -> None:
+        """The same with whatever is stored next, or soon: for what its files tell as well."""
+        self._db.later(self._conclusion(entry))
+        self._note(entry)
+
+    def _conclusion(self, entry: JournalEntry) -> Callable[[DuckDBPyConnection], None]:
         files = _files(entry)
         at = to_utc(entry.ended_at or self._clock())
         row = [entry.no, str(entry.outcome), str(entry.reach), files, clean(entry.note), at]
@@ -63,7 +89,7 @@ class JournalStore:
             if entry.outcome is Outcome.UNKNOWN:
                 connection.execute(sql.INSERT_UNSETTLED, [entry.no, entry.key, False])
 
-        await self._db.run(work)
+        return work
 
     async def open(self) -> list[JournalEntry]:
         """The entries without an outcome, oldest first."""

@@ -14,27 +14,50 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-class Redacting:
+_MOST_STATEMENTS = 512
+_statements: dict[str, Any] = {}
+
+
+class Parsed:
+    """A connection whose statements are parsed once: of a small one, that is a third of the time it takes."""
+
+    def __init__(self, connection: DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def execute(self, query: str, parameters: Any = None) -> DuckDBPyConnection:
+        """Carry out a statement."""
+        return self._connection.execute(self._parsed(query), parameters)
+
+    def _parsed(self, query: str) -> Any:
+        known = _statements.get(query)
+        if known is None:
+            found = self._connection.extract_statements(query)
+            known = found[0] if len(found) == 1 else query
+            if len(_statements) >= _MOST_STATEMENTS:
+                _statements.clear()
+            _statements[query] = known
+        return known
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class Redacting(Parsed):
     """A connection that takes secrets out of the parameters of every statement that `sql.AS_THEY_ARE` does not hold.
 
     It tells the cache what is written.
     """
 
     def __init__(self, connection: DuckDBPyConnection, redactor: Redactor, cache: ReadCache) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._redactor = redactor
         self._cache = cache
 
     def execute(self, query: str, parameters: Any = None) -> DuckDBPyConnection:
         self._cache.wrote(query)
-        if parameters is None:
-            return self._connection.execute(query)
-        if query not in sql.AS_THEY_ARE:
+        if parameters is not None and query not in sql.AS_THEY_ARE:
             parameters = _redacted(parameters, self._redactor)
-        return self._connection.execute(query, parameters)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
+        return super().execute(query, parameters)
 
 
 def _redacted(parameters: Any, redactor: Redactor) -> Any:

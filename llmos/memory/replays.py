@@ -119,11 +119,17 @@ class ReplayLog:
         """Add the savings to the ledger, and count the replays for their traces."""
         now = to_utc(self._clock())
         counted = [(clean(one.run.trace_id), one) for one in replays if one.counts and one.run.trace_id is not None]
-        insert_many(connection, sql.INSERT_SUCCESSES, [[trace_id, one.run.id, now] for trace_id, one in counted])
+        outcomes = [[trace_id, one.run.id, now] for trace_id, one in counted]
         uses: dict[str, list[float]] = {}
         for trace_id, one in counted:
             uses.setdefault(trace_id, []).append(one.run.saved_usd)
-        if uses:
+        if len(counted) == 1:  # looking first takes a third of the time that leaving out what is there does
+            ((trace_id, one),) = counted
+            if not connection.execute(sql.OUTCOME_KNOWN, outcomes[0][:2]).fetchone():
+                connection.execute(sql.ADD_SUCCESS, outcomes[0])
+            connection.execute(sql.RECORD_USE, [1, 0, one.run.saved_usd, now, trace_id])
+        elif counted:
+            insert_many(connection, sql.INSERT_SUCCESSES, outcomes)
             sums = {"ids": list(uses), "uses": [len(saved) for saved in uses.values()]}
             saved = {"saved": [sum(saved) for saved in uses.values()], "at": [now] * len(uses)}
             connection.execute(sql.RECORD_USES, {**sums, **saved})

@@ -12,6 +12,7 @@ from llmos.accounts import MICROUSD_PER_USD
 from llmos.errors import NotFoundError, StorageError
 from llmos.memory import sql
 from llmos.memory.audit_notes import Kind, note
+from llmos.memory.bulk import insert_many
 from llmos.memory.database import Clock, Database, clean, digest, from_utc, to_utc, utc_now
 from llmos.trace.lex import normalise
 from llmos.trace.program import Effect
@@ -45,10 +46,15 @@ class RunStore:
 
         await self._db.run(work)
 
+    def start_soon(self, run: Run) -> None:
+        """The same, stored together with the intent of what is done first: nothing may be done before that."""
+        started = self._db.redactor.record(replace(run, started_at=run.started_at or self._clock()))
+        self._db.later(lambda connection: _insert(connection, started))
+
     async def add_step(self, run_id: str, step: StepRecord) -> None:
         """Store one tool call with its outcome; a step of the same index is left as it was stored first."""
         row = step_row(run_id, self._db.redactor.record(step))
-        await self._db.run(lambda connection: connection.execute(sql.INSERT_STEP, row) and None)
+        await self._db.run(lambda connection: insert_many(connection, sql.INSERT_STEPS, [row]))
 
     async def finish(self, run: Run) -> None:
         """Store how a run ended, and those of its steps that are not stored yet."""
@@ -64,8 +70,7 @@ class RunStore:
 
         def work(connection: DuckDBPyConnection) -> None:
             connection.execute(sql.HAND_OVER, row)
-            for step in steps:
-                connection.execute(sql.INSERT_STEP, step)
+            insert_many(connection, sql.INSERT_STEPS, steps)
             _put_handover(connection, run)
 
         await self._db.run(work)
@@ -135,11 +140,13 @@ def exact_key(goal_hash: str) -> Hashable:
 
 def finish(connection: DuckDBPyConnection, run: Run) -> None:
     """Store how a run ended, in the database's thread; it holds no secrets any more."""
-    if not connection.execute(sql.RUN_EXISTS, [run.id]).fetchone():
+    ending = [*_outcome(run), run.id]
+    if not connection.execute(sql.FINISH_RUN, ending).fetchall():
         _insert(connection, run)
-    connection.execute(sql.FINISH_RUN, [*_outcome(run), run.id])
-    for step in run.steps:
-        connection.execute(sql.INSERT_STEP, step_row(run.id, step))
+        connection.execute(sql.FINISH_RUN, ending)
+    stored = {row[0] for row in connection.execute(sql.STEPS_STORED, [run.id]).fetchall()}
+    steps = [step_row(run.id, step) for step in run.steps if step.index not in stored]
+    insert_many(connection, sql.ADD_STEPS, steps)
     _put_handover(connection, run)
     note(Kind.RUN_END, audited(run), run_id=run.id)
 

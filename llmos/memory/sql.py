@@ -27,17 +27,22 @@ RUN_EXISTS = "SELECT 1 FROM runs WHERE id = ?"
 FINISH_RUN = """
 UPDATE runs SET end_no = nextval('run_end_no'), mode = ?, status = ?, answer = ?, finish = ?, trace_id = ?,
     trace_version = ?, bindings = ?, model = ?, cost_usd = ?, saved_usd = ?, reason = ?, duration_s = ?
-WHERE id = ?
+WHERE id = ? RETURNING id
 """
 
-# Runs that are over when they are stored, and steps nobody stored before.
+# Runs that are over when they are stored.
 INSERT_RUNS = f"""
 INSERT OR IGNORE INTO runs (no, end_no, goal_hash, {RUN_COLUMNS})
 VALUES (nextval('run_no'), nextval('run_end_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# A step is stored once: `finish` hands in all of them again, for whoever did not store them one by one.
 INSERT_STEPS = "INSERT OR IGNORE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_STEPS = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+STEPS_STORED = "SELECT idx FROM steps WHERE run_id = ?"
 # Who judged a run meanwhile knows better than that it went well by itself.
 INSERT_SUCCESSES = """
 INSERT OR IGNORE INTO outcomes VALUES (?, ?, nextval('outcome_no'), 'replay', true, ?)"""
+ADD_SUCCESS = "INSERT INTO outcomes VALUES (?, ?, nextval('outcome_no'), 'replay', true, ?)"
+OUTCOME_KNOWN = "SELECT 1 FROM outcomes WHERE trace_id = ? AND run_id = ?"
 RECORD_USES = """
 UPDATE traces t SET uses = t.uses + n.uses, successes = t.successes + n.uses, saved_usd = t.saved_usd + n.saved_usd,
     last_used_at = n.at
@@ -45,9 +50,6 @@ FROM (SELECT unnest($ids::VARCHAR[]) AS id, unnest($uses::BIGINT[]) AS uses, unn
     unnest($at::TIMESTAMP[]) AS at) n
 WHERE t.id = n.id AND list_contains($ids::VARCHAR[], t.id)
 """
-
-# A step is stored once: `finish` hands in all of them again, for whoever did not store them one by one.
-INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, idx) DO NOTHING"
 
 HAND_OVER = "UPDATE runs SET mode = ?, trace_id = ?, trace_version = ?, model = ?, reason = ? WHERE id = ?"
 PUT_HANDOVER = """
@@ -389,7 +391,7 @@ SELECT model, len(vector) FROM embeddings WHERE kind = 'template' GROUP BY ALL O
 
 # A trace is refused as a whole where it would keep a credential, and never changed: what does the same must stay so.
 # What a replay that went well leaves behind; it changes no answer that is kept (`llmos.memory.caching`).
-QUIET = (RECORD_USE, RECORD_USES, PUT_SUCCESS, INSERT_SUCCESSES)
+QUIET = (RECORD_USE, RECORD_USES, PUT_SUCCESS, INSERT_SUCCESSES, ADD_SUCCESS)
 
 
 AS_THEY_ARE = frozenset({INSERT_VERSION, INSERT_TEMPLATES, INSERT_TEMPLATE_EMBEDDINGS, PUT_UNEMBEDDED})
@@ -530,10 +532,12 @@ DELETE_APPROVALS = "DELETE FROM approvals WHERE digest IN (SELECT unnest(?::VARC
 
 # --- runs that still stand -------------------------------------------------------------------------
 
-PUT_STANDING = """
-INSERT INTO standing_runs VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET run_id = excluded.run_id, done_at = excluded.done_at, body = excluded.body
+# Two statements: of a key that is new, as most are, both take half as long as one with ON CONFLICT.
+REPLACE_STANDING = """
+UPDATE standing_runs SET run_id = ?, trace_id = ?, done_at = ?, body = ? WHERE key = ? RETURNING key
 """
+ADD_STANDING = "INSERT INTO standing_runs (run_id, trace_id, done_at, body, key) VALUES (?, ?, ?, ?, ?)"
+COUNT_STANDING = "SELECT count(*) FROM standing_runs"
 TRIM_STANDING = """
 DELETE FROM standing_runs WHERE done_at < (SELECT min(done_at) FROM
     (SELECT done_at FROM standing_runs ORDER BY done_at DESC LIMIT ?))

@@ -26,20 +26,23 @@ class StandingStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def put(self, run: StandingRun) -> bool:
-        """Keep a run in the place of the last one of its key; False if it is too large, and none is kept then."""
+    def put(self, run: StandingRun) -> None:
+        """Keep a run in the place of the last one of its key, soon; one that is too large leaves none."""
         body = _body(run)
-        row = [run.key, clean(run.run_id), clean(run.trace_id), to_utc(run.done_at), body]
+        row = [clean(run.run_id), clean(run.trace_id), to_utc(run.done_at), body, run.key]
 
-        def work(connection: DuckDBPyConnection) -> bool:
+        def work(connection: DuckDBPyConnection) -> None:
             if len(body) > MAX_CHARS:
                 connection.execute(sql.DELETE_STANDING, [run.key])
-                return False
-            connection.execute(sql.PUT_STANDING, row)
-            connection.execute(sql.TRIM_STANDING, [MAX_RUNS])
-            return True
+                return
+            if connection.execute(sql.REPLACE_STANDING, row).fetchall():
+                return
+            connection.execute(sql.ADD_STANDING, row)
+            (count,) = connection.execute(sql.COUNT_STANDING).fetchone() or (0,)
+            if count > MAX_RUNS:
+                connection.execute(sql.TRIM_STANDING, [MAX_RUNS])
 
-        return await self._db.run(work)
+        self._db.later(work)
 
     async def renew(self, run: StandingRun) -> None:
         """Keep what was seen of a run that still stands, unless another has taken its place."""

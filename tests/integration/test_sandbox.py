@@ -79,8 +79,10 @@ def shut(root: Path, kind: Kind, given: SandboxSettings, workspace: Path | None 
     sandbox = Sandbox(given, memory=memory, bus=bus, kinds=(kind,), **more)
     if kind not in _found_out:  # each kind is attacked once, not for each test
         asyncio.run(Sandbox(given, memory=memory, bus=bus, kinds=(kind,)).standing())
-        _found_out[kind] = (memory / "sandbox.json").read_text()
-    (memory / "sandbox.json").write_text(_found_out[kind])
+        if (memory / "sandbox.json").exists():  # what was not found out in time is not kept
+            _found_out[kind] = (memory / "sandbox.json").read_text()
+    else:
+        (memory / "sandbox.json").write_text(_found_out[kind])
     box = toolbox(root) if workspace is None else Toolbox(workspace=workspace)
     (root / "outside").mkdir()
     (root / "outside" / "secret.txt").write_text("s3cret")
