@@ -44,8 +44,8 @@ class JournalLog(Protocol):
     async def conclude(self, entry: JournalEntry) -> None:
         """Store the outcome, files and note of an entry."""
 
-    def conclude_soon(self, entry: JournalEntry) -> None:
-        """The same, durable with whatever is stored next, or soon."""
+    def conclude_soon(self, entry: JournalEntry, *, otherwise: Callable[[], None]) -> None:
+        """The same, durable with whatever is stored next, or soon; `otherwise` is called where that failed."""
 
     async def open(self) -> list[JournalEntry]:
         """The entries without an outcome, oldest first."""
@@ -205,8 +205,9 @@ class Journal:
         outcome = Outcome.FAILED if result.is_error else Outcome.DONE
         note = result.text[:300] if result.is_error else entry.note
         concluded = replace(entry, outcome=outcome, note=note)
-        if entry.effect is Effect.WRITE and entry.reach is Reach.EXACT:
-            self.store.conclude_soon(concluded)  # until then the files tell what came of it
+        told_by_files = entry.effect is Effect.WRITE and entry.reach is Reach.EXACT and entry.files
+        if told_by_files and outcome is Outcome.DONE:  # so nothing hangs on when it is stored
+            self.store.conclude_soon(concluded, otherwise=lambda: self._loose.append(pending))
         else:
             await self.store.conclude(concluded)
 

@@ -73,9 +73,9 @@ class JournalStore:
         await self._db.run(self._conclusion(entry))
         self._note(entry)
 
-    def conclude_soon(self, entry: JournalEntry) -> None:
-        """The same with whatever is stored next, or soon: for what its files tell as well."""
-        self._db.later(self._conclusion(entry))
+    def conclude_soon(self, entry: JournalEntry, *, otherwise: Callable[[], None]) -> None:
+        """The same with whatever is stored next, or soon; `otherwise` is called where that failed."""
+        self._db.later(self._conclusion(entry), otherwise=otherwise)
         self._note(entry)
 
     def _conclusion(self, entry: JournalEntry) -> Callable[[DuckDBPyConnection], None]:

@@ -73,11 +73,43 @@ async def test_an_outcome_that_cannot_be_stored_is_no_result(tmp_path: Path, mon
 
         with monkeypatch.context() as patch:
             patch.setattr(lab.store, "conclude", full)
-            result = await lab.result("r", "write", file_path="a.txt", content="new")
+            result = await lab.result("r", "bash", command="echo new > a.txt")
         assert (result.is_error, result.made, type(result.error)) == (True, True, StorageError)
         await lab.journal.settle_loose()
         (entry,) = await lab.entries("r")
-    assert entry.outcome is Outcome.DONE  # judged by the file
+    assert entry.outcome is Outcome.UNKNOWN  # the files of a command don't tell whether it ended
+
+
+async def test_an_outcome_that_the_files_tell_is_stored_with_what_comes_next(tmp_path: Path) -> None:
+    async with journal_lab(tmp_path) as lab:
+        lab.write("a.txt", "old")
+        await lab.call("r", "write", file_path="a.txt", content="new")
+        seen = await lab.db.read(("outcomes",), (), lambda c: c.execute("FROM journal_outcomes").fetchall())
+        assert seen == []
+        (entry,) = await lab.entries("r")  # whoever asks sees it
+        assert entry.outcome is Outcome.DONE
+
+
+async def test_an_outcome_that_could_not_be_stored_later_is_told_by_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with journal_lab(tmp_path) as lab:
+
+        def full(connection: object) -> None:
+            raise StorageError("there is no space left")
+
+        lab.write("a.txt", "old")
+        with monkeypatch.context() as patch:
+            patch.setattr(lab.store, "_conclusion", lambda entry: full)
+            await lab.call("r", "write", file_path="a.txt", content="new")
+            await lab.db.run(lambda connection: None)
+        (entry,) = await lab.entries("r")
+        assert entry.outcome is Outcome.OPEN
+        await lab.call("s", "write", file_path="b.txt", content="the next effect")
+        (entry,) = await lab.entries("r")
+        assert entry.outcome is Outcome.DONE
+        await lab.undo("r")
+        assert lab.read("a.txt") == "old"
 
 
 async def test_a_failed_call_may_have_changed_files_and_is_undone(tmp_path: Path) -> None:
