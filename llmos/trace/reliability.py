@@ -54,13 +54,16 @@ class Record:
 
 def recorded(outcomes: Sequence[Outcome], now: datetime, half_life: timedelta) -> Record:
     """The outcomes of a trace, oldest first, as seen from now."""
-    sums = {True: 0.0, False: 0.0}
-    failing = 0
+    successes = failures = 0.0
+    failing, half_s = 0, half_life.total_seconds()
     for outcome in outcomes:
-        age = max(0.0, (now - outcome.at) / half_life)
-        sums[outcome.ok] += 0.5**age
-        failing = 0 if outcome.ok else failing + 1
-    return Record(successes=sums[True], failures=sums[False], failing=failing)
+        age_s = (now - outcome.at).total_seconds()
+        weight = 0.5 ** (age_s / half_s) if age_s > 0 else 1.0
+        if outcome.ok:
+            successes, failing = successes + weight, 0
+        else:
+            failures, failing = failures + weight, failing + 1
+    return Record(successes=successes, failures=failures, failing=failing)
 
 
 def reliability(trace: Trace, record: Record) -> float:
