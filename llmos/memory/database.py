@@ -342,9 +342,9 @@ class Database:
 
         try:
             done = self._transact(both)
-        except BaseException as error:
+        except BaseException:
             self._store_apart(waiting)
-            if not is_spoilt and not isinstance(error.__cause__, _conflict()):
+            if not is_spoilt:
                 raise
             return self._transact(work)
         for _, then, _ in waiting:
@@ -408,13 +408,6 @@ class Database:
         if witness is not None:
             witness.after_commit()
         return result
-
-
-def _conflict() -> type[Exception]:
-    """What DuckDB says to a key that was removed and comes again in the same transaction."""
-    import duckdb
-
-    return duckdb.ConstraintException
 
 
 def _end_left_running(connection: DuckDBPyConnection) -> None:

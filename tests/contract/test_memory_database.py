@@ -72,6 +72,40 @@ async def test_a_call_that_raises_stores_nothing(tmp_path: Path) -> None:
         assert "half" not in await keys(db)
 
 
+async def test_what_waits_is_stored_with_what_is_asked_for(tmp_path: Path) -> None:
+    seen: list[set[str]] = []
+    told: list[str] = []
+    async with Database(tmp_path / "llmos.duckdb") as db:
+        later(db, "first", told)
+        later(db, "second", told)
+        await db.run(lambda c: seen.append({row[0] for row in c.execute("SELECT key FROM meta").fetchall()}))
+
+        def refuses(connection: Any) -> None:
+            raise StorageError("no")
+
+        later(db, "third", told)
+        with pytest.raises(StorageError):
+            await db.run(refuses)
+        assert await keys(db) == {"schema_version", "first", "second", "third"}
+    assert seen == [{"schema_version", "first", "second"}]
+    assert told == ["first stored", "second stored", "third stored"]
+
+
+async def test_what_waits_and_can_not_be_stored_spoils_nothing_else(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with Database(tmp_path / "llmos.duckdb") as db:
+        later(db, "a", told)
+        db.later(lambda c: c.execute("INSERT INTO nowhere VALUES (1)"), otherwise=lambda: told.append("lost"))
+        later(db, "b", told)
+        await put(db, "c")
+        assert await keys(db) == {"schema_version", "a", "b", "c"}
+    assert told == ["a stored", "lost", "b stored"]
+
+
+def later(db: Database, key: str, told: list[str]) -> None:
+    db.later(lambda c: c.execute(MARK, [key, ""]), then=lambda: told.append(f"{key} stored"))
+
+
 async def test_of_many_keys_only_those_are_read_that_no_answer_holds_for(tmp_path: Path) -> None:
     asked: list[list[str]] = []
 
