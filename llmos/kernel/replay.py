@@ -110,7 +110,7 @@ class Follower:
     foreseen: list[ToolCall] = field(default_factory=list)
     is_foreseen: bool = False
     _known_references: dict[int, tuple[Expr, tuple[Ref, ...]]] = field(default_factory=dict)
-    _contexts: dict[int, tuple[Step, ToolContext]] = field(default_factory=dict)
+    _contexts: dict[int, tuple[Step, ToolContext, ToolContext]] = field(default_factory=dict)
 
     async def run(self) -> Replay:
         """Preflight, then every step in order, then the answer.
@@ -234,12 +234,13 @@ class Follower:
         return found[1]
 
     def _context(self, step: Step) -> ToolContext:
-        """The context of a step's calls."""
-        found = self._contexts.get(id(step))
-        if found is None:
+        """The context of a step's calls, made anew where the replay's own has changed (a learner took over)."""
+        _, whole, found = self._contexts.get(id(step), (step, None, self.ctx))
+        if whole is not self.ctx:
             origin = TraceStep(trace_id=self.trace.id, step_id=step.id, pattern=step.pattern, hidden=step.hidden)
-            found = self._contexts[id(step)] = step, replace(self.ctx, origin=origin)
-        return found[1]
+            found = replace(self.ctx, origin=origin)
+            self._contexts[id(step)] = step, self.ctx, found
+        return found
 
     def _is_ruled_out(self, step: Step, scope: Scope) -> bool:
         """Whether a step's own conditions, as far as they are known and stay so, keep it from being called."""
