@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Self
 
 from llmos.deferred import deferred
 from llmos.errors import GoalError, TraceFormatError, UsageError
-from llmos.interfaces.results import Confirm, Explanation, Question, Result
+from llmos.interfaces.results import Confirm, Explanation, Question, Reply, Result
 from llmos.kernel.bus import EventBus
+from llmos.kernel.process import Wait, current
 from llmos.redaction.logs import guarded
 from llmos.settings import Settings, load_settings
 
@@ -182,14 +183,14 @@ class LLMOS:
         """
         self._check(goal, mode)
         self.plugins.rescan()
-        asked = confirm if confirm is not None else self._confirm
+        asked = _waited_for(confirm if confirm is not None else self._confirm)
         goal = self.redactor.named(goal)
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(
                     lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id),
                     priority=priority,
-                    name=self.redactor.text(goal)[:60],
+                    name=self.redactor.text(goal),
                 )
         except BaseException as error:
             self.redactor.error(error)
@@ -305,7 +306,9 @@ class LLMOS:
             sandbox=DeferredSandbox(lambda: self.sandbox),
             gate=None if policy.is_empty else self.permissions,
         )
-        self.scheduler = Scheduler(self.settings.scheduler.max_concurrent, self.bus)
+        self.scheduler = Scheduler(
+            self.settings.scheduler.max_concurrent, self.bus, turns=self.home.turns, processes=self.home.processes
+        )
         stack.push_async_callback(self.scheduler.close)
         self._wire_following(surroundings)
 
@@ -422,3 +425,16 @@ class LLMOS:
             except TraceFormatError as error:
                 self.plugins.report(str(path), error)
         return shipped
+
+
+def _waited_for(confirm: Confirm | None) -> Confirm | None:
+    """Who is asked, while the process waits for the answer and others work."""
+    if confirm is None:
+        return None
+
+    async def asking(question: Question) -> Reply:
+        process = current()
+        async with nullcontext() if process is None else process.waiting(Wait.APPROVAL):
+            return await confirm(question)
+
+    return asking

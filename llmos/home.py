@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Self
 
 from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.journal import Journal
+from llmos.kernel.process import ProcessTable
 from llmos.kernel.scratch import remove_leftovers
+from llmos.kernel.turns import Turns
 from llmos.memory.approvals import Approvals
 from llmos.memory.audit_anchor import Anchor
 from llmos.memory.audit_archive import Archive
@@ -53,6 +55,8 @@ class OpenHome:
     def __init__(self, settings: Settings, *, embedder: Embedder | None = None, clock: Callable[[], datetime]) -> None:
         self.settings = settings
         self.money = threading.RLock()
+        self.processes = ProcessTable(clock=clock)
+        self.turns = Turns()
         self._demonstrated: set[str] = set()
         self.redactors = Redactors()
         self._clock = clock

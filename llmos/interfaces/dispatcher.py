@@ -27,6 +27,7 @@ from llmos.interfaces.results import Confirm, Result
 from llmos.interfaces.running import Agreement, Running, result_of, unable
 from llmos.interfaces.standing import Standing
 from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded
+from llmos.kernel.process import current
 from llmos.memory.runs import RunStore
 from llmos.trace.decide import Choice, Decision
 from llmos.trace.lex import check_goal
@@ -78,6 +79,9 @@ class Dispatcher:
         goal = check_goal(goal)
         first = Run(id=run_id or uuid.uuid4().hex[:12], goal=goal, mode=Mode.NONE, started_at=self.clock())
         run = Running(run=first, again=again)
+        process = current()
+        if process is not None:
+            process.run_id = first.id
         self.bus.publish(GoalAccepted(run_id=run.run.id, goal=goal))
         try:
             decision = await self._decided(run, mode)
@@ -204,7 +208,8 @@ class Dispatcher:
     async def _failed(self, run: Running, error: BaseException) -> None:
         """Keep what is known of a run that did not end well; the error carries it out."""
         cancelled = isinstance(error, asyncio.CancelledError)
-        run.update(reason=str(error) or "interrupted")
+        process = current()
+        run.update(reason=str(error) or ("killed" if process is not None and process.killed else "interrupted"))
         run.end(RunStatus.INTERRUPTED if cancelled else RunStatus.FAILED)
         try:
             await self.runs.finish(run.run)

@@ -14,6 +14,7 @@ from llmos.interfaces.running import Running
 from llmos.interfaces.standing import Standing
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus
+from llmos.kernel.process import current
 from llmos.kernel.replay import Follower, Replay
 from llmos.kernel.standing import Watching
 from llmos.kernel.token_economy import TokenEconomy
@@ -151,4 +152,5 @@ class Following:
             bus=self.bus,
             env=await self.surroundings.env(found.trace),
             secret=self.surroundings.secret,
+            process=current(),
         )

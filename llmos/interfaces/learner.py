@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
+from llmos.kernel.process import State, current
 from llmos.kernel.watchdog import Watch
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
@@ -170,6 +171,17 @@ class Recorder:
         return self._started - len(self._steps)
 
     async def call(self, tool: str, args: dict[str, Any], tool_use_id: str | None = None) -> ToolResult:
+        process = current()
+        if process is None:
+            return await self._called(tool, args, tool_use_id)
+        process.turns += 1
+        await process.turn()
+        with process.doing(State.RUNNING):
+            result = await self._called(tool, args, tool_use_id)
+        process.steps += 1
+        return result
+
+    async def _called(self, tool: str, args: dict[str, Any], tool_use_id: str | None) -> ToolResult:
         index = self.number()
         known = self.registry.get(tool) if tool in self.registry else None
         self.bus.publish(ToolCalled(run_id=self.run_id, tool=tool, args=args))
@@ -247,4 +259,7 @@ class Recorder:
         self.bus.publish(ModelSpoke(run_id=self.run_id, text=text, cost_usd=self.cost_usd))
 
     def bill(self, cost_usd: float) -> None:
-        self.cost_usd = max(self.cost_usd, cost_usd)
+        process, more_usd = current(), max(0.0, cost_usd - self.cost_usd)
+        self.cost_usd += more_usd
+        if process is not None:
+            process.spent_usd += more_usd

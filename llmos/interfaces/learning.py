@@ -15,6 +15,7 @@ from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
+from llmos.kernel.process import thinking
 from llmos.kernel.scratch import Snapshot
 from llmos.kernel.taint import Taint
 from llmos.kernel.token_economy import TokenEconomy, estimate_cost
@@ -168,7 +169,8 @@ class Learning:
         try:
             with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
                 recorder.watch = watch
-                learned = await watch.limit(self.learner.solve(task, recorder))
+                with thinking():
+                    learned = await watch.limit(self.learner.solve(task, recorder))
         except (LearnerError, WatchdogError) as error:
             bill = error.__cause__ if isinstance(error, WatchdogError) else error
             recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)

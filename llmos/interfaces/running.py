@@ -9,6 +9,7 @@ from typing import Any
 
 from llmos.errors import DivergenceError
 from llmos.interfaces.results import Result, step_summary
+from llmos.kernel.process import current
 from llmos.kernel.replay import Follower
 from llmos.kernel.standing import Watching
 from llmos.memory.runs import RunStore
@@ -75,6 +76,9 @@ class Running:
             trace_version=trace.version if trace else None,
             bindings=dict(bindings or {}),
         )
+        process = current()
+        if process is not None:
+            process.mode = str(mode)
 
     def store_soon(self, runs: RunStore) -> None:
         """The same, with the intent of the first effect: until then nothing happens that a crash must not forget."""
@@ -95,6 +99,9 @@ class Running:
     def end(self, status: RunStatus) -> None:
         """Close the record."""
         self.run = replace(self.run, status=status, duration_s=time.perf_counter() - self.started_s)
+        process = current()
+        if process is not None:
+            process.spent_usd, process.saved_usd = max(process.spent_usd, self.run.cost_usd), self.run.saved_usd
 
 
 def result_of(

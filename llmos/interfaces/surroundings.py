@@ -14,6 +14,7 @@ from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError, NoLearnerError
 from llmos.interfaces.learner import Learner
 from llmos.interfaces.prices import Tokens, price_of
+from llmos.kernel.process import thinking
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
@@ -145,9 +146,11 @@ class Surroundings:
         reservation = await asyncio.to_thread(self._reserve, run_id, name)
         cost_usd = 0.0
         try:
-            thought = await self.learner.think(
-                self.redactor.named(prompt), max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
-            )
+            asked = self.redactor.named(prompt)
+            with thinking():
+                thought = await self.learner.think(
+                    asked, max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
+                )
             cost_usd = thought.cost_usd
             return thought.text
         except LearnerError as error:

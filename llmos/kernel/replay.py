@@ -25,6 +25,7 @@ from llmos.errors import (
 )
 from llmos.kernel.bus import EventBus, ToolCalled, ToolReturned
 from llmos.kernel.checks import Files, evaluate_check
+from llmos.kernel.process import Process
 from llmos.plugins.context import Foresees, ToolContext, TraceStep
 from llmos.plugins.registry import ToolRegistry, is_plainly_valid, validate, validate_values
 from llmos.plugins.tool import Tool, ToolCall, ToolResult
@@ -87,6 +88,7 @@ class Follower:
     as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both. `labels`
     name the step of each record, the first `settled` records passed their checks, and `frames` say where a replay that
     diverged has stopped, the innermost list last. The first record has the number `first_step`; `keep` stores each.
+    Between two steps `process` may be stopped, or let others work.
     """
 
     trace: Trace
@@ -107,6 +109,7 @@ class Follower:
     frames: list[Frame] = field(default_factory=list)
     first_step: int = 0
     keep: Callable[[StepRecord], Awaitable[None]] | None = None
+    process: Process | None = None
     foreseen: list[ToolCall] = field(default_factory=list)
     is_foreseen: bool = False
     _known_references: dict[int, tuple[Expr, tuple[Ref, ...]]] = field(default_factory=dict)
@@ -348,6 +351,8 @@ class Follower:
                 frame.passes = self._iterations(node, frame.scope)
                 await self.go_through(node, frame)
             else:
+                if self.process is not None and self.process.is_due:
+                    await self.process.turn()
                 frame.outputs[node.id] = await self._step(node, frame.scope)
                 self.look_up(node, frame.scope)
                 await self._permit()
@@ -431,6 +436,8 @@ class Follower:
     # --- calls -------------------------------------------------------------------------------------
 
     async def _step(self, step: Step, scope: Scope) -> Any:
+        if self.process is not None:
+            self.process.steps += 1
         self._expect(step, scope)
         arguments = self._arguments(step, scope)
         call = self._call(step, arguments, scope)

@@ -1,0 +1,343 @@
+"""A goal as a process: what it is doing and why, how urgent it is, and what it has cost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+from llmos.errors import LLMOSError, NotFoundError, UsageError
+
+HIGHEST, DEFAULT, LOWEST = 0, 10, 19
+_KEPT = 200
+"""How many processes that have ended are still told of."""
+
+
+class State(StrEnum):
+    """What a process is doing; RUNNING: a tool or a step of a replay, THINKING: a model's answer is awaited."""
+
+    RUNNING = "running"
+    THINKING = "thinking"
+    BLOCKED = "blocked"
+    SUSPENDED = "suspended"
+    TERMINATED = "terminated"
+
+
+class Wait(StrEnum):
+    """What a blocked process waits for."""
+
+    TURN = "turn"
+    APPROVAL = "approval"
+    MESSAGE = "message"
+    CHILD = "child"
+    RATE_LIMIT = "rate limit"
+    TIMER = "timer"
+
+
+class End(StrEnum):
+    """How a process ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    KILLED = "killed"
+    INTERRUPTED = "interrupted"
+
+
+class Kind(StrEnum):
+    """On whose behalf a process works."""
+
+    USER = "user"
+    SYSTEM = "system"
+    HOUSEKEEPING = "housekeeping"
+    SPECIALIST = "specialist"
+    META = "meta"
+
+
+Why: TypeAlias = Wait | End | None
+"""Why a process is in its state: a wait where it is BLOCKED, an end where it is TERMINATED."""
+
+_AT_WORK = frozenset({State.RUNNING, State.THINKING})
+_NEXT: dict[State, frozenset[State]] = {
+    State.BLOCKED: frozenset(State),
+    State.RUNNING: frozenset(State) - {State.RUNNING},
+    State.THINKING: frozenset(State) - {State.THINKING},
+    State.SUSPENDED: frozenset({State.BLOCKED, State.TERMINATED}),
+    State.TERMINATED: frozenset(),
+}
+
+
+class IllegalTransitionError(LLMOSError):
+    """A process can't come from its state into the one that was asked for."""
+
+
+class Sharing(Protocol):
+    """What processes share (`llmos.kernel.turns`)."""
+
+    def is_due(self, process: Process) -> bool: ...
+    async def another(self, process: Process) -> None: ...
+    def without(self, process: Process, why: Wait) -> AbstractAsyncContextManager[None]: ...
+    def stopped(self, process: Process) -> None: ...
+    def resumed(self, process: Process) -> None: ...
+
+
+@dataclass(kw_only=True, eq=False)
+class Process:
+    """One goal on its way.
+
+    `weight` is what its `priority` (0 is the most urgent, 19 the least) is worth where several compete: each step up
+    makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
+    """
+
+    pid: int
+    goal: str
+    kind: Kind = Kind.USER
+    priority: int = DEFAULT
+    parent: int | None = None
+    run_id: str = ""
+    created_at: datetime
+    clock: Callable[[], float] = time.monotonic
+    state: State = State.BLOCKED
+    why: Why = Wait.TURN
+    mode: str = ""
+    turns: int = 0
+    steps: int = 0
+    spent_usd: float = 0.0
+    saved_usd: float = 0.0
+    vruntime: float = 0.0
+    held_s: float = 0.0
+    is_stopped: bool = False
+    since_s: float = field(init=False)
+    began_s: float = field(init=False)
+    ended_s: float | None = None
+    task: asyncio.Task[Any] | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    killed: End | None = None
+    sharing: Sharing | None = None
+
+    def __post_init__(self) -> None:
+        self.priority = checked(self.priority)
+        self.began_s = self.since_s = self.clock()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state is not State.TERMINATED
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.state in _AT_WORK
+
+    @property
+    def weight(self) -> float:
+        return float(1.25**-self.priority)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it began, up to its end."""
+        return (self.clock() if self.ended_s is None else self.ended_s) - self.began_s
+
+    def move(self, state: State, why: Why = None) -> None:
+        """Come into another state.
+
+        Raises:
+            IllegalTransitionError: there is no way from the one it is in, or the reason is none for it.
+        """
+        expected = Wait if state is State.BLOCKED else End if state is State.TERMINATED else type(None)
+        if state not in _NEXT[self.state] or not isinstance(why, expected) or (state, why) == (self.state, self.why):
+            raise IllegalTransitionError(
+                f"process {self.pid} is {_told(self.state, self.why)} and can't become {_told(state, why)}."
+            )
+        self.state, self.why, self.since_s = state, why, self.clock()
+        if state is State.TERMINATED:
+            self.ended_s = self.since_s
+            self.over.set()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its turn is over: others wait, or it is to stop."""
+        return self.sharing is not None and self.sharing.is_due(self)
+
+    async def turn(self) -> None:
+        """The end of a turn: let others work who have had less, and stop here where that was asked for."""
+        if self.sharing is not None:
+            await self.sharing.another(self)
+
+    def waiting(self, why: Wait) -> AbstractAsyncContextManager[None]:
+        """Wait for something, for the length of a block; others work meanwhile."""
+        return nullcontext() if self.sharing is None else self.sharing.without(self, why)
+
+    @contextmanager
+    def doing(self, state: State) -> Iterator[None]:
+        """Be RUNNING or THINKING for the length of a block, then as before; one that is not at work is left alone."""
+        before = self.state
+        if before not in _AT_WORK or before is state:
+            yield
+            return
+        self.move(state)
+        try:
+            yield
+        finally:
+            if self.state is state:
+                self.move(before)
+
+
+def _told(state: State, why: Why) -> str:
+    return f"{state} ({why})" if why else str(state)
+
+
+def checked(priority: int) -> int:
+    """A priority that is one.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not HIGHEST <= priority <= LOWEST:
+        raise UsageError(f"a priority is a number from {HIGHEST} (the most urgent) to {LOWEST}, not {priority}.")
+    return priority
+
+
+_current: ContextVar[Process | None] = ContextVar("llmos_process", default=None)
+
+
+def current() -> Process | None:
+    """The process that this code works for."""
+    return _current.get()
+
+
+@contextmanager
+def thinking() -> Iterator[None]:
+    """A model's answer is awaited, for the length of a block."""
+    process = current()
+    with nullcontext() if process is None else process.doing(State.THINKING):
+        yield
+
+
+@contextmanager
+def at_work_for(process: Process) -> Iterator[None]:
+    """Work for a process, for the length of a block, with all tasks made in it."""
+    token = _current.set(process)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class ProcessTable:
+    """The processes of a home: all that are alive, and those that ended last. Their numbers count from 1."""
+
+    def __init__(self, *, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self._processes: OrderedDict[int, Process] = OrderedDict()
+        self._ended: list[int] = []
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter([*self._processes.values()])
+
+    def spawn(self, goal: str, *, kind: Kind = Kind.USER, priority: int = DEFAULT, run_id: str = "") -> Process:
+        """A process for a goal, which waits for its turn; a child of the one that asks.
+
+        Raises:
+            UsageError: the priority is none.
+        """
+        parent = current()
+        process = Process(
+            pid=next(self._numbers),
+            goal=goal,
+            kind=kind,
+            priority=priority,
+            parent=parent.pid if parent is not None else None,
+            run_id=run_id,
+            created_at=self._clock(),
+        )
+        self._processes[process.pid] = process
+        return process
+
+    def ended(self, process: Process, end: End) -> None:
+        """A process is over."""
+        process.move(State.TERMINATED, end)
+        self._ended.append(process.pid)
+        while len(self._ended) > _KEPT:
+            self._processes.pop(self._ended.pop(0), None)
+
+    def get(self, pid: int) -> Process:
+        """The process of a number.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = self._processes.get(pid)
+        if found is None:
+            raise NotFoundError(f"there is no process {pid}: `ps --all` lists those there are, and that were.")
+        return found
+
+    def alive(self, pid: int) -> Process:
+        """The process of a number, which has not ended.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+        """
+        found = self.get(pid)
+        if not found.is_alive:
+            raise NotFoundError(f"process {pid} has ended ({found.why}).")
+        return found
+
+    def kill(self, pid: int) -> Process:
+        """End a process at once, with all that it began.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+        """
+        process = self.alive(pid)
+        for child in self:
+            if child.parent == pid and child.is_alive:
+                self.kill(child.pid)
+        process.killed = End.KILLED
+        if process.task is not None:
+            process.task.cancel()
+        return process
+
+    def suspend(self, pid: int) -> Process:
+        """Have a process stop at the end of its turn, until it is resumed.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+        """
+        process = self.alive(pid)
+        process.is_stopped = True
+        if process.sharing is not None:
+            process.sharing.stopped(process)
+        return process
+
+    def resume(self, pid: int) -> Process:
+        """Let a process go on.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+            UsageError: nobody stopped it.
+        """
+        process = self.alive(pid)
+        if not process.is_stopped:
+            raise UsageError(f"process {pid} is not suspended: it is {_told(process.state, process.why)}.")
+        process.is_stopped = False
+        if process.sharing is not None:
+            process.sharing.resumed(process)
+        return process
+
+    def renice(self, pid: int, priority: int) -> Process:
+        """Give a process another priority, from its next turn on.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+            UsageError: the priority is none.
+        """
+        process = self.alive(pid)
+        process.priority = checked(priority)
+        return process
