@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.witnessing import Witnessing
     from llmos.kernel.journal import Journal
     from llmos.kernel.permissions import Permissions
+    from llmos.kernel.process import Process
     from llmos.kernel.sandbox.sandbox import Sandbox
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.taint import Taint
@@ -172,11 +173,13 @@ class LLMOS:
         priority: int = 10,
         again: bool = False,
         run_id: str | None = None,
+        begun: Callable[[Process], None] | None = None,
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
         `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first. A goal whose earlier
-        run still stands is only told of, unless it is to be done `again`. `run_id` is one that no run has yet.
+        run still stands is only told of, unless it is to be done `again`. `run_id` is one that no run has yet; `begun`
+        is told the process that the goal is.
 
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
@@ -190,6 +193,7 @@ class LLMOS:
                 result = await self.scheduler.submit(
                     lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id),
                     priority=priority,
+                    begun=begun,
                     name=self.redactor.text(goal),
                 )
         except BaseException as error:

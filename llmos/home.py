@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -57,6 +58,7 @@ class OpenHome:
         self.money = threading.RLock()
         self.processes = ProcessTable(clock=clock)
         self.turns = Turns()
+        self.background: set[asyncio.Task[None]] = set()
         self._demonstrated: set[str] = set()
         self.redactors = Redactors()
         self._clock = clock

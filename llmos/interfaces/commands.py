@@ -13,6 +13,7 @@ import click
 from llmos import __version__
 from llmos.interfaces.options import Action
 from llmos.interfaces.parsing import GoalGroup, Line, ListingGroup, first_by_default, shared_options
+from llmos.interfaces.process_verbs import VERBS
 
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
@@ -514,6 +515,10 @@ def repair() -> Action:
     from llmos.interfaces import repairing
 
     return repairing.repair
+
+
+for verb in VERBS:
+    cli.add_command(verb)
 
 
 def parse(args: Sequence[str], line: Line, *, prog_name: str) -> Action | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +98,15 @@ def _gather(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     line.options = replace(line.options, **changed)
 
 
+class Verb(click.Command):
+    """A command that takes numbers alone: with other words after it, its name is the beginning of a goal."""
+
+    @staticmethod
+    def is_meant(words: Sequence[str]) -> bool:
+        """Whether what stands after its name may be meant for it: `top`, but not `top 5 customers of sales.csv`."""
+        return all(word.isdigit() for word in takewhile(lambda word: not word.startswith("-"), words))
+
+
 class GoalGroup(click.Group):
     """A group whose unknown commands are goals: `boot.py "goal" --json` is `boot.py run "goal" --json`."""
 
@@ -110,7 +120,8 @@ class GoalGroup(click.Group):
         taken = ctx.meta["llmos.given"][: -len(args)]
         if taken[-1:] == ["--"]:
             return "run", self.commands["run"], ["--", *args]
-        if args[0] not in self.commands:
+        command = self.commands.get(args[0])
+        if command is None or (isinstance(command, Verb) and not command.is_meant(args[1:])):
             return "run", self.commands["run"], args
         return super().resolve_command(ctx, args)
 

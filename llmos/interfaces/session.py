@@ -119,7 +119,7 @@ class Engine:
     def __init__(self, options: Options, opened: Opened | None = None) -> None:
         self.options = options
         self.min_jobs = 1
-        self._opened = opened or _booted
+        self.opened = opened or _booted
         self.progress: Progress | None = None
         self._system: LLMOS | None = None
         self._told: list[PluginFailure] = []
@@ -141,7 +141,7 @@ class Engine:
         if self._system is None:
             from llmos.interfaces.progress import Progress
 
-            system = await self._stack.enter_async_context(self._opened(self._settings()))
+            system = await self._stack.enter_async_context(self.opened(self._settings()))
             watching = Progress.watching(system.bus, verbose=self.options.verbose, live=is_terminal(caller.stderr()))
             self.progress = self._stack.enter_context(watching)
             self._system = system

@@ -61,6 +61,7 @@ class Scheduler:
         priority: int = DEFAULT,
         name: str = "",
         kind: Kind = Kind.USER,
+        begun: Callable[[Process], None] | None = None,
     ) -> T:
         """Run `factory()` when its turn comes and give back its result; priority 0 is the most urgent.
 
@@ -73,6 +74,8 @@ class Scheduler:
             raise _stopped(name)
         process = self.processes.spawn(name, kind=kind, priority=priority)
         process.sharing = self.turns
+        if begun is not None:
+            begun(process)
         end = End.FAILED
         try:
             result = await self._run(process, factory)

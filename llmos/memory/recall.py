@@ -118,6 +118,16 @@ class Recall:
         await self._sync_runs()
         return await self._embedding(lex.masked(goal))
 
+    async def likeness(self, text: str, others: Sequence[str]) -> list[float]:
+        """How near each of the other texts is to one in meaning (cosines, -1 to 1).
+
+        Raises:
+            SettingsError, StorageError: the embedding model can't be loaded.
+        """
+        masked = [lex.masked(one) for one in (text, *others)]
+        vectors = await asyncio.to_thread(self._embedder.encode, masked)
+        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]
+
     async def warm(self) -> None:
         """Load the encoder, so that the first goal does not wait for it."""
         await asyncio.to_thread(self._embedder.encode, ["warm"])

@@ -91,8 +91,8 @@ class Server:
                 loop.remove_reader(listener)
             housekeeping.cancel()
             await asyncio.wait([warming])
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            while ending := {*self._tasks, *home.background}:
+                await asyncio.wait(ending)
             await self._pool.close()
 
     def retire(self) -> None:
@@ -103,6 +103,8 @@ class Server:
         self.retire()
         for work in self._work:
             work.stop("terminate")
+        for task in self._home.background:
+            task.cancel()
 
     @contextmanager
     def _listening(self) -> Iterator[socket.socket]:
@@ -168,8 +170,8 @@ class Server:
 
     async def _only_this_left(self, connection: socket.socket) -> None:
         """Hold the connection of whoever waits for the end until all work is done."""
-        while self._work:
-            await asyncio.wait([work.serving for work in self._work])
+        while ending := {*(work.serving for work in self._work), *self._home.background}:
+            await asyncio.wait(ending)
 
     async def _goal(self, connection: socket.socket, request: Request, descriptors: list[int]) -> None:
         try:
@@ -253,8 +255,11 @@ class Server:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._idle_s / 2))
-            is_idle = not self._work and time.monotonic() - self._used > self._idle_s
-            is_large = not self._work and _resident_bytes() > MOST_BYTES
+            if self._home.background:
+                self._used = time.monotonic()
+            is_busy = bool(self._work or self._home.background)
+            is_idle = not is_busy and time.monotonic() - self._used > self._idle_s
+            is_large = not is_busy and _resident_bytes() > MOST_BYTES
             if (
                 is_idle
                 or is_large
@@ -276,6 +281,7 @@ class Server:
             "ends_after_s": self._idle_s,
             "served": self._served,
             "running": [" ".join(work.args)[:200] for work in self._work],
+            "background": len(self._home.background),
             "systems": len(self._pool),
             "memory_bytes": _resident_bytes(),
         }

@@ -1,0 +1,238 @@
+"""The commands that are about processes: who is at work, and what is to become of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llmos import caller
+from llmos.errors import LLMOSError, UsageError
+from llmos.interfaces import render
+from llmos.interfaces.session import Action, Session
+from llmos.kernel.process import End, Process, ProcessTable, current
+
+if TYPE_CHECKING:
+    from llmos.boot import LLMOS
+
+COLUMNS = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps", "cost", "saved", "time", "goal")
+EVERY_S = 1.0
+
+
+def ps(*, everyone: bool, like: str | None) -> Action:
+    """List the processes; those whose goals are most `like` a text first."""
+
+    async def action(session: Session) -> None:
+        system = await session.system()
+        shown = _shown(system, everyone=everyone)
+        nearness = await _nearness(system, like, shown) if like else {}
+        shown.sort(key=lambda process: -nearness.get(process.pid, 0.0))
+        session.screen.data({"processes": [_data(process, nearness) for process in shown]})
+        columns = COLUMNS if not like else ("like", *COLUMNS)
+        rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *_row(one)] for one in shown]
+        session.screen.table(columns, rows, empty="no goal is at work")
+
+    return action
+
+
+async def top(session: Session) -> None:
+    """The same, again each second until Ctrl-C; once where nobody looks at a terminal."""
+    stdout = caller.stdout()
+    if session.screen.as_json or stdout is None or not caller.is_terminal(stdout):
+        await ps(everyone=False, like=None)(session)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    system = await session.system()
+    console = Console(file=stdout, force_terminal=True, width=session.screen.width)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        try:
+            while True:
+                live.update(_screenful(system, session), refresh=True)
+                await asyncio.sleep(EVERY_S)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.uncancel():
+                raise
+
+
+def _screenful(system: LLMOS, session: Session) -> Any:
+    from rich.text import Text
+
+    shown = _shown(system, everyone=False)
+    turns = system.home.turns
+    head = f"{turns.taken} of {turns.slots} slots taken, {turns.waiting} waiting; battery {_battery(system)}"
+    rows = system.redactor.value([_row(process) for process in shown])
+    body = render.table(COLUMNS, rows, width=session.screen.width, color=False) if rows else "no goal is at work"
+    return Text(f"{head}\n\n{body}")
+
+
+def _battery(system: LLMOS) -> str:
+    return render.money(system.economy.available_usd)
+
+
+def kill(pids: Sequence[int]) -> Action:
+    """End processes at once."""
+    return _each(pids, ProcessTable.kill, "is ended")
+
+
+def suspend(pids: Sequence[int]) -> Action:
+    """Have processes stop at the end of their turn."""
+    return _each(pids, ProcessTable.suspend, "stops at the end of its turn")
+
+
+def resume(pids: Sequence[int]) -> Action:
+    """Let processes go on."""
+    return _each(pids, ProcessTable.resume, "goes on")
+
+
+def nice(pid: int, priority: int) -> Action:
+    """Give a process another priority."""
+    return _each([pid], lambda table, one: table.renice(one, priority), f"has priority {priority}")
+
+
+def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said: str) -> Action:
+    async def action(session: Session) -> None:
+        table = (await session.system()).home.processes
+        for pid in pids:
+            table.alive(pid)  # all of them, or nothing is done
+        done = [do(table, pid) for pid in pids if table.get(pid).is_alive]
+        session.screen.data({"processes": [_data(process) for process in done]})
+        for process in done:
+            session.screen.show(f"process {process.pid} {said}")
+
+    return action
+
+
+def wait(pids: Sequence[int]) -> Action:
+    """Wait until processes have ended; fails if one of them did."""
+
+    async def action(session: Session) -> None:
+        table = (await session.system()).home.processes
+        processes = [table.get(pid) for pid in pids]
+        for process in processes:
+            await process.over.wait()
+        session.screen.data({"processes": [_data(process) for process in processes]})
+        for process in processes:
+            session.screen.show(f"process {process.pid}: {process.why} (run {process.run_id})")
+        bad = [process for process in processes if process.why is not End.DONE]
+        if bad:
+            raise LLMOSError(f"process {bad[0].pid} ended without reaching its goal ({bad[0].why}).")
+
+    return action
+
+
+def spawn(goal: str, *, priority: int) -> Action:
+    """Begin a goal and leave it to the resident kernel."""
+
+    async def action(session: Session) -> None:
+        asking = caller.current()
+        if asking is None:
+            raise UsageError("a goal in the background needs the resident kernel: `boot.py up` starts it.")
+        home = (await session.system()).home
+        begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        with caller.calling(replace(asking, outlet=None, **_nowhere())):
+            task = asyncio.create_task(_background(session, goal, priority, begun))
+        home.background.add(task)
+        task.add_done_callback(home.background.discard)
+        either: set[asyncio.Future[Any]] = {task, begun}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            await task  # which failed before it was a process
+        process = begun.result()
+        session.screen.data({"processes": [_data(process)]})
+        session.screen.show(f"process {process.pid}")
+        session.screen.note(f"`wait {process.pid}` waits for it, `runs show` tells what came of it")
+
+    return action
+
+
+async def _background(session: Session, goal: str, priority: int, begun: asyncio.Future[Process]) -> None:
+    """Carry a goal out for nobody in particular: what it comes to stands in its run."""
+    asking = caller.current()
+    try:
+        async with _own_system(session) as system:
+            options = session.options
+            await system.execute(
+                goal, mode=options.mode, again=options.again, priority=priority, begun=begun.set_result
+            )
+    except (LLMOSError, asyncio.CancelledError):
+        if not begun.done():
+            raise
+    finally:
+        for stream in (asking.stdin, asking.stdout, asking.stderr) if asking is not None else ():
+            stream.close()
+
+
+@asynccontextmanager
+async def _own_system(session: Session) -> AsyncIterator[LLMOS]:
+    """An LLMOS like the command's, which stays when the command is over."""
+    async with session.engine.opened(session.options.settings()) as system:
+        yield system
+
+
+def _nowhere() -> dict[str, Any]:
+    """Streams of somebody who neither says nor hears anything."""
+    return {
+        "stdin": open(os.devnull),  # noqa: PTH123
+        "stdout": open(os.devnull, "w"),  # noqa: PTH123
+        "stderr": open(os.devnull, "w"),  # noqa: PTH123
+    }
+
+
+# --- telling -----------------------------------------------------------------------------------------
+
+
+def _shown(system: LLMOS, *, everyone: bool) -> list[Process]:
+    own = current()
+    return [one for one in system.home.processes if (one.is_alive or everyone) and one is not own]
+
+
+async def _nearness(system: LLMOS, like: str, shown: Sequence[Process]) -> dict[int, float]:
+    """How near each goal is to a text in meaning, from -1 to 1."""
+    found = await system.home.recall.likeness(like, [process.goal for process in shown])
+    return {process.pid: near for process, near in zip(shown, found, strict=True)}
+
+
+def _row(process: Process) -> list[Any]:
+    return [
+        process.pid,
+        process.parent or "",
+        process.kind,
+        process.priority,
+        f"{process.state} ({process.why})" if process.why else str(process.state),
+        process.mode,
+        process.turns or "",
+        process.steps or "",
+        render.money(process.spent_usd),
+        render.money(process.saved_usd),
+        render.duration(process.age_s),
+        render.one_line(process.goal, 60),
+    ]
+
+
+def _data(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
+    like = {"like": round(nearness[process.pid], 4)} if nearness else {}
+    return like | {
+        "pid": process.pid,
+        "parent": process.parent,
+        "goal": process.goal,
+        "run_id": process.run_id,
+        "class": str(process.kind),
+        "priority": process.priority,
+        "state": str(process.state),
+        "why": str(process.why) if process.why else None,
+        "mode": process.mode,
+        "turns": process.turns,
+        "steps": process.steps,
+        "cost_usd": process.spent_usd,
+        "saved_usd": process.saved_usd,
+        "virtual_runtime": process.vruntime,
+        "slot_s": round(process.held_s, 3),
+        "age_s": round(process.age_s, 3),
+        "created_at": process.created_at.isoformat(),
+    }

@@ -1,0 +1,97 @@
+"""What the commands about processes are called and take; words that don't fit one are a goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from llmos.interfaces.options import Action
+from llmos.interfaces.parsing import Verb, shared_options
+
+_PIDS = click.argument("pids", type=click.IntRange(min=1), nargs=-1, required=True, metavar="PID...")
+
+
+@click.command(cls=Verb)
+@shared_options()
+@click.option("--all", "everyone", is_flag=True, help="Those that ended lately, too.")
+@click.option("--like", metavar="TEXT", help="Those first whose goals mean something like it.")
+def ps(everyone: bool, like: str | None) -> Action:
+    """List the goals at work: their state, priority, cost and age."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.ps(everyone=everyone, like=like)
+
+
+@click.command(cls=Verb)
+@shared_options()
+def top() -> Action:
+    """Watch the goals at work, until Ctrl-C."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.top
+
+
+@click.command()
+@shared_options()
+@click.argument("goal", nargs=-1, required=True)
+@click.option("--priority", type=click.IntRange(0, 19), default=10, show_default=True, help="0 is the most urgent.")
+def spawn(goal: Sequence[str], priority: int) -> Action:
+    """Begin GOAL in the resident kernel, and go on at once."""
+    from llmos.interfaces import process_commands, reading
+
+    return reading.with_goal(list(goal), lambda text: process_commands.spawn(text, priority=priority))
+
+
+@click.command(cls=Verb)
+@shared_options()
+@_PIDS
+def wait(pids: Sequence[int]) -> Action:
+    """Wait until processes have ended."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.wait(pids)
+
+
+@click.command(cls=Verb)
+@shared_options()
+@_PIDS
+def kill(pids: Sequence[int]) -> Action:
+    """End processes at once, with all they began."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.kill(pids)
+
+
+@click.command(cls=Verb)
+@shared_options()
+@_PIDS
+def suspend(pids: Sequence[int]) -> Action:
+    """Have processes stop at the end of their turn."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.suspend(pids)
+
+
+@click.command(cls=Verb)
+@shared_options()
+@_PIDS
+def resume(pids: Sequence[int]) -> Action:
+    """Let processes go on that were suspended."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.resume(pids)
+
+
+@click.command(cls=Verb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("priority", type=click.IntRange(0, 19))
+def nice(pid: int, priority: int) -> Action:
+    """Give the process PID another PRIORITY, from 0 (the most urgent) to 19."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.nice(pid, priority)
+
+
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice)
