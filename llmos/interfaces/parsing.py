@@ -101,10 +101,11 @@ def _gather(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 class Verb(click.Command):
     """A command that takes numbers alone: with other words after it, its name is the beginning of a goal."""
 
-    @staticmethod
-    def is_meant(words: Sequence[str]) -> bool:
+    def is_meant(self, words: Sequence[str]) -> bool:
         """Whether what stands after its name may be meant for it: `top`, but not `top 5 customers of sales.csv`."""
-        return all(word.isdigit() for word in takewhile(lambda word: not word.startswith("-"), words))
+        given = list(takewhile(lambda word: not word.startswith("-"), words))
+        needs_some = any(isinstance(param, click.Argument) for param in self.params)
+        return all(word.isdigit() for word in given) and (not needs_some or bool(given) or "--help" in words)
 
 
 class GoalGroup(click.Group):
