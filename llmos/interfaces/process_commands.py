@@ -158,7 +158,12 @@ async def _background(session: Session, goal: str, priority: int, begun: asyncio
         async with _own_system(session) as system:
             options = session.options
             await system.execute(
-                goal, mode=options.mode, again=options.again, priority=priority, begun=begun.set_result
+                goal,
+                mode=options.mode,
+                confirm=session.confirm if options.yes else None,
+                again=options.again,
+                priority=priority,
+                begun=begun.set_result,
             )
     except (LLMOSError, asyncio.CancelledError):
         if not begun.done():

@@ -133,13 +133,19 @@ class Turns:
         self.leave(process)
         try:
             yield
-        finally:
-            if process.is_alive and process.killed is None:
-                if (process.state, process.why) != (State.BLOCKED, Wait.TURN):
-                    process.move(State.BLOCKED, Wait.TURN)
-                await self.take(process)
-                if state is State.THINKING:
-                    process.move(state)
+        except asyncio.CancelledError:  # it is about to end, for which nobody needs a slot
+            raise
+        except BaseException:
+            await self._come_back(process, state)
+            raise
+        await self._come_back(process, state)
+
+    async def _come_back(self, process: Process, state: State) -> None:
+        """Be at work as before, once it is this process's turn."""
+        process.move(State.BLOCKED, Wait.TURN)
+        await self.take(process)
+        if state is State.THINKING:
+            process.move(state)
 
     def stopped(self, process: Process) -> None:
         """A process was suspended: one that waits for its turn is so at once."""

@@ -163,6 +163,46 @@ async def test_who_waits_for_a_person_has_no_slot() -> None:
     assert log == ["blocked (approval)", "another works", "running"]
 
 
+async def test_who_is_stopped_while_it_waits_for_a_person_needs_no_turn_for_that() -> None:
+    machine = Machine()
+    never, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def asks() -> None:
+        process = current()
+        assert process is not None
+        try:
+            async with process.waiting(Wait.APPROVAL):
+                await never.wait()
+        finally:
+            cleaned.set()
+
+    task = asyncio.create_task(machine.scheduler.submit(asks))
+    await settled()
+    other = asyncio.create_task(machine.scheduler.submit(never.wait))
+    await settled()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    first, _ = machine.processes
+    assert (cleaned.is_set(), first.why, machine.turns.taken) == (True, End.INTERRUPTED, 1)
+    other.cancel()
+    await asyncio.gather(other, return_exceptions=True)
+
+
+async def test_who_comes_back_from_waiting_may_fail_there() -> None:
+    machine = Machine()
+
+    async def asks() -> None:
+        process = current()
+        assert process is not None
+        with pytest.raises(ValueError, match="no"):
+            async with process.waiting(Wait.APPROVAL):
+                raise ValueError("no")
+        assert (process.state, machine.turns.taken) == (State.RUNNING, 1)
+
+    await machine.scheduler.submit(asks)
+
+
 async def test_a_suspended_process_stops_at_the_end_of_its_turn_and_goes_on_when_resumed() -> None:
     machine = Machine()
 

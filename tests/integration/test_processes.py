@@ -1,0 +1,127 @@
+"""Learners as processes, through the real SDK and CLI: their states, turns, bills, and how they are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from llmos.boot import LLMOS
+from llmos.errors import LLMOSError
+from llmos.kernel.bus import ToolCalled
+from llmos.kernel.process import End, Process, State, Wait
+from llmos.testing import Request, Turn, call, calls, slow, usage
+from tests.lab import Lab, MakeLab, finishing, steps
+
+BIG = usage(input_tokens=100_000, output_tokens=100)
+
+
+def writing(name: str) -> tuple[Turn, ...]:
+    """Three files, one after the other, then the end."""
+    made = tuple(calls(call("write", file_path=f"{name}{n}.txt", content=name), usage=BIG) for n in range(3))
+    return (*made, *finishing("Written."))
+
+
+def by_goal(request: Request) -> Turn:
+    """The turns for whichever of two goals a conversation is about."""
+    name = "alpha" if "Write alpha" in str(request.body) else "beta"
+    return steps(*writing(name))(request)
+
+
+async def until(what: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not what():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def only(system: LLMOS) -> Process:
+    (process,) = system.home.processes
+    return process
+
+
+async def test_a_learner_thinks_runs_tools_and_is_billed_in_the_table(make_lab: MakeLab) -> None:
+    lab = make_lab(
+        steps(slow(1.0, calls(call("write", file_path="a.txt", content="x"), usage=BIG)), *finishing("Written."))
+    )
+    seen: list[State] = []
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Write x into a.txt"))
+        await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
+        system.bus.subscribe(ToolCalled, lambda event: seen.append(only(system).state))
+        result = await task
+        process = only(system)
+    assert seen == [State.RUNNING]
+    assert (process.state, process.why, process.mode) == (State.TERMINATED, End.DONE, "learner")
+    assert process.turns >= 1
+    assert process.spent_usd == pytest.approx(result.cost_usd)
+    assert process.vruntime > 0
+
+
+async def test_two_learners_take_turns_in_one_slot(make_lab: MakeLab) -> None:
+    lab = make_lab(by_goal)
+    lab.configure("scheduler: {max_concurrent: 1}\n")
+    order: list[str] = []
+    async with lab.boot() as system:
+        system.bus.subscribe(ToolCalled, lambda event: order.append(str(event.args.get("content", "finish"))))
+        await asyncio.gather(
+            system.execute("Write alpha into three files"), system.execute("Write beta into three files")
+        )
+    alone = ["alpha"] * 3 + ["beta"] * 3
+    written = [name for name in order if name in ("alpha", "beta")]
+    assert sorted(written) == alone
+    assert written not in (alone, alone[::-1])  # neither waited until the other was through
+
+
+async def test_a_killed_learner_is_charged_and_its_run_says_so(make_lab: MakeLab) -> None:
+    lab = make_lab(
+        steps(calls(call("write", file_path="a.txt", content="x"), usage=BIG), slow(60.0, finishing("Late.")[1]))
+    )
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Write x into a.txt"))
+        await until(lambda: (lab.workspace / "a.txt").exists())
+        system.home.processes.kill(only(system).pid)
+        with pytest.raises(LLMOSError, match="was killed"):
+            await asyncio.wait_for(task, 30)
+        process, (run, *_) = only(system), await system.runs.list()
+        spent_usd = system.economy.summary().spent_usd
+    assert (process.state, process.why) == (State.TERMINATED, End.KILLED)
+    assert (str(run.status), run.reason) == ("interrupted", "killed")
+    assert spent_usd == pytest.approx(run.cost_usd)
+    assert spent_usd > 0
+
+
+async def test_a_suspended_learner_makes_no_call_until_it_is_resumed(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(slow(1.0, call("write", file_path="a.txt", content="x")), *finishing("Written.")))
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Write x into a.txt"))
+        await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
+        process = only(system)
+        system.home.processes.suspend(process.pid)
+        await until(lambda: process.state is State.SUSPENDED)
+        assert not (lab.workspace / "a.txt").exists()
+        assert system.home.turns.taken == 0
+        system.home.processes.resume(process.pid)
+        await asyncio.wait_for(task, 30)
+    assert lab.read("a.txt") == "x"
+
+
+async def test_who_is_asked_keeps_nobody_from_working(make_lab: MakeLab) -> None:
+    lab: Lab = make_lab(steps(call("bash", command="curl -s http://example.com"), *finishing("Sent.")))
+    lab.configure("scheduler: {max_concurrent: 1}\n")
+    asked = asyncio.Event()
+    waiting: list[tuple[State, object]] = []
+
+    async with lab.boot() as system:
+
+        async def confirm(question: object) -> bool:
+            waiting.append((only(system).state, only(system).why))
+            asked.set()
+            await asyncio.sleep(0.5)
+            assert (await system.execute("Calculate 2 + 3")).answer == "5"
+            return False
+
+        with pytest.raises(LLMOSError):
+            await system.execute("Fetch example.com with curl", confirm=confirm)
+    assert asked.is_set()
+    assert waiting[0] == (State.BLOCKED, Wait.APPROVAL)
