@@ -1,5 +1,6 @@
 """The way in, for `boot.py`, `llmos` and `python -m llmos`: through a resident kernel, or in this process."""
 
+import gc
 import os
 import sys
 import time
@@ -51,8 +52,11 @@ def _by_kernel(args: list[str], prog_name: str) -> int | None:
 
 def _here(args: list[str], prog_name: str) -> int:
     """Do it in this process, or say in one sentence what is missing to do so."""
+    from llmos.interfaces.ending import Ending
     from llmos.interfaces.install import how_to_install, is_ours_to_install
 
+    ending = Ending()
+    gc.disable()  # what is loaded stays
     try:
         if thin.asks_for_help(args):
             from llmos.interfaces.helping import helped
@@ -65,4 +69,7 @@ def _here(args: list[str], prog_name: str) -> int:
             raise
         sys.stderr.write(f"llmos: {how_to_install(missing)}\n")
         return 2
-    return cli(args, prog_name=prog_name)
+    finally:
+        gc.enable()
+    ending.exit_code = cli(args, prog_name=prog_name)
+    return ending.exit_code

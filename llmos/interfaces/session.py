@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
@@ -240,10 +247,17 @@ Opened: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[LLMOS]]"
 """What gives an LLMOS with some settings, for the length of a block."""
 
 
-def _booted(settings: Settings) -> AbstractAsyncContextManager[LLMOS]:
-    from llmos.boot import LLMOS
+@asynccontextmanager
+async def _booted(settings: Settings) -> AsyncIterator[LLMOS]:
+    async with AsyncExitStack() as stack:
+        gc.disable()  # what is loaded for it stays
+        try:
+            from llmos.boot import LLMOS
 
-    return LLMOS(settings=settings)
+            system = await stack.enter_async_context(LLMOS(settings=settings))
+        finally:
+            gc.enable()
+        yield system
 
 
 async def perform(
