@@ -536,13 +536,20 @@ class Follower:
         )
 
     def _answer(self, outputs: Mapping[str, Any]) -> str:
-        """The answer template over this run's outputs; the last output itself where the template can't hold."""
+        """The answer template over this run's outputs; the last output itself where its checks say that it can't hold.
+
+        Raises:
+            DivergenceError: it refers to what no step gave: another output would be no answer.
+        """
         answer = self.trace.answer
         if answer.expr is not None and all(self._answer_holds(check, outputs) for check in answer.checks):
             try:
                 return as_answer(evaluate(answer.expr, self._scope(outputs)))
-            except UnboundError:
-                pass
+            except UnboundError as error:
+                if outputs:
+                    last = self.trace.steps[-1]
+                    message = f"the answer can't be made: {error}"
+                    raise self._diverged(last, self._scope(outputs), message, actual=str(error)) from None
         done = [node for node in self.trace.steps if node.id in outputs]
         return _last_output(done[-1], outputs[done[-1].id]) if done else "Nothing had to be done."
 

@@ -244,8 +244,13 @@ def test_the_answer_is_made_of_this_runs_outputs(ctx: ToolContext) -> None:
     for broken in ({"step": "look", "path": ["rows"], "length": 5}, {"step": "gone", "path": [], "length": 1}, "odd"):
         other = replace(answer, checks=(Check(kind=CheckKind.LENGTH, expected=broken),))
         assert asyncio.run(follower(ctx, replace(COPY, answer=other)).run()).answer == "wrote b.txt"
+
+
+def test_an_answer_that_refers_to_what_no_step_gave_is_a_divergence_and_no_other_output(ctx: ToolContext) -> None:
     missing = Answer(expr=parse("${{ steps.look.gone }}"))
-    assert asyncio.run(follower(ctx, replace(COPY, answer=missing)).run()).answer == "wrote b.txt"
+    with pytest.raises(DivergenceError, match=r"the answer can't be made: steps\.look\.gone") as caught:
+        asyncio.run(follower(ctx, replace(COPY, answer=missing)).run())
+    assert caught.value.effects_done == 1
 
 
 @pytest.mark.parametrize(
