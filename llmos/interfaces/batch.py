@@ -107,6 +107,8 @@ class Results:
         Raises:
             UsageError: it can't be read or written, or holds something else.
         """
+        if self.path == Path("-"):
+            raise UsageError("results are kept in a file, so that a batch which is broken off can go on: name one.")
         at = caller.placed(self.path)
         if at.exists() and not at.is_file():
             raise UsageError(f"{self.path} is no file that results could be kept in; name another with --out.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
+from llmos.errors import DatabaseLockedError
 from llmos.interfaces.session import Session
 
 
@@ -26,7 +28,19 @@ async def repair(session: Session) -> None:
         backups=settings.backups,
         archive=settings.audit_archive,
     )
-    report = await mend(places, clock=lambda: datetime.now(UTC))
+    try:
+        report = await mend(places, clock=lambda: datetime.now(UTC))
+    except DatabaseLockedError as error:
+        from llmos.resident.starting import status
+
+        known = await asyncio.to_thread(status, settings)
+        if known is None:
+            raise
+        pid = known["pid"]
+        raise DatabaseLockedError(
+            f"the resident kernel (process {pid}) holds {settings.memory}: `boot.py down` ends it; then repair it.",
+            pid=pid,
+        ) from error
     aside = str(report.aside) if report.aside else None
     session.screen.data({"found": report.found, "done": report.done, "lost": report.lost, "aside": aside})
     lines = [*report.found, *report.done, *(f"lost: {one}" for one in report.lost)]

@@ -208,3 +208,9 @@ def test_two_batches_do_not_share_their_results(door: Door) -> None:
         assert_sentence(door("batch", "goals.jsonl", "--out", "r.jsonl"), 2, "another batch is writing to r.jsonl")
     assert door("batch", "goals.jsonl", "--out", "r.jsonl").returncode == 0
     assert_sentence(door("batch", "goals.jsonl", "--out", "/dev/full"), 2, "/dev/full is no file")
+
+
+def test_results_are_kept_in_a_file_and_nowhere_else(home: Door) -> None:
+    goals(home, "Calculate 2 + 3")
+    assert_sentence(home("batch", "goals.jsonl", "--out", "-"), 2, "results are kept in a file")
+    assert not (home.workspace / "-").exists()

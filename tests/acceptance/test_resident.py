@@ -545,3 +545,10 @@ def test_ctrl_c_ends_whatever_waits_for_input(home: Door, args: tuple[str, ...],
     assert process.wait(WAIT_S) == 130
     process.communicate(timeout=WAIT_S)
     assert home.json("down")["ended"]
+
+
+def test_what_the_kernel_holds_is_not_repaired_beside_it(home: Door) -> None:
+    assert home("Calculate 2 + 3").returncode == 0
+    assert_sentence(home("repair"), 7, f"process {kernel(home)}", "`boot.py down` ends it; then repair it")
+    assert home("down").returncode == 0
+    assert home("repair").returncode == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -410,6 +412,35 @@ def test_what_a_replay_may_risk_is_set_for_each_effect_and_the_rest_keeps_its_de
     assert dict(load().matching.max_wrong) == {"pure": 0.01, "read": 0.01, "write": 0.001}
     given = load("matching: {max_wrong: {read: 0.05}}").matching.max_wrong
     assert dict(given) == {"pure": 0.01, "read": 0.05, "write": 0.001}
+
+
+def test_a_home_that_is_closed_to_this_user_is_one_sentence(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0)
+    code = """
+import os, sys
+from pathlib import Path
+from llmos.errors import SettingsError
+from llmos.settings import load_settings
+home, elsewhere = map(Path, sys.argv[1:])
+if os.geteuid() == 0:
+    os.chdir(elsewhere)
+    os.setuid(65534)
+try:
+    load_settings(home=Path("home"), workspace=Path("/"), checkout=Path("/proc/1"), environ={})
+except SettingsError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home), str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(llmos.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert "can't be used: Permission denied; name a folder with --home or LLMOS_HOME" in done.stdout
 
 
 @pytest.mark.parametrize(
