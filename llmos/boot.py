@@ -223,7 +223,6 @@ class LLMOS:
         from llmos.interfaces.undoing import Undoing
         from llmos.interfaces.witnessing import Witnessing
         from llmos.kernel.token_economy import TokenEconomy
-        from llmos.memory.frozen import FrozenTraces
         from llmos.memory.outcomes import Outcomes
 
         home = self._home
@@ -239,6 +238,8 @@ class LLMOS:
         self.runs, self.effects, self.approvals, self.memory = home.runs, home.effects, home.approvals, home.facts
         self.traces = home.traces
         if self.settings.frozen:
+            from llmos.memory.frozen import FrozenTraces
+
             self.traces = FrozenTraces(home.database, home.index, clock=self._clock)
         half_life = timedelta(days=self.settings.reliability.half_life_days)
         self.outcomes = Outcomes(home.database, half_life=half_life, clock=self._clock)

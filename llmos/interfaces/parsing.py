@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from llmos.interfaces.options import Action, Options
+from llmos.records import dataclass
 
 MODES = ("auto", "follow", "learn")
 C = TypeVar("C", bound=Callable[..., Any])
@@ -75,12 +77,22 @@ def shared_options(*, hidden: bool = True) -> Callable[[C], C]:
     """The options that every command takes, before or after its own arguments."""
 
     def add(command: C) -> C:
-        for names, how in reversed(_OPTIONS):
-            settings = {"expose_value": False, "callback": _gather, **how, "hidden": hidden or how.get("hidden", False)}
-            command = click.option(*names, **settings)(command)
+        for option in _made(hidden):
+            made = cast("type[click.Option]", lambda _, option=option: option)  # one for all commands: there are forty
+            command = click.option(cls=made)(command)
         return command
 
     return add
+
+
+@cache
+def _made(hidden: bool) -> list[click.Option]:
+    """The shared options, the last one first."""
+    settings: dict[str, Any] = {"expose_value": False, "callback": _gather}
+    return [
+        click.Option(names, **settings, **{**how, "hidden": hidden or how.get("hidden", False)})
+        for names, how in reversed(_OPTIONS)
+    ]
 
 
 def _gather(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -52,8 +52,10 @@ class Backups:
         import duckdb
 
         now = self._clock().astimezone(UTC)
+        if not self._is_due(now):
+            return
         source, size = _described(connection)
-        if not self._is_due(now) or size > MAX_BYTES:
+        if size > MAX_BYTES:
             return
         fresh = self.folder / f".llmos-{os.getpid()}.duckdb"
         try:
