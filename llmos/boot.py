@@ -103,7 +103,6 @@ class LLMOS:
     approving: Approving
     effects: JournalStore
     journal: Journal
-    undoing: Undoing
     retention: Retention
     housekeeping: Housekeeping
 
@@ -220,7 +219,6 @@ class LLMOS:
 
     async def _open_memory(self, stack: AsyncExitStack) -> None:
         from llmos.home import OpenHome
-        from llmos.interfaces.undoing import Undoing
         from llmos.interfaces.witnessing import Witnessing
         from llmos.kernel.token_economy import TokenEconomy
         from llmos.memory.outcomes import Outcomes
@@ -246,14 +244,6 @@ class LLMOS:
         self.witnessing = Witnessing(log=home.audit_log, redact=self.redactor.text)
         await self.witnessing.record_settings(self.settings)
         self.witnessing.listen(self.bus)
-        self.undoing = Undoing(
-            journal=home.journal,
-            store=home.effects,
-            runs=home.runs,
-            workspace=self.settings.workspace,
-            closed=frozenset({str(self.settings.memory.resolve())}),
-            clock=self._clock,
-        )
         self.economy = TokenEconomy(
             budget_usd=self._first_charge_usd,
             ledger=home.ledger,
@@ -397,6 +387,20 @@ class LLMOS:
     def explaining(self) -> Explaining:
         """What says beforehand what would become of a goal."""
         return self._learning_side.explaining
+
+    @property
+    def undoing(self) -> Undoing:
+        """What takes the changes of a run back."""
+        from llmos.interfaces.undoing import Undoing
+
+        return Undoing(
+            journal=self.journal,
+            store=self.effects,
+            runs=self.runs,
+            workspace=self.settings.workspace,
+            closed=frozenset({str(self.settings.memory.resolve())}),
+            clock=self._clock,
+        )
 
     @cached_property
     def sandbox(self) -> Sandbox:

@@ -35,10 +35,10 @@ from llmos.plugins.registry import ToolRegistry
 from llmos.settings import GUIDED_OFF, LearnerSettings
 from llmos.trace.aligning import alignment
 from llmos.trace.decide import Considered, Decision
-from llmos.trace.guided import REWRITE, Guide, guide
+from llmos.trace.guided import Guide, guide
 from llmos.trace.match import Match, Miss, World
 from llmos.trace.plans import Stopped, nearness, plan_of
-from llmos.trace.program import Effect, Provenance, Status, Trace
+from llmos.trace.program import REWRITE, Effect, Provenance, Status, Trace
 from llmos.trace.run import Mode, RunStatus
 
 _UNSEEN = "one value in it was written anew by a model, and nobody has looked at it yet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any, TypeVar, cast
 import click
 
 from llmos.interfaces.options import Action, Options
-from llmos.records import dataclass
 
 MODES = ("auto", "follow", "learn")
 C = TypeVar("C", bound=Callable[..., Any])

@@ -14,8 +14,8 @@ from llmos.interfaces.prompts import NO_VALUE, VALUE_TAG, rewriting
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
-from llmos.trace.guided import REWRITE, Guide
-from llmos.trace.program import Effect, Step
+from llmos.trace.guided import Guide
+from llmos.trace.program import REWRITE, Effect, Step
 from llmos.trace.values import OutputRef, Scope, UnboundError, evaluate, unparse
 
 MAX_GIVEN_CHARS = 60_000

@@ -250,12 +250,13 @@ Opened: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[LLMOS]]"
 @asynccontextmanager
 async def _booted(settings: Settings) -> AsyncIterator[LLMOS]:
     async with AsyncExitStack() as stack:
-        gc.disable()  # what is loaded for it stays
+        gc.disable()  # what is loaded for it stays, and is never looked through again
         try:
             from llmos.boot import LLMOS
 
             system = await stack.enter_async_context(LLMOS(settings=settings))
         finally:
+            gc.freeze()
             gc.enable()
         yield system
 

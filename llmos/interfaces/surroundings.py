@@ -24,9 +24,8 @@ from llmos.plugins.context import Gate, Middleware, ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.redaction import UNNAMED, Redactor, mark
 from llmos.settings import PROVIDER, Settings, plain_environment
-from llmos.trace.guided import REWRITE
 from llmos.trace.match import World
-from llmos.trace.program import Trace
+from llmos.trace.program import REWRITE, Trace
 from llmos.trace.run import Run
 from llmos.trace.values import EnvRef, references
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.errors import InputError, NotPermittedError, TraceFormatError
-from llmos.trace.checking import digest, json_type, judged
+from llmos.trace.json_values import digest, json_type
 from llmos.trace.match import Match, match
 from llmos.trace.program import ABOUT_FILES, Check, CheckKind, Trace, Verdict
 from llmos.trace.run import Run, step_ids
@@ -76,6 +76,8 @@ def with_held_checks(trace: Trace, run: Run, env: Mapping[str, str], files: File
 
     A check that fails there was read wrongly; one that can't be decided would stop every replay.
     """
+    from llmos.trace.checking import judged
+
     found = match(unicodedata.normalize("NFC", run.goal.strip()), trace)
     if not isinstance(found, Match):
         return judged(replace(trace, checks=()))

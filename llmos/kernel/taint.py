@@ -20,8 +20,7 @@ from llmos.kernel.places import Host, Place, host_of, place_of
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.plugins.touching import Kind, Touch, touches
 from llmos.trace.evidence import leaves
-from llmos.trace.guided import REWRITE
-from llmos.trace.program import Effect
+from llmos.trace.program import REWRITE, Effect
 from llmos.trace.run import Source
 from llmos.trace.taint import addresses, output_texts, sources_shown
 

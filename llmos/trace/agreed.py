@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from llmos.errors import TraceFormatError
-from llmos.trace.checking import digest, json_type
 from llmos.trace.joining import Joining
+from llmos.trace.json_values import digest, json_type
 from llmos.trace.program import ABOUT_FILES, Check, CheckKind, Trace
 from llmos.trace.recorded import Recorded
 from llmos.trace.sources import ApartError

@@ -6,8 +6,6 @@ small grammar. Nothing here looks at files: who admits the trace keeps only the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from typing import Any
 
 from llmos.trace.evidence import file_forms, leaves
 from llmos.trace.findings import ToolFacts
+from llmos.trace.json_values import digest, json_type
 from llmos.trace.lex import Kind, Token, tokenize
 from llmos.trace.program import ABOUT_FILES, Check, CheckKind, Effect, Loop, Node, Status, Step, Trace
 from llmos.trace.run import StepRecord
@@ -34,18 +33,6 @@ _COUNTED = frozenset({".csv", ".tsv", ".jsonl"})
 _ROWS = ("rows", "row_count")
 _CONSERVED = (("rows_in", "rows_out"), ("rows_read", "rows_written"), ("input_rows", "output_rows"))
 _CHANGES = "it changes files, and no check shows that its goal was reached"
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value's canonical form, in hexadecimal."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def json_type(value: Any) -> str:
-    """The JSON name of a value's type."""
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), "null")
 
 
 # --- of one output -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from llmos.trace.checking import json_type
+from llmos.trace.json_values import json_type
 from llmos.trace.program import Condition, ConditionKind
 from llmos.trace.values import Scope, UnboundError, evaluate, unparse
 

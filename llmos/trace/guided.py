@@ -18,11 +18,8 @@ from llmos.trace.evidence import leaves
 from llmos.trace.leaks import constants
 from llmos.trace.lex import Kind, Place, Token, is_noise, template_tokens, tokenize, without_final
 from llmos.trace.match import Match, Miss, World, match
-from llmos.trace.program import CheckKind, Effect, Loop, Step, Trace
+from llmos.trace.program import REWRITE, CheckKind, Effect, Loop, Step, Trace
 from llmos.trace.values import Const, Expr, ListExpr, Opaque, OutputRef, Record, SlotRef, Text, leaves_of, references
-
-REWRITE = "guided_rewrite"
-"""The tool that stands for the one model call of a guided program; no plugin's name is like it."""
 
 _MAX_CHANGES = 2
 _MAX_WORDS = 3

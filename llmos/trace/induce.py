@@ -27,7 +27,6 @@ from llmos.trace.evidence import Evidence, token_bounded
 from llmos.trace.findings import Findings, ToolFacts
 from llmos.trace.folding import Fold
 from llmos.trace.folds import folds
-from llmos.trace.guided import REWRITE
 from llmos.trace.inside import keys_in, states, words_in
 from llmos.trace.leaks import begins_or_ends, constants, forms, in_a_name, mentions, other_day, pieces
 from llmos.trace.lex import (
@@ -42,7 +41,7 @@ from llmos.trace.match import Match, match
 from llmos.trace.needed import Draft, Needs
 from llmos.trace.passing import Passing
 from llmos.trace.phrases import is_anchor
-from llmos.trace.program import Answer, Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
+from llmos.trace.program import REWRITE, Answer, Effect, Loop, Provenance, Slot, SlotType, Status, Step, Trace
 from llmos.trace.provenance import Explainer
 from llmos.trace.rewriting import FACTS, guided_of, rewritable, with_purposes
 from llmos.trace.run import Run, RunStatus, StepRecord, step_ids

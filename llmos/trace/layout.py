@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmos.trace.checking import json_type
 from llmos.trace.findings import ToolFacts
 from llmos.trace.generalize import Generalizer, Instance, Marks, NoLoopError, sources_of
+from llmos.trace.json_values import json_type
 from llmos.trace.listed import Element, Found, column_key, feature
 from llmos.trace.program import Condition, ConditionKind
 from llmos.trace.run import StepRecord

@@ -14,6 +14,9 @@ from llmos.trace.values import Expr, OutputRef, SecretRef, ValuePath, references
 
 FORMAT_VERSION = 1
 
+REWRITE = "guided_rewrite"
+"""The tool that stands for the one model call of a guided program; no plugin's name is like it."""
+
 
 class Effect(StrEnum):
     """What a tool call can do to the world, from harmless to worst."""
@@ -264,7 +267,7 @@ class Answer:
 class Guided:
     """The same work for other goals, with the one value the model wrote itself written anew.
 
-    A program of its own: one of its steps calls `llmos.trace.guided.REWRITE`, and that output stands where the trace
+    A program of its own: one of its steps calls `REWRITE`, and that output stands where the trace
     has the value. The gate never reads it.
     """
 

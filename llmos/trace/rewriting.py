@@ -12,8 +12,8 @@ from typing import Any
 
 from llmos.errors import TraceFormatError
 from llmos.trace.findings import ToolFacts
-from llmos.trace.guided import REWRITE, leaf_of
-from llmos.trace.program import CheckKind, Effect, Guided, Step, Trace
+from llmos.trace.guided import leaf_of
+from llmos.trace.program import REWRITE, CheckKind, Effect, Guided, Step, Trace
 from llmos.trace.run import Run, StepRecord
 from llmos.trace.validity import validate
 from llmos.trace.values import Const, Expr, Opaque, OutputRef, Record, has_opaque, mapped, references

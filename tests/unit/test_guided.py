@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from llmos.trace.codec import dumps_yaml, from_data, loads_yaml, to_data
-from llmos.trace.guided import REWRITE, Guide, guide, leaf_of
+from llmos.trace.guided import Guide, guide, leaf_of
 from llmos.trace.match import Miss, match
 from llmos.trace.plans import Stopped, nearness, plan_of
-from llmos.trace.program import CheckKind, Effect, Step, Trace
+from llmos.trace.program import REWRITE, CheckKind, Effect, Step, Trace
 from llmos.trace.run import StepRecord
 from llmos.trace.values import Const, ItemRef, Opaque, parse, unparse
 from tests.unit.trace_lab import learned, plugin, refused, step

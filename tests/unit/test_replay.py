@@ -29,7 +29,7 @@ from llmos.plugins.builtin.shell import bash
 from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
-from llmos.trace.checking import digest
+from llmos.trace.json_values import digest
 from llmos.trace.program import (
     Answer,
     Check,
