@@ -182,10 +182,13 @@ class PluginLoader:
             self._discard(plugin)
 
     def _load_entry_points(self) -> None:
-        from importlib.metadata import entry_points
+        from importlib.metadata import distributions, entry_points
 
         from llmos.plugins.hookspecs import GROUP
 
+        # Most have none, and to read those of every package properly takes five times as long as to see that.
+        if not any(f"[{GROUP}]" in (one.read_text("entry_points.txt") or "") for one in distributions()):
+            return
         for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
             origin = f"entry point {entry.name} = {entry.value}"
             plugin = _Plugin(name=f"{entry.name} ({entry.value})")
