@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from llmos.errors import LLMOSError
 from llmos.memory.audit_log import AuditLog
+from llmos.memory.compacting import WORTH
 from llmos.memory.database import Database
 from llmos.memory.home_files import HomeFiles
 from llmos.memory.retention import AT_ONCE, OUTCOMES_AT_ONCE, Retention
@@ -28,9 +29,6 @@ PAUSE_S = 0.05
 
 LAST_S = 1.0
 """How long a process that ends goes on with what is due."""
-
-WORTH = 0.5
-"""The file is written anew by itself once so large a share of its rows is gone."""
 
 
 @dataclass(kw_only=True)
@@ -132,10 +130,14 @@ class Housekeeping:
                     return False
             else:
                 await self._let_goals_go_first()
+                await self._database.refresh()
             log.debug("removed %s", dict(piece), extra={"action": "housekeeping"})
         await asyncio.to_thread(self._files.collect, self._clock())
-        if self._is_closing and await self._database.dead_share() >= WORTH:
-            self._database.compact_when_closed()
+        if self._is_closing:
+            if await self._database.dead_share() >= WORTH:
+                self._database.compact_when_closed()
+        else:
+            await self._database.learn_goals()
         return True
 
     async def _let_goals_go_first(self) -> None:

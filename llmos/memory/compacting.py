@@ -7,8 +7,9 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from llmos.memory.backups import copy_database
 from llmos.memory.database import sync_folder
@@ -18,9 +19,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STORED = (
-    "SELECT coalesce(max(rows), 0) FROM (SELECT sum(count) AS rows FROM pragma_storage_info(?) GROUP BY column_id)"
+WORTH = 0.5
+"""The file is written anew by itself once so large a share of its rows is gone."""
+
+GROWN, GROWN_BYTES = 2, 4_000_000
+"""Or while goals are reached, once it has become so many times as large, and so much larger."""
+
+SMALL_BYTES = 200_000_000
+"""But a larger file than this only when somebody asks for it, or at the end: it takes seconds."""
+
+_STORED = """
+SELECT coalesce(max(rows), 0) FROM (
+    SELECT sum(count) AS rows FROM pragma_storage_info(?) WHERE segment_type <> 'VALIDITY' GROUP BY column_id
 )
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchanged:
+    """What an exchange freed, and the open files that lock it, to be closed after the connection to the new one."""
+
+    freed_bytes: int
+    held: tuple[IO[bytes], ...]
 
 
 def dead_share(connection: DuckDBPyConnection) -> float:
@@ -31,11 +51,17 @@ def dead_share(connection: DuckDBPyConnection) -> float:
     return max(0.0, 1.0 - live / stored) if stored else 0.0
 
 
-def compact(connection: DuckDBPyConnection, path: Path, close: Callable[[], None]) -> int:
-    """Copy the file beside it and put the copy in its place; gives the bytes that this freed, 0 if none.
+def has_grown(now: int, before: int) -> bool:
+    """Whether a file of so many bytes may be written anew while goals are reached."""
+    return max(GROWN * before, before + GROWN_BYTES) <= now <= SMALL_BYTES
 
-    The connection is closed by `close` before the exchange. At every moment the whole content is in a file of that
-    name: the copy is durable before it takes the place, and it only does if nobody has touched the file since.
+
+def compact(connection: DuckDBPyConnection, path: Path, close: Callable[[], None], *, always: bool) -> Exchanged | None:
+    """Copy the file beside it and put the copy in its place; None if it would not be smaller, unless `always`.
+
+    At every moment the whole content is in a file of that name, which this process has locked: the copy is durable, and
+    locked, before it takes the place. Only then the connection is closed by `close`; there is no write-ahead log by
+    then that it could remove.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}-compact")
     log_file = path.with_name(f"{path.name}.wal")
@@ -44,21 +70,23 @@ def compact(connection: DuckDBPyConnection, path: Path, close: Callable[[], None
         connection.execute("CHECKPOINT")
         (name,) = connection.execute("SELECT database_name FROM pragma_database_size()").fetchone() or ("",)
         copy_database(connection, str(name), fresh)
-        was = path.stat()
-        if log_file.exists() or fresh.stat().st_size >= was.st_size:
-            return 0
-        close()
-        with path.open("r+b") as stream:
-            try:
-                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DuckDB does it
-            except OSError:
-                return 0  # another process was faster: the file is its own now
-            if log_file.exists() or _identity(path.stat()) != _identity(was):
-                return 0
-            freed = was.st_size - fresh.stat().st_size
+        was, size = path.stat(), fresh.stat().st_size
+        if log_file.exists() or (size >= was.st_size and not always):
+            return None
+        locked = fresh.open("r+b")
+        fcntl.lockf(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DuckDB does it
+        if _identity(path.stat()) != _identity(was):
+            locked.close()
+            return None
+        former = path.open("r+b")  # from now on not to be closed while DuckDB has it open: that would unlock it
+        try:
             fresh.replace(path)
             sync_folder(path.parent)
-            return freed
+        finally:
+            close()
+        with contextlib.suppress(OSError):
+            fcntl.lockf(former, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for who opened it before, and asks for it now
+        return Exchanged(freed_bytes=was.st_size - size, held=(former, locked))
     finally:
         _remove(fresh)
 

@@ -9,13 +9,13 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, cast
 
 from llmos.errors import StorageError
 from llmos.memory import schema, sql
@@ -46,15 +46,17 @@ GATHER_S, BUSY_S = 0.4, 0.5
 INTERRUPTED_REASON = "the process ended before the run did"
 # Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network. One thread: what
 # is asked is small, and a second one, waiting for work, takes the processor from tools (a tenth of a batch's speed).
+# What was read is kept up to the limit, which would be most of the machine's memory; see `ample_memory`.
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "threads": 1,
+    "memory_limit": "512MB",
 }
 
 
-class _NotOpenError(Exception):
-    """The file is not open at this moment."""
+class _NotBesideError(Exception):
+    """What is asked can't be read beside the worker: the file is opened anew, or memory is short."""
 
 
 class Witness(Protocol):
@@ -96,6 +98,8 @@ class Database:
         self._reader: ThreadPoolExecutor | None = None
         self._reading: tuple[DuckDBPyConnection, DuckDBPyConnection] | None = None
         self._is_compacted_last = False
+        self._held: tuple[IO[bytes], ...] = ()
+        self._size = 0
 
     async def open(self) -> None:
         """Create the file if there is none, check its schema, and end the runs that a crash left running.
@@ -170,7 +174,7 @@ class Database:
         version = self.cache.version(tables)
         try:
             answer = await asyncio.wrap_future(self._reader.submit(self._read, work))
-        except _NotOpenError:  # the file is opened anew just now
+        except _NotBesideError:
             answer = await self.run(work)
         self.cache.put(key, tables, version, answer)
         return answer
@@ -178,7 +182,10 @@ class Database:
     async def learn_goals(self) -> None:
         """Get to know the goals that were done before, so that what is new need not be looked for."""
         if self._reader is not None:
-            await asyncio.wrap_future(self._reader.submit(self._read, self.goals.take))
+            try:
+                await asyncio.wrap_future(self._reader.submit(self._read, self.goals.take))
+            except _NotBesideError:
+                await self.run(self.goals.take)
 
     def later(
         self,
@@ -230,6 +237,17 @@ class Database:
         self._store_waiting()
         return await asyncio.wrap_future(self._worker.submit(self._compact))
 
+    async def refresh(self) -> None:
+        """Write a small file anew if it has grown much, and give back the memory that DuckDB has come to hold.
+
+        Raises:
+            StorageError: it could not be copied; the file is as it was.
+        """
+        from llmos.memory.compacting import has_grown
+
+        if self._worker is not None and has_grown(self.path.stat().st_size, self._size):
+            await asyncio.wrap_future(self._worker.submit(self._refresh))
+
     def compact_when_closed(self) -> None:
         """Do that as the last thing before the file is let go of."""
         self._is_compacted_last = True
@@ -244,31 +262,43 @@ class Database:
         finally:
             self._disconnect()
 
-    def _compact(self, *, goes_on: bool = True) -> int:
+    def _refresh(self) -> None:
+        self._compact(always=True)
+        give_back_memory()
+
+    def _compact(self, *, goes_on: bool = True, always: bool = False) -> int:
         import duckdb
 
         from llmos.memory.compacting import compact
 
         try:
             self._connection = self._connection or connect(self.path)
-            return compact(self._connection, self.path, self._disconnect)
+            self._connection.execute(sql.AMPLE_MEMORY)  # until it is closed, or as little gained
+            exchanged = compact(self._connection, self.path, self._disconnect, always=always)
+            if exchanged is None:
+                return 0
+            self._held = exchanged.held
+            return exchanged.freed_bytes
         except (duckdb.Error, OSError) as error:
             raise translated(error, self.path) from error
         finally:
             if goes_on:
                 self._connection = self._connection or connect(self.path)
+                self._size = self.path.stat().st_size
 
     def _open(self) -> None:
         import duckdb
 
         is_new, has_log = not self.path.exists(), self.path.with_name(f"{self.path.name}.wal").exists()
         self._connection = connect(self.path)
+        self._size = self.path.stat().st_size
         try:
             if not has_log and is_cut(self._connection, self.path):
                 raise damaged(self.path)
-            check_schema(self._connection, self.path)
-            if self._backups is not None and not is_new:
-                self._backups.keep(self._connection)
+            with ample_memory(self._connection):
+                check_schema(self._connection, self.path)
+                if self._backups is not None and not is_new:
+                    self._backups.keep(self._connection)
         except duckdb.Error as error:
             raise translated(error, self.path) from error
         self._transact(_end_left_running)
@@ -279,6 +309,9 @@ class Database:
             self._reader.submit(self._stop_reading).result()
         if connection is not None:
             connection.close()
+        held, self._held = self._held, ()
+        for one in held:
+            one.close()
 
     def _read(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         """In the reader's thread: with a connection of its own, which sees what is committed."""
@@ -286,13 +319,15 @@ class Database:
 
         connection = self._connection
         if connection is None:
-            raise _NotOpenError
+            raise _NotBesideError
         try:
             if self._reading is None or self._reading[0] is not connection:
                 self._reading = connection, connection.cursor()
             return work(cast("DuckDBPyConnection", Redacting(self._reading[1], self.redactor, self.cache)))
         except duckdb.Error as error:
             self._reading = None
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise _NotBesideError from error
             raise translated(error, self.path) from error
 
     def _stop_reading(self) -> None:
@@ -324,6 +359,19 @@ class Database:
         return True
 
     def _transact(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """Do `work` in a transaction; where the memory for it was too little, once more with as much as there is."""
+        import duckdb
+
+        try:
+            return self._try(work)
+        except StorageError as error:
+            connection = self._connection
+            if not isinstance(error.__cause__, duckdb.OutOfMemoryException) or connection is None:
+                raise
+        with ample_memory(connection):
+            return self._try(work)
+
+    def _try(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         import duckdb
 
         connection = self._connection = self._connection or connect(self.path)
@@ -486,6 +534,27 @@ def _migrate(connection: DuckDBPyConnection, version: int) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+@contextlib.contextmanager
+def ample_memory(connection: DuckDBPyConnection) -> Iterator[None]:
+    """Let DuckDB use most of the machine's memory, for the length of a block: what is rare and large needs it."""
+    import duckdb
+
+    connection.execute(sql.AMPLE_MEMORY)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(duckdb.Error):  # what it holds and can't let go of, or the file was closed
+            connection.execute(sql.LITTLE_MEMORY.format(limit=CONFIG["memory_limit"]))
+
+
+def give_back_memory() -> None:
+    """Have the C library give back what was freed; where it is another one, nothing happens."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # --- values ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.memory import sql
-from llmos.memory.database import Database, clean, digest
+from llmos.memory.database import Database, ample_memory, clean, digest
 from llmos.memory.embeddings import Embedder, Embedding
 from llmos.memory.index import VectorIndex
 from llmos.memory.known import Numbers, number_of
@@ -203,11 +203,12 @@ def _refresh_hashes(connection: DuckDBPyConnection) -> None:
     connection.execute(sql.SET_META, ["lexicon", fingerprint])
     if known:
         log.info("the lexer has changed: look-up hashes are made again", extra={"action": "rehash"})
-        for run_id, goal in connection.execute(sql.RUN_GOALS).fetchall():
-            connection.execute(sql.SET_RUN_GOAL_HASH, [digest(lex.normalise(goal)), run_id])
-        for (goal,) in connection.execute(sql.RECALLED_GOALS).fetchall():
-            connection.execute(sql.SET_RECALLED_GOAL_HASH, [digest(lex.normalise(goal)), goal])
-        rewrite_templates(connection)
+        with ample_memory(connection):
+            for run_id, goal in connection.execute(sql.RUN_GOALS).fetchall():
+                connection.execute(sql.SET_RUN_GOAL_HASH, [digest(lex.normalise(goal)), run_id])
+            for (goal,) in connection.execute(sql.RECALLED_GOALS).fetchall():
+                connection.execute(sql.SET_RECALLED_GOAL_HASH, [digest(lex.normalise(goal)), goal])
+            rewrite_templates(connection)
 
 
 def _store_runs(

@@ -131,6 +131,7 @@ def opened(path: Path) -> Iterator[DuckDBPyConnection]:
 
     connection = duckdb.connect(str(path), config=CONFIG)
     try:
+        connection.execute(sql.AMPLE_MEMORY)
         yield connection
     finally:
         with contextlib.suppress(duckdb.Error):
