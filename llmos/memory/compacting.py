@@ -7,12 +7,11 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from llmos.memory.backups import copy_database
-from llmos.memory.database import sync_folder
+from llmos.memory.database import door, sync_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,14 +34,6 @@ SELECT coalesce(max(rows), 0) FROM (
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exchanged:
-    """What an exchange freed, and the open files that lock it, to be closed after the connection to the new one."""
-
-    freed_bytes: int
-    held: tuple[IO[bytes], ...]
-
-
 def dead_share(connection: DuckDBPyConnection) -> float:
     """The share of the stored rows that were deleted, as the last checkpoint left them."""
     tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
@@ -56,39 +47,53 @@ def has_grown(now: int, before: int) -> bool:
     return max(GROWN * before, before + GROWN_BYTES) <= now <= SMALL_BYTES
 
 
-def compact(connection: DuckDBPyConnection, path: Path, close: Callable[[], None], *, always: bool) -> Exchanged | None:
-    """Copy the file beside it and put the copy in its place; None if it would not be smaller, unless `always`.
+def compact(
+    connection: DuckDBPyConnection,
+    path: Path,
+    close: Callable[[], None],
+    *,
+    reopen: Callable[[], object] = lambda: None,
+    always: bool = False,
+) -> int:
+    """Copy the file beside it and put the copy in its place; gives the bytes that this freed, 0 if none.
 
-    At every moment the whole content is in a file of that name, which this process has locked: the copy is durable, and
-    locked, before it takes the place. Only then the connection is closed by `close`; there is no write-ahead log by
-    then that it could remove.
+    It is not put there if it is no smaller, unless `always`. The connection is closed by `close` before the exchange,
+    and opened by `reopen` after it, and no other process of ours gets in between. At every moment the whole content is
+    in a file of that name: the copy is durable before it takes the place, and it only does if nobody has touched the
+    file since.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}-compact")
-    log_file = path.with_name(f"{path.name}.wal")
     try:
         _remove(fresh)
         connection.execute("CHECKPOINT")
         (name,) = connection.execute("SELECT database_name FROM pragma_database_size()").fetchone() or ("",)
         copy_database(connection, str(name), fresh)
         was, size = path.stat(), fresh.stat().st_size
-        if log_file.exists() or (size >= was.st_size and not always):
-            return None
-        locked = fresh.open("r+b")
-        fcntl.lockf(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DuckDB does it
-        if _identity(path.stat()) != _identity(was):
-            locked.close()
-            return None
-        former = path.open("r+b")  # from now on not to be closed while DuckDB has it open: that would unlock it
-        try:
-            fresh.replace(path)
-            sync_folder(path.parent)
-        finally:
+        if path.with_name(f"{path.name}.wal").exists() or (size >= was.st_size and not always):
+            return 0
+        with door(path.parent, fcntl.LOCK_EX) as is_mine:
+            if not is_mine:
+                return 0
             close()
-        with contextlib.suppress(OSError):
-            fcntl.lockf(former, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for who opened it before, and asks for it now
-        return Exchanged(freed_bytes=was.st_size - size, held=(former, locked))
+            try:
+                return was.st_size - size if _exchanged(fresh, path, was) else 0
+            finally:
+                reopen()
     finally:
         _remove(fresh)
+
+
+def _exchanged(fresh: Path, path: Path, was: os.stat_result) -> bool:
+    with path.open("r+b") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DuckDB does it
+        except OSError:
+            return False  # some program was faster: the file is its own now
+        if path.with_name(f"{path.name}.wal").exists() or _identity(path.stat()) != _identity(was):
+            return False
+        fresh.replace(path)
+        sync_folder(path.parent)
+        return True
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int]:

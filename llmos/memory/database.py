@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +17,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, cast
 
 from llmos.errors import StorageError
 from llmos.memory import schema, sql
@@ -43,6 +45,9 @@ SOON_S = 0.005
 GATHER_S, BUSY_S = 0.4, 0.5
 """And how long while more comes at such a rate: a transaction of many takes hardly longer than one of one."""
 
+DOOR_S, DOOR_TRIES = 1.0, 50
+"""How long who opens the file waits for who exchanges it, or the other way round."""
+
 INTERRUPTED_REASON = "the process ended before the run did"
 # Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network. One thread: what
 # is asked is small, and a second one, waiting for work, takes the processor from tools (a tenth of a batch's speed).
@@ -51,7 +56,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "threads": 1,
-    "memory_limit": "512MB",
+    "memory_limit": "768MB",
 }
 
 
@@ -98,7 +103,6 @@ class Database:
         self._reader: ThreadPoolExecutor | None = None
         self._reading: tuple[DuckDBPyConnection, DuckDBPyConnection] | None = None
         self._is_compacted_last = False
-        self._held: tuple[IO[bytes], ...] = ()
         self._size = 0
 
     async def open(self) -> None:
@@ -271,26 +275,26 @@ class Database:
 
         from llmos.memory.compacting import compact
 
-        try:
-            self._connection = self._connection or connect(self.path)
-            self._connection.execute(sql.AMPLE_MEMORY)  # until it is closed, or as little gained
-            exchanged = compact(self._connection, self.path, self._disconnect, always=always)
-            if exchanged is None:
-                return 0
-            self._held = exchanged.held
-            return exchanged.freed_bytes
-        except (duckdb.Error, OSError) as error:
-            raise translated(error, self.path) from error
-        finally:
+        def reopen() -> None:
             if goes_on:
                 self._connection = self._connection or connect(self.path)
                 self._size = self.path.stat().st_size
+
+        try:
+            self._connection = self._connection or connect(self.path)
+            with ample_memory(self._connection):
+                return compact(self._connection, self.path, self._disconnect, reopen=reopen, always=always)
+        except (duckdb.Error, OSError) as error:
+            raise translated(error, self.path) from error
+        finally:
+            reopen()
 
     def _open(self) -> None:
         import duckdb
 
         is_new, has_log = not self.path.exists(), self.path.with_name(f"{self.path.name}.wal").exists()
-        self._connection = connect(self.path)
+        with door(self.path.parent, fcntl.LOCK_SH):
+            self._connection = connect(self.path)
         self._size = self.path.stat().st_size
         try:
             if not has_log and is_cut(self._connection, self.path):
@@ -309,9 +313,6 @@ class Database:
             self._reader.submit(self._stop_reading).result()
         if connection is not None:
             connection.close()
-        held, self._held = self._held, ()
-        for one in held:
-            one.close()
 
     def _read(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         """In the reader's thread: with a connection of its own, which sees what is committed."""
@@ -534,6 +535,33 @@ def _migrate(connection: DuckDBPyConnection, version: int) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+@contextlib.contextmanager
+def door(folder: Path, kind: int) -> Iterator[bool]:
+    """Hold a lock (`fcntl.LOCK_EX`, `fcntl.LOCK_SH`) on the folder of a file, for the length of a block; False if not.
+
+    Who exchanges the file has to close it, and holds this alone meanwhile. Who would open it comes with others, and
+    waits a little; then the file's own lock says who has it.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # there is none yet
+        yield False
+        return
+    try:
+        yield _is_locked(descriptor, kind | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int, kind: int) -> bool:
+    for _ in range(DOOR_TRIES):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, kind)
+            return True
+        time.sleep(DOOR_S / DOOR_TRIES)
+    return False
 
 
 @contextlib.contextmanager

@@ -7,12 +7,12 @@ are not those it was written with; then it is hashed before it is used.
 
 from __future__ import annotations
 
-import itertools
 import json
 import mmap
 import os
 import struct
 import warnings
+from array import array
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -221,14 +221,22 @@ def _sha256_parsed(path: Path, about: Description) -> str:
     if not about.shrunk:
         return _sha256(path, about.head_bytes)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        made, at = sha256(content[: about.head_bytes]), about.head_bytes
-        for width in itertools.cycle((8, 1)):  # for each cluster its ids, then their bytes
-            if at + 8 > len(content):
-                return made.hexdigest() if at == len(content) else ""
-            size = content[at : at + 8]
-            made.update(size)
-            at += 8 + width * int.from_bytes(size, "little")
-    raise AssertionError("unreachable")
+        rest = len(content) - about.head_bytes
+        with memoryview(content)[about.head_bytes : about.head_bytes + rest // 8 * 8] as cut, cut.cast("Q") as numbers:
+            sizes, end = _sizes(numbers)
+        parsed = content[: about.head_bytes] + sizes.tobytes()
+        return sha256(parsed).hexdigest() if 8 * end == rest else ""
+
+
+def _sizes(numbers: memoryview) -> tuple[array[int], int]:
+    """How many ids each cluster has, and how many bytes for them; and where the last of them ends."""
+    sizes, at = array("Q"), 0
+    while at < len(numbers):
+        ids = numbers[at]
+        stored = numbers[at + 1 + ids] if at + 1 + ids < len(numbers) else 0
+        sizes.extend((ids, stored))
+        at += 2 + ids + -(-stored // 8)
+    return sizes, at
 
 
 def _sha256(path: Path, length: int | None = None) -> str:

@@ -156,7 +156,7 @@ class Recall:
         """Ask for more and more vectors, for some of what they stand for may not be followed, or is of one trace."""
         width = 2 * k if len(self._vectors) > 8 * k else 8 * k  # of few all are asked for at once
         while True:
-            hits, are_more = await self._vectors.nearest(embedding, width)
+            hits, are_more = await self._vectors.nearest(embedding, width, k)
             chosen = list(dict.fromkeys(hit.trace_id for hit in hits))[:k]
             if len(chosen) >= k or not are_more:
                 return await self._candidates(hits, chosen)

@@ -131,9 +131,10 @@ ORDER BY t.created_at, t.id
 """
 
 GET_TRACES = f"SELECT {STANDING_COLUMNS} FROM traces t WHERE list_contains(?::VARCHAR[], t.id)"
+# With versions as a second condition DuckDB may sweep the table: 110 ms at a million traces.
 GET_BODIES = """
-SELECT trace_id, version, body FROM trace_versions
-WHERE list_contains(?::VARCHAR[], trace_id) AND list_contains(?::INTEGER[], version)
+SELECT trace_id, version, CASE WHEN list_contains(?::INTEGER[], version) THEN body END FROM trace_versions
+WHERE list_contains(?::VARCHAR[], trace_id)
 """
 
 TRACE_IDS = "SELECT id FROM traces ORDER BY id"

@@ -15,7 +15,7 @@ import random
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,20 +90,24 @@ class Vectors:
             self._is_behind = False
             await self._write(model)
 
-    async def nearest(self, embedding: Embedding, width: int) -> tuple[list[Hit], bool]:
-        """What the `width` nearest vectors stand for, nearest first, and whether there are more of them."""
+    async def nearest(self, embedding: Embedding, width: int, k: int) -> tuple[list[Hit], bool]:
+        """What the `width` nearest vectors stand for, nearest first, and whether there are more of them.
+
+        Where they are of more than `k` traces, only the nearest of these are among them.
+        """
         ids: list[int] = []
         if not self._is_unindexed:
             ids = [one for one, _ in await asyncio.to_thread(self._index.search, embedding.vector, width)]
         if self._is_unindexed or not self._index.holds(embedding.model, len(embedding.vector)):  # or dropped meanwhile
             ids = await self._compared(embedding, width)
-        hits, dead = await self._db.run(lambda c: _hits(c, embedding, sql.OF_VECTOR_IDS, {"ids": ids}))
+        hits, dead = await self._db.run(lambda c: _hits(c, embedding, sql.OF_VECTOR_IDS, {"ids": ids}, k))
         await asyncio.to_thread(self._index.remove, set(ids) & dead)
         return hits, len(ids) >= width
 
     async def of_traces(self, embedding: Embedding, trace_ids: list[str]) -> list[Hit]:
         """How near these traces are, wherever they come."""
-        found = await self._db.run(lambda c: _hits(c, embedding, sql.OF_VECTOR_OWNERS, {"owners": trace_ids}))
+        query, which = sql.OF_VECTOR_OWNERS, {"owners": trace_ids}
+        found = await self._db.run(lambda c: _hits(c, embedding, query, which, len(trace_ids)))
         return found[0]
 
     async def close(self) -> None:
@@ -360,20 +364,32 @@ def _between(
 
 
 def _hits(
-    connection: DuckDBPyConnection, embedding: Embedding, query: str, which: dict[str, Collection[Any]]
+    connection: DuckDBPyConnection, embedding: Embedding, query: str, which: Mapping[str, Collection[Any]], k: int
 ) -> tuple[list[Hit], set[int]]:
-    """What may be followed of these vectors, nearest first, and the ids asked for that are no vectors any more."""
+    """What may be followed of these vectors, nearest first, of the nearest `k` traces at least as far as there are any.
+
+    With it the ids asked for that are no vectors any more.
+    """
     asked = {"vector": embedding.vector.tolist(), "model": embedding.model, **which}
     found = connection.execute(query, asked).fetchall()
-    owners = list({row[1] for row in found})
+    near = sorted((row for row in found if row[-1] is not None), key=lambda row: (-row[-1], row[1]))
+    owners = list(dict.fromkeys(row[1] for row in near))
+    hits: list[Hit] = []
+    while owners and len({hit.trace_id for hit in hits}) < k:
+        hits += _live(connection, near, owners[:k])
+        owners = owners[k:]
+    dead = set(which.get("ids", ())) - {row[0] for row in found}
+    return sorted(hits, key=lambda hit: (-hit.cosine, hit.trace_id, hit.template)), dead
+
+
+def _live(connection: DuckDBPyConnection, near: Sequence[Any], owners: list[str]) -> list[Hit]:
+    """The rows of some owners whose traces may be followed, and whose templates are the current ones."""
     current = dict(connection.execute(sql.FOLLOWABLE_VERSIONS, [owners]).fetchall())
     templates: defaultdict[tuple[str, int, int, str], str] = defaultdict(str)
     for *key, template in connection.execute(sql.TEMPLATES_OF_ALL, [owners]).fetchall():
         templates[tuple(key)] = template
-    hits = [
+    return [
         Hit(trace_id=owner, template=templates[owner, version, number, text], cosine=cosine)
-        for _, owner, version, number, text, cosine in found
-        if cosine is not None and current.get(owner) == version and (owner, version, number, text) in templates
+        for _, owner, version, number, text, cosine in near
+        if owner in current and current[owner] == version and (owner, version, number, text) in templates
     ]
-    dead = set(which.get("ids", ())) - {row[0] for row in found}
-    return sorted(hits, key=lambda hit: (-hit.cosine, hit.trace_id, hit.template)), dead
