@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.memory.backups import copy_database
-from llmos.memory.database import door, sync_folder
+from llmos.memory.database import sync_folder
+from llmos.memory.engine import door
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.memory import sql
-from llmos.memory.database import Database, ample_memory, clean, digest
+from llmos.memory.database import Database, clean, digest
 from llmos.memory.embeddings import Embedder, Embedding
+from llmos.memory.engine import ample_memory
 from llmos.memory.index import VectorIndex
 from llmos.memory.known import Numbers, number_of
 from llmos.memory.runs import exact_key

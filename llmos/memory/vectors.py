@@ -25,6 +25,7 @@ from llmos.errors import StorageError
 from llmos.memory import sql
 from llmos.memory.database import Database
 from llmos.memory.embeddings import Embedder, Embedding
+from llmos.memory.engine import ample_memory
 from llmos.memory.index import VectorIndex
 from llmos.memory.index_build import Builder, Order, build
 from llmos.memory.trace_rows import ALL_UNEMBEDDED
@@ -333,9 +334,11 @@ def _pending(
             rows = [row for row in rows if row not in known]
         rows = rows[:_EMBEDDED_AT_ONCE]
     else:
-        rows = connection.execute(sql.PENDING_TEMPLATES, query).fetchall()
+        with ample_memory(connection):
+            rows = connection.execute(sql.PENDING_TEMPLATES, query).fetchall()
+            if not rows:
+                connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
         if not rows:
-            connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
             connection.execute(sql.SET_META, ["embedded", _named(model, dim)])
     if not rows:
         connection.execute(sql.PUT_UNEMBEDDED, ["[]"])
