@@ -27,6 +27,9 @@ BELIEVED = timedelta(days=30)
 PAUSE_S = 0.05
 """Between two pieces, so that goals come first."""
 
+SHARE = 4
+"""Goals that keep coming are let go first for so many times as long as the piece before took."""
+
 LAST_S = 1.0
 """How long a process that ends goes on with what is due."""
 
@@ -122,16 +125,18 @@ class Housekeeping:
     async def _done(self) -> bool:
         """Do all that is due; False if the process ended before."""
         until: float | None = None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         async for piece in self._pieces():
-            loop = asyncio.get_running_loop()
             if self._is_closing:
                 until = until or loop.time() + LAST_S
                 if loop.time() > until:
                     return False
             else:
-                await self._let_goals_go_first()
+                await self._let_goals_go_first(SHARE * (loop.time() - began))
                 await self._database.refresh()
             log.debug("removed %s", dict(piece), extra={"action": "housekeeping"})
+            began = loop.time()
         await asyncio.to_thread(self._files.collect, self._clock())
         if self._is_closing:
             if await self._database.dead_share() >= WORTH:
@@ -140,10 +145,11 @@ class Housekeeping:
             await self._database.learn_goals()
         return True
 
-    async def _let_goals_go_first(self) -> None:
-        for _ in range(20):
-            await asyncio.sleep(0 if self._is_closing else PAUSE_S)
-            if self._is_closing or not self._is_busy():
+    async def _let_goals_go_first(self, most_s: float) -> None:
+        until = asyncio.get_running_loop().time() + most_s
+        while not self._is_closing:
+            await asyncio.sleep(PAUSE_S)
+            if not self._is_busy() or asyncio.get_running_loop().time() >= until:
                 return
 
     async def _pieces(self) -> AsyncIterator[Counter[str]]:
