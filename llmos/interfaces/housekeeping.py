@@ -15,7 +15,7 @@ from llmos.memory.audit_log import AuditLog
 from llmos.memory.compacting import WORTH
 from llmos.memory.database import Database
 from llmos.memory.home_files import HomeFiles
-from llmos.memory.retention import AT_ONCE, OUTCOMES_AT_ONCE, Retention
+from llmos.memory.retention import OUTCOMES_AT_ONCE, Retention
 from llmos.settings import RetentionSettings
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ BELIEVED = timedelta(days=30)
 PAUSE_S = 0.05
 """Between two pieces, so that goals come first."""
 
-SHARE = 4
+SHARE = 2
 """Goals that keep coming are let go first for so many times as long as the piece before took."""
 
 LAST_S = 1.0
@@ -153,24 +153,42 @@ class Housekeeping:
                 return
 
     async def _pieces(self) -> AsyncIterator[Counter[str]]:
-        """Each piece of work once it is done, while there is any that was due when the first began."""
+        """Each piece of work once it is done, of each sort in turn, while there is any that was due when it began."""
         now = self._clock()
-        while piece := await self._retention.remove_runs(now):
+        sorts = [self._runs(now), self._savings(now), self._outcomes(), self._goals(), self._archived(now)]
+        while sorts:
+            for sort in tuple(sorts):
+                piece = await anext(sort, None)
+                if piece is None:
+                    sorts.remove(sort)
+                else:
+                    yield piece
+
+    async def _runs(self, now: datetime) -> AsyncIterator[Counter[str]]:
+        left = await self._retention.runs_past(now)  # each goal meanwhile makes one more: those are tomorrow's
+        while left > 0 and (piece := await self._retention.remove_runs(now)):
+            left -= piece["runs"] + piece["emptied"]
             yield piece
-            if piece["runs"] + piece["emptied"] < AT_ONCE:
-                break  # each goal meanwhile makes one more too many: those are tomorrow's
+
+    async def _savings(self, now: datetime) -> AsyncIterator[Counter[str]]:
         while piece := await self._retention.sum_savings(now):
             yield piece
+
+    async def _outcomes(self) -> AsyncIterator[Counter[str]]:
         while piece := await self._retention.remove_outcomes():
             yield piece
             if piece["outcomes"] < OUTCOMES_AT_ONCE:
                 break
+
+    async def _goals(self) -> AsyncIterator[Counter[str]]:
         looked_at = 0
         while (piece := await self._retention.remove_goals()) and looked_at <= self._settings.max_goals:
             looked_at += piece.pop("looked_at")
             if not piece["goals"] and looked_at == 0:
                 break
             yield piece
+
+    async def _archived(self, now: datetime) -> AsyncIterator[Counter[str]]:
         if self._settings.audit_days is not None:
             while count := await self._audit_log.archive(self._archive_before(now)):
                 yield Counter(archived=count)

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmos.errors import NotFoundError
+from llmos.interfaces.housekeeping import EVERY
 from llmos.memory.audit_check import Verification, Wrong
 from llmos.memory.audit_entries import row_of
 from llmos.memory.database import Database
@@ -511,3 +512,17 @@ async def test_it_is_done_once_a_day_and_not_for_a_clock_that_jumped(tmp_path: P
         assert await after_a_goal(memory) == 2, "a clock that jumped is not believed at once"
         memory.clock.advance(86_400)
         assert await after_a_goal(memory) == 1, "but the next day it is"
+
+
+async def test_goals_that_keep_coming_do_not_stop_it(tmp_path: Path) -> None:
+    async with a_memory(tmp_path, RetentionSettings(runs_days=1, max_runs=1_000)) as memory:
+        await memory.live([Deed(days=3), Deed(days=2), Deed(days=0)])
+        await memory.retention.set_done(memory.clock() - EVERY)
+        memory.is_busy, house = True, memory.house
+        house.after_goal()
+        for _ in range(500):
+            if await count(memory, "runs") == 1:
+                break
+            await asyncio.sleep(0.02)
+        assert await count(memory, "runs") == 1
+        await house.aclose()
