@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from llmos.errors import LLMOSError
 from llmos.memory.audit_log import AuditLog
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 EVERY = timedelta(days=1)
 BELIEVED = timedelta(days=30)
-"""A clock that has moved further since the last time may be wrong: nothing is removed before the next."""
+"""A clock that has moved further without a goal may be wrong: nothing is removed before the next time."""
 
 PAUSE_S = 0.05
 """Between two pieces, so that goals come first."""
@@ -69,6 +69,7 @@ class Housekeeping:
         self._is_busy = is_busy
         self._clock = clock
         self._last: datetime | None = None
+        self._since = self._seen = datetime.min.replace(tzinfo=UTC)  # goals went on by this clock, from when to when
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 
@@ -94,7 +95,11 @@ class Housekeeping:
 
     def after_goal(self) -> None:
         """A goal has its answer: if a day has passed, go to work in the background."""
-        if self._task is None and (self._last is None or abs(self._clock() - self._last) >= EVERY):
+        now = self._clock()
+        if not timedelta(0) <= now - self._seen <= BELIEVED:
+            self._since = now
+        self._seen = now
+        if self._task is None and (self._last is None or abs(now - self._last) >= EVERY):
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._keep_house(), name="housekeeping", context=Context())  # nobody's
 
@@ -109,7 +114,7 @@ class Housekeeping:
         now = self._clock()
         try:
             last = await self._retention.done_at()
-            is_believed = last is not None and timedelta(0) <= now - last <= BELIEVED
+            is_believed = last is not None and last <= now and self._since - last <= BELIEVED
             self._last = last if is_believed else now
             if last is None or not is_believed:  # a new home, or a clock that jumped
                 await self._retention.set_done(now)

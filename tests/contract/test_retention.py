@@ -526,3 +526,19 @@ async def test_goals_that_keep_coming_do_not_stop_it(tmp_path: Path) -> None:
             await asyncio.sleep(0.02)
         assert await count(memory, "runs") == 1
         await house.aclose()
+
+
+async def test_a_pass_that_took_long_is_no_jump_of_the_clock(tmp_path: Path) -> None:
+    async with a_memory(tmp_path, RetentionSettings(runs_days=1, max_runs=1_000)) as memory:
+        await memory.live([Deed(days=3), Deed(days=2), Deed(days=0)])
+        await memory.retention.set_done(memory.clock())
+        house = memory.house
+        house._task = asyncio.current_task()  # at work
+        for _ in range(40):
+            memory.clock.advance(86_400)
+            house.after_goal()
+        house._task = None
+        memory.clock.advance(60)
+        house.after_goal()
+        await house.aclose()
+        assert await count(memory, "runs") == 1
