@@ -35,7 +35,10 @@ FLAT = 0.02
 
 FILES = 7
 KEEP_ALL = "retention: {runs_days: 100000, max_runs: 1000000000, savings_days: 100000}\n"
-RETENTION = "retention: {{runs_days: {days}, max_runs: {max_runs}, savings_days: {days}, audit_days: {days}}}\n"
+RETENTION = (
+    "retention: {{runs_days: {days}, max_runs: {max_runs}, max_goals: {max_goals}, savings_days: {days}, "
+    "audit_days: {days}}}\n"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +153,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="what the clock moves with each goal")
     parser.add_argument("--days", type=float, default=7.0, help="how long runs, savings and audit rows are kept")
     parser.add_argument("--max-runs", type=int, default=1_000)
+    parser.add_argument("--max-goals", type=int, default=2_000, help="goals of removed runs that stay known")
     parser.add_argument("--keep-all", action="store_true", help="keep everything, to see what that takes")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    retention = KEEP_ALL if args.keep_all else RETENTION.format(days=args.days, max_runs=args.max_runs)
+    bounds = {"days": args.days, "max_runs": args.max_runs, "max_goals": args.max_goals}
+    retention = KEEP_ALL if args.keep_all else RETENTION.format(**bounds)
     began = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="llmos-soak-") as folder:
         work = soak(args.runs, Path(folder), minutes=args.minutes, retention=retention, tell=_told)

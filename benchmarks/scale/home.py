@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.scale.goals import Variant, moved
-from llmos.memory import database
+from llmos.memory import database, sql
 from llmos.memory.embeddings import DEFAULT_MODEL
+from llmos.memory.engine import CONFIG
 from llmos.memory.trace_rows import content_hash_of
 from llmos.memory.words import file_all
 from llmos.trace import lex
@@ -75,7 +76,8 @@ def fill(path: Path, stored: Stored, count: int) -> None:
     import duckdb
 
     database.create(path)
-    with duckdb.connect(str(path), config=database.CONFIG) as connection, ProcessPoolExecutor() as pool:
+    with duckdb.connect(str(path), config=CONFIG) as connection, ProcessPoolExecutor() as pool:
+        connection.execute(sql.AMPLE_MEMORY)
         for goals, vectors in stored.blocks(count):
             parts = [goals[start : start + _BLOCK] for start in range(0, len(goals), _BLOCK)]
             for number, columns in enumerate(pool.map(_columns, parts)):

@@ -8,29 +8,30 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from llmos.errors import LLMOSError
 from llmos.memory.audit_log import AuditLog
+from llmos.memory.compacting import WORTH
 from llmos.memory.database import Database
 from llmos.memory.home_files import HomeFiles
-from llmos.memory.retention import AT_ONCE, OUTCOMES_AT_ONCE, Retention
+from llmos.memory.retention import OUTCOMES_AT_ONCE, Retention
 from llmos.settings import RetentionSettings
 
 log = logging.getLogger(__name__)
 
 EVERY = timedelta(days=1)
 BELIEVED = timedelta(days=30)
-"""A clock that has moved further since the last time may be wrong: nothing is removed before the next."""
+"""A clock that has moved further without a goal may be wrong: nothing is removed before the next time."""
 
 PAUSE_S = 0.05
 """Between two pieces, so that goals come first."""
 
+SHARE = 2
+"""Goals that keep coming are let go first for so many times as long as the piece before took."""
+
 LAST_S = 1.0
 """How long a process that ends goes on with what is due."""
-
-WORTH = 0.5
-"""The file is written anew by itself once so large a share of its rows is gone."""
 
 
 @dataclass(kw_only=True)
@@ -68,6 +69,7 @@ class Housekeeping:
         self._is_busy = is_busy
         self._clock = clock
         self._last: datetime | None = None
+        self._since = self._seen = datetime.min.replace(tzinfo=UTC)  # goals went on by this clock, from when to when
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 
@@ -93,7 +95,11 @@ class Housekeeping:
 
     def after_goal(self) -> None:
         """A goal has its answer: if a day has passed, go to work in the background."""
-        if self._task is None and (self._last is None or abs(self._clock() - self._last) >= EVERY):
+        now = self._clock()
+        if not timedelta(0) <= now - self._seen <= BELIEVED:
+            self._since = now
+        self._seen = now
+        if self._task is None and (self._last is None or abs(now - self._last) >= EVERY):
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._keep_house(), name="housekeeping", context=Context())  # nobody's
 
@@ -108,7 +114,7 @@ class Housekeeping:
         now = self._clock()
         try:
             last = await self._retention.done_at()
-            is_believed = last is not None and timedelta(0) <= now - last <= BELIEVED
+            is_believed = last is not None and last <= now and self._since - last <= BELIEVED
             self._last = last if is_believed else now
             if last is None or not is_believed:  # a new home, or a clock that jumped
                 await self._retention.set_done(now)
@@ -124,45 +130,70 @@ class Housekeeping:
     async def _done(self) -> bool:
         """Do all that is due; False if the process ended before."""
         until: float | None = None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         async for piece in self._pieces():
-            loop = asyncio.get_running_loop()
             if self._is_closing:
                 until = until or loop.time() + LAST_S
                 if loop.time() > until:
                     return False
             else:
-                await self._let_goals_go_first()
+                await self._let_goals_go_first(SHARE * (loop.time() - began))
+                await self._database.refresh()
             log.debug("removed %s", dict(piece), extra={"action": "housekeeping"})
+            began = loop.time()
         await asyncio.to_thread(self._files.collect, self._clock())
-        if self._is_closing and await self._database.dead_share() >= WORTH:
-            self._database.compact_when_closed()
+        if self._is_closing:
+            if await self._database.dead_share() >= WORTH:
+                self._database.compact_when_closed()
+        else:
+            await self._database.learn_goals()
         return True
 
-    async def _let_goals_go_first(self) -> None:
-        for _ in range(20):
-            await asyncio.sleep(0 if self._is_closing else PAUSE_S)
-            if self._is_closing or not self._is_busy():
+    async def _let_goals_go_first(self, most_s: float) -> None:
+        until = asyncio.get_running_loop().time() + most_s
+        while not self._is_closing:
+            await asyncio.sleep(PAUSE_S)
+            if not self._is_busy() or asyncio.get_running_loop().time() >= until:
                 return
 
     async def _pieces(self) -> AsyncIterator[Counter[str]]:
-        """Each piece of work once it is done, while there is any that was due when the first began."""
+        """Each piece of work once it is done, of each sort in turn, while there is any that was due when it began."""
         now = self._clock()
-        while piece := await self._retention.remove_runs(now):
+        sorts = [self._runs(now), self._savings(now), self._outcomes(), self._goals(), self._archived(now)]
+        while sorts:
+            for sort in tuple(sorts):
+                piece = await anext(sort, None)
+                if piece is None:
+                    sorts.remove(sort)
+                else:
+                    yield piece
+
+    async def _runs(self, now: datetime) -> AsyncIterator[Counter[str]]:
+        left = await self._retention.runs_past(now)  # each goal meanwhile makes one more: those are tomorrow's
+        while left > 0 and (piece := await self._retention.remove_runs(now)):
+            left -= piece["runs"] + piece["emptied"]
             yield piece
-            if piece["runs"] + piece["emptied"] < AT_ONCE:
-                break  # each goal meanwhile makes one more too many: those are tomorrow's
+
+    async def _savings(self, now: datetime) -> AsyncIterator[Counter[str]]:
         while piece := await self._retention.sum_savings(now):
             yield piece
+
+    async def _outcomes(self) -> AsyncIterator[Counter[str]]:
         while piece := await self._retention.remove_outcomes():
             yield piece
             if piece["outcomes"] < OUTCOMES_AT_ONCE:
                 break
+
+    async def _goals(self) -> AsyncIterator[Counter[str]]:
         looked_at = 0
         while (piece := await self._retention.remove_goals()) and looked_at <= self._settings.max_goals:
             looked_at += piece.pop("looked_at")
             if not piece["goals"] and looked_at == 0:
                 break
             yield piece
+
+    async def _archived(self, now: datetime) -> AsyncIterator[Counter[str]]:
         if self._settings.audit_days is not None:
             while count := await self._audit_log.archive(self._archive_before(now)):
                 yield Counter(archived=count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import secrets
@@ -22,6 +23,7 @@ from llmos.memory import schema, sql
 from llmos.memory.audit_notes import Kind, note
 from llmos.memory.backups import Backups
 from llmos.memory.caching import NONE, K, ReadCache
+from llmos.memory.engine import CONFIG, ample_memory, door, give_back_memory
 from llmos.memory.known import KnownGoals
 from llmos.memory.redacted import Parsed, Redacting
 from llmos.memory.troubles import damaged, translated
@@ -44,17 +46,10 @@ GATHER_S, BUSY_S = 0.4, 0.5
 """And how long while more comes at such a rate: a transaction of many takes hardly longer than one of one."""
 
 INTERRUPTED_REASON = "the process ended before the run did"
-# Never look for extensions: what is needed is in the wheel, and a lookup would reach for the network. One thread: what
-# is asked is small, and a second one, waiting for work, takes the processor from tools (a tenth of a batch's speed).
-CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "threads": 1,
-}
 
 
-class _NotOpenError(Exception):
-    """The file is not open at this moment."""
+class _NotBesideError(Exception):
+    """What is asked can't be read beside the worker: the file is opened anew, or memory is short."""
 
 
 class Witness(Protocol):
@@ -96,6 +91,7 @@ class Database:
         self._reader: ThreadPoolExecutor | None = None
         self._reading: tuple[DuckDBPyConnection, DuckDBPyConnection] | None = None
         self._is_compacted_last = False
+        self._size = 0
 
     async def open(self) -> None:
         """Create the file if there is none, check its schema, and end the runs that a crash left running.
@@ -196,14 +192,14 @@ class Database:
     async def learn_goals(self) -> None:
         """Get to know the goals that were done before, so that what is new need not be looked for."""
         if self._reader is not None:
-            await asyncio.wrap_future(self._reader.submit(self._read, self.goals.take))
+            await self._asked(self.goals.take)
 
     async def _asked(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         if self._reader is None:
             raise StorageError(f"the memory {self.path} is not open.")
         try:
             return await asyncio.wrap_future(self._reader.submit(self._read, work))
-        except _NotOpenError:  # the file is opened anew just now
+        except _NotBesideError:  # the file is opened anew just now, or the question takes more memory
             return await self.run(work)
 
     def later(
@@ -255,6 +251,17 @@ class Database:
         self._store_waiting()
         return await asyncio.wrap_future(self._worker.submit(self._compact))
 
+    async def refresh(self) -> None:
+        """Write a small file anew if it has grown much, and give back the memory that DuckDB has come to hold.
+
+        Raises:
+            StorageError: it could not be copied; the file is as it was.
+        """
+        from llmos.memory.compacting import has_grown
+
+        if self._worker is not None and has_grown(self.path.stat().st_size, self._size):
+            await asyncio.wrap_future(self._worker.submit(self._refresh))
+
     def compact_when_closed(self) -> None:
         """Do that as the last thing before the file is let go of."""
         self._is_compacted_last = True
@@ -269,31 +276,43 @@ class Database:
         finally:
             self._disconnect()
 
-    def _compact(self, *, goes_on: bool = True) -> int:
+    def _refresh(self) -> None:
+        self._compact(always=True)
+        give_back_memory()
+
+    def _compact(self, *, goes_on: bool = True, always: bool = False) -> int:
         import duckdb
 
         from llmos.memory.compacting import compact
 
+        def reopen() -> None:
+            if goes_on:
+                self._connection = self._connection or connect(self.path)
+                self._size = self.path.stat().st_size
+
         try:
             self._connection = self._connection or connect(self.path)
-            return compact(self._connection, self.path, self._disconnect)
+            with ample_memory(self._connection):
+                return compact(self._connection, self.path, self._disconnect, reopen=reopen, always=always)
         except (duckdb.Error, OSError) as error:
             raise translated(error, self.path) from error
         finally:
-            if goes_on:
-                self._connection = self._connection or connect(self.path)
+            reopen()
 
     def _open(self) -> None:
         import duckdb
 
         is_new, has_log = not self.path.exists(), self.path.with_name(f"{self.path.name}.wal").exists()
-        self._connection = connect(self.path)
+        with door(self.path.parent, fcntl.LOCK_SH):
+            self._connection = connect(self.path)
+        self._size = self.path.stat().st_size
         try:
             if not has_log and is_cut(self._connection, self.path):
                 raise damaged(self.path)
-            check_schema(self._connection, self.path)
-            if self._backups is not None and not is_new:
-                self._backups.keep(self._connection)
+            with ample_memory(self._connection):
+                check_schema(self._connection, self.path)
+                if self._backups is not None and not is_new:
+                    self._backups.keep(self._connection)
         except duckdb.Error as error:
             raise translated(error, self.path) from error
         self._transact(_end_left_running)
@@ -311,13 +330,15 @@ class Database:
 
         connection = self._connection
         if connection is None:
-            raise _NotOpenError
+            raise _NotBesideError
         try:
             if self._reading is None or self._reading[0] is not connection:
                 self._reading = connection, connection.cursor()
             return work(cast("DuckDBPyConnection", Redacting(self._reading[1], self.redactor, self.cache)))
         except duckdb.Error as error:
             self._reading = None
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise _NotBesideError from error
             raise translated(error, self.path) from error
 
     def _stop_reading(self) -> None:
@@ -381,6 +402,19 @@ class Database:
         return True
 
     def _transact(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """Do `work` in a transaction; where the memory for it was too little, once more with as much as there is."""
+        import duckdb
+
+        try:
+            return self._try(work)
+        except StorageError as error:
+            connection = self._connection
+            if not isinstance(error.__cause__, duckdb.OutOfMemoryException) or connection is None:
+                raise
+        with ample_memory(connection):
+            return self._try(work)
+
+    def _try(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         import duckdb
 
         connection = self._connection = self._connection or connect(self.path)

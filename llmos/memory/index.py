@@ -1,8 +1,8 @@
 """Nearest vectors by cosine: a snapshot that is mapped from disk, what came after it in memory, and what is gone.
 
-A small memory has a flat snapshot, made anew in this process. A large one has clusters, and bytes instead of numbers,
-made by a process of its own (`llmos.memory.index_build`): it finds nearly all of the nearest, with cosines that are
-nearly right. So cosines of a snapshot choose, and whoever asks computes those of the chosen anew.
+A small memory has a flat snapshot, made anew in this process. A large one has clusters, with half a byte for two
+numbers, made by a process of its own (`llmos.memory.index_build`): it finds nearly all of the nearest, with cosines
+that are nearly right. So cosines of a snapshot choose, and whoever asks computes those of the chosen anew.
 """
 
 from __future__ import annotations
@@ -170,8 +170,13 @@ class VectorIndex:
     def wants_saving(self) -> bool:
         """Whether enough has changed that losing it in a crash would be felt, or another kind is due."""
         if self.kind != files.FLAT:
-            return self._unsaved >= self.limits.tail
+            return self._unsaved >= self.limits.tail or self._is_old
         return self._unsaved >= max(64, len(self) // 10) or len(self) > self.limits.flat
+
+    @property
+    def _is_old(self) -> bool:
+        """Whether the snapshot has clusters as earlier versions made them: it serves until there is another one."""
+        return self._base is not None and self._base.about.kind != files.FLAT and not self._base.about.shrunk
 
     @property
     def wants_building(self) -> bool:
@@ -224,7 +229,8 @@ class VectorIndex:
             base, gone, highest = self._base, sorted(self._gone | self._left), self._highest
             ids, vectors = files.content_of(self._tail)
         is_large = count > self.limits.flat
-        kept = base if base and is_whole and is_large and count <= self.limits.growth * base.about.trained else None
+        is_kept = is_whole and is_large and not self._is_old
+        kept = base if base and is_kept and count <= self.limits.growth * base.about.trained else None
         about = files.Description(
             kind=files.CLUSTERED if is_large else files.FLAT,
             model=self._model,
@@ -234,6 +240,7 @@ class VectorIndex:
             token=token,
             trained=kept.about.trained if kept else 0,
             probes=kept.about.probes if kept else 0,
+            shrunk=kept.about.shrunk if kept else 0.0,
         )
         fresh, clusters = str(files.fresh_name(self.path)), clusters_for(count)
         path = str(self.path) if kept else ""
@@ -294,9 +301,10 @@ def _of_base(base: files.Snapshot, query: NDArray[np.float32], k: int, gone: set
     """The nearest of a snapshot that are not gone: as many as asked for, as long as there are any."""
     faiss = files.loaded_faiss()
     wanted, probes = k, base.about.probes
+    length = base.about.shrunk or 1.0
     while True:
         parameters = faiss.SearchParametersIVF(nprobe=probes) if probes else None
-        found = _pairs(base.index, query, wanted, parameters)
+        found = [(one, cosine / length) for one, cosine in _pairs(base.index, query, wanted, parameters)]
         live = [one for one in found if one[0] not in gone]
         if len(live) >= k:
             return live[:k]

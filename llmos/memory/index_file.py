@@ -1,15 +1,18 @@
 """The snapshot of the vectors on disk: a FAISS file, and a description beside it that says what it is and its hash.
 
-FAISS itself loads a damaged file without a word. What it parses when it opens one, the head, is hashed at each start.
-The rest of a large file is mapped and hashed after the start (`is_whole`), unless its size, time or inode are not those
-it was written with; then it is hashed before it is used.
+FAISS itself loads a damaged file without a word. What it parses when it opens one, the head and the sizes of clusters,
+is hashed at each start. The rest of a large file is hashed after the start (`is_whole`), unless its size, time or inode
+are not those it was written with; then it is hashed before it is used.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import struct
 import warnings
+from array import array
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +36,8 @@ _FLAT_HEAD = 256
 class Description:
     """What a snapshot is. `token` is known to the database that it was made from; up to `highest_id` it has all ids.
 
-    `trained` is how many vectors its clusters were made for (0: it has none), `probes` how many of them a search reads.
+    `trained` is how many vectors its clusters were made for (0: it has none), `probes` how many of them a search reads,
+    `shrunk` how much of a cosine is left by what stands there for the numbers (0: a byte for each, as it was earlier).
     """
 
     kind: str
@@ -44,6 +48,7 @@ class Description:
     token: str
     trained: int = 0
     probes: int = 0
+    shrunk: float = 0.0
     head_bytes: int = 0
     head_sha256: str = ""
     sha256: str = ""
@@ -85,7 +90,7 @@ def read(path: Path, model: str, dim: int, tokens: Collection[str] | None, at_on
 
 def has_sound_head(path: Path, about: Description) -> bool:
     """Whether the part that FAISS parses is as it was written."""
-    return _sha256(path, about.head_bytes) == about.head_sha256
+    return _sha256_parsed(path, about) == about.head_sha256
 
 
 def is_whole(path: Path, about: Description) -> bool:
@@ -121,11 +126,12 @@ def _check(described: dict[str, Any]) -> str:
 
 def _opened(path: Path, about: Description, *, is_checked: bool) -> tuple[Snapshot | None, str]:
     faiss = loaded_faiss()
+    kinds = {FLAT: faiss.IndexIDMap, CLUSTERED: faiss.IndexIVFScalarQuantizer}
+    kind = faiss.IndexIVFPQFastScan if about.shrunk else kinds.get(about.kind)
     try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
+        index = faiss.read_index(str(path), 0 if about.shrunk else faiss.IO_FLAG_MMAP_IFC)
+    except (RuntimeError, MemoryError) as error:
         return None, f"FAISS can't read it: {error}"
-    kind = {FLAT: faiss.IndexIDMap, CLUSTERED: faiss.IndexIVFScalarQuantizer}.get(about.kind)
     if kind is None or type(index) is not kind or index.d != about.dim or index.ntotal != about.count:
         return None, "it is another kind of index"
     return Snapshot(index=index, about=about, is_checked=is_checked), ""
@@ -152,8 +158,17 @@ def write(index: Any, fresh: Path, about: Description) -> Description:
     with fresh.open("rb+") as stream:
         os.fsync(stream.fileno())
     size = fresh.stat().st_size
-    head = size - index.ntotal * (index.code_size + 8) if about.kind == CLUSTERED else min(size, _FLAT_HEAD)
-    return replace(about, head_bytes=head, head_sha256=_sha256(fresh, head), sha256=_sha256(fresh))
+    head = _end_of_head(fresh, index) if about.kind == CLUSTERED else min(size, _FLAT_HEAD)
+    about = replace(about, head_bytes=head, sha256=_sha256(fresh))
+    return replace(about, head_sha256=_sha256_parsed(fresh, about))
+
+
+def _end_of_head(path: Path, index: Any) -> int:
+    """Where the clusters begin: behind how many there are, and how they are kept."""
+    lists = loaded_faiss().downcast_InvertedLists(index.invlists)
+    begin = struct.pack("<4Q", lists.nlist, lists.code_size, lists.n_per_block, lists.block_size)
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(begin) + len(begin)
 
 
 def place(fresh: Path, path: Path, about: Description) -> tuple[Snapshot | None, str]:
@@ -199,6 +214,29 @@ def loaded_faiss() -> Any:
 def _identity(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _sha256_parsed(path: Path, about: Description) -> str:
+    """The hash of what FAISS parses: the head, and how much each cluster has; the rest it takes as it is."""
+    if not about.shrunk:
+        return _sha256(path, about.head_bytes)
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        rest = len(content) - about.head_bytes
+        with memoryview(content)[about.head_bytes : about.head_bytes + rest // 8 * 8] as cut, cut.cast("Q") as numbers:
+            sizes, end = _sizes(numbers)
+        parsed = content[: about.head_bytes] + sizes.tobytes()
+        return sha256(parsed).hexdigest() if 8 * end == rest else ""
+
+
+def _sizes(numbers: memoryview) -> tuple[array[int], int]:
+    """How many ids each cluster has, and how many bytes for them; and where the last of them ends."""
+    sizes, at = array("Q"), 0
+    while at < len(numbers):
+        ids = numbers[at]
+        stored = numbers[at + 1 + ids] if at + 1 + ids < len(numbers) else 0
+        sizes.extend((ids, stored))
+        at += 2 + ids + -(-stored // 8)
+    return sizes, at
 
 
 def _sha256(path: Path, length: int | None = None) -> str:

@@ -39,6 +39,8 @@ class KnownGoals:
 
     def __init__(self) -> None:
         self._added: set[int] = set()
+        self._before: set[int] = set()
+        self._long_before: set[int] = set()
         self._stored: Numbers | None = None
 
     def add(self, goal_hash: str) -> None:
@@ -50,13 +52,18 @@ class KnownGoals:
         if self._stored is None:
             return True
         number = number_of(goal_hash)
-        if number in self._added:
+        if number in self._added or number in self._before or number in self._long_before:
             return True
         return number in self._stored
 
     def take(self, connection: DuckDBPyConnection) -> None:
-        """Read the digests of all runs, in the thread of whoever has the connection."""
+        """Read the digests of all runs, in the thread of whoever has the connection.
+
+        What was added before the last time was stored long ago, or never; what came later may not be there to be read.
+        """
+        self._long_before, self._before, self._added = self._before, self._added, set()
         self._stored = Numbers.read(connection, sql.GOAL_NUMBERS)
+        self._long_before = set()
 
 
 def number_of(goal_hash: str) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.memory import sql
 from llmos.memory.database import Database, clean, digest
 from llmos.memory.embeddings import Embedder, Embedding
+from llmos.memory.engine import ample_memory
 from llmos.memory.index import VectorIndex
 from llmos.memory.known import Numbers, number_of
 from llmos.memory.runs import exact_key
@@ -217,11 +218,12 @@ def _refresh_hashes(connection: DuckDBPyConnection) -> None:
     connection.execute(sql.SET_META, ["lexicon", fingerprint])
     if known:
         log.info("the lexer has changed: look-up hashes are made again", extra={"action": "rehash"})
-        for run_id, goal in connection.execute(sql.RUN_GOALS).fetchall():
-            connection.execute(sql.SET_RUN_GOAL_HASH, [digest(lex.normalise(goal)), run_id])
-        for (goal,) in connection.execute(sql.RECALLED_GOALS).fetchall():
-            connection.execute(sql.SET_RECALLED_GOAL_HASH, [digest(lex.normalise(goal)), goal])
-        rewrite_templates(connection)
+        with ample_memory(connection):
+            for run_id, goal in connection.execute(sql.RUN_GOALS).fetchall():
+                connection.execute(sql.SET_RUN_GOAL_HASH, [digest(lex.normalise(goal)), run_id])
+            for (goal,) in connection.execute(sql.RECALLED_GOALS).fetchall():
+                connection.execute(sql.SET_RECALLED_GOAL_HASH, [digest(lex.normalise(goal)), goal])
+            rewrite_templates(connection)
 
 
 def _store_runs(

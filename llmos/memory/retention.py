@@ -19,7 +19,7 @@ from llmos.trace.lex import skeleton
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-AT_ONCE = 200
+AT_ONCE = 400
 """Runs in one transaction."""
 
 OUTCOMES_AT_ONCE = 2_000
@@ -94,6 +94,10 @@ class Retention:
             return +rows
 
         return await self._db.run(work)
+
+    async def runs_past(self, now: datetime) -> int:
+        """How many runs `remove_runs` would find by and by."""
+        return await self._db.run(lambda c: len(c.execute(statements.ALL_RUNS_PAST, self._bounds(c, now)).fetchall()))
 
     async def remove_runs(self, now: datetime) -> Rows:
         """Remove some runs, with all that belongs to them; of those that cost money the row itself stays."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.memory import schema, sql
-from llmos.memory.database import CONFIG, check_schema, create, is_cut
+from llmos.memory.database import check_schema, create, is_cut
+from llmos.memory.engine import CONFIG
 from llmos.memory.trace_rows import rewrite_templates
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def opened(path: Path) -> Iterator[DuckDBPyConnection]:
 
     connection = duckdb.connect(str(path), config=CONFIG)
     try:
+        connection.execute(sql.AMPLE_MEMORY)
         yield connection
     finally:
         with contextlib.suppress(duckdb.Error):

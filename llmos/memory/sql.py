@@ -8,6 +8,8 @@ SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value
 # --- the file --------------------------------------------------------------------------------------
 
 FILE_BLOCKS = "SELECT used_blocks, block_size FROM pragma_database_size()"
+AMPLE_MEMORY = "RESET memory_limit"
+LITTLE_MEMORY = "SET memory_limit = '{limit}'"
 READ_ALL = "SELECT count(*), sum(hash(COLUMNS(*)) % 2) FROM {table}"  # every value of every column is decoded
 
 # --- runs ------------------------------------------------------------------------------------------
@@ -131,9 +133,10 @@ ORDER BY t.created_at, t.id
 """
 
 GET_TRACES = f"SELECT {STANDING_COLUMNS} FROM traces t WHERE list_contains(?::VARCHAR[], t.id)"
+# With versions as a second condition DuckDB may sweep the table: 110 ms at a million traces.
 GET_BODIES = """
-SELECT trace_id, version, body FROM trace_versions
-WHERE list_contains(?::VARCHAR[], trace_id) AND list_contains(?::INTEGER[], version)
+SELECT trace_id, version, CASE WHEN list_contains(?::INTEGER[], version) THEN body END FROM trace_versions
+WHERE list_contains(?::VARCHAR[], trace_id)
 """
 
 TRACE_IDS = "SELECT id FROM traces ORDER BY id"
@@ -306,6 +309,7 @@ WHERE list_contains(['embedded', 'unembedded', 'vectors', 'vectors_before'], key
 PUT_UNEMBEDDED = """
 INSERT INTO meta VALUES ('unembedded', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
 """
+SET_ALL_EMBEDDED = "UPDATE meta SET value = '[]' WHERE key = 'unembedded'"
 
 PENDING_TEMPLATES = """
 SELECT p.trace_id, p.version, p.template_no, p.masked FROM trace_templates p
@@ -320,9 +324,10 @@ NOTED_TEMPLATES = """
 SELECT trace_id, version, template_no, masked FROM trace_templates WHERE list_contains(?::VARCHAR[], trace_id)
 ORDER BY trace_id, template_no
 """
+# With a condition on the model DuckDB would read the whole table instead of looking the owners up.
 EMBEDDED_TEMPLATES = """
-SELECT owner, version, template_no, text FROM embeddings
-WHERE kind = 'template' AND list_contains(?::VARCHAR[], owner) AND model = ? AND len(vector) = ?
+SELECT model = ? AND len(vector) = ?, owner, version, template_no, text FROM embeddings
+WHERE kind = 'template' AND list_contains(?::VARCHAR[], owner)
 """
 
 PENDING_RUNS = """
@@ -353,18 +358,13 @@ DELETE FROM embeddings e WHERE e.kind = 'template' AND (e.model <> ? OR len(e.ve
 """
 DELETE_OTHER_MODELS = "DELETE FROM embeddings WHERE kind = ? AND (model <> ? OR len(vector) <> ?)"
 
-# The owner may have gone while its text was being embedded: then nothing is stored.
 INSERT_TEMPLATE_EMBEDDINGS = """
 INSERT INTO embeddings
-SELECT nextval('embedding_no'), 'template', p.trace_id, p.version, p.template_no, p.masked, $model, n.vector
-FROM (
-    SELECT unnest($ids::VARCHAR[]) AS trace_id, unnest($versions::INTEGER[]) AS version,
-        unnest($numbers::INTEGER[]) AS template_no, unnest($texts::VARCHAR[]) AS masked,
-        unnest($vectors::FLOAT[][]) AS vector
-) n JOIN (SELECT * FROM trace_templates WHERE list_contains($ids::VARCHAR[], trace_id)) p
-    USING (trace_id, version, template_no, masked)
-ORDER BY p.trace_id, p.template_no
+SELECT nextval('embedding_no'), 'template', unnest($ids::VARCHAR[]), unnest($versions::INTEGER[]),
+    unnest($numbers::INTEGER[]), unnest($texts::VARCHAR[]), $model, unnest($vectors::FLOAT[][])
+RETURNING id, owner, template_no
 """
+# The owner may have gone while its text was being embedded: then nothing is stored.
 INSERT_RUN_EMBEDDING = """
 INSERT INTO embeddings
 SELECT nextval('embedding_no'), 'run', r.id, 0, 0, ?, ?, ?::FLOAT[] FROM runs r WHERE r.id = ?

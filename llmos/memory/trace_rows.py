@@ -277,7 +277,7 @@ def read_all(connection: DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Tr
 
 def _heads(connection: DuckDBPyConnection, ids: list[str]) -> dict[str, Head]:
     rows = connection.execute(sql.GET_TRACES, [ids]).fetchall()
-    wanted = [[row[0] for row in rows], list({row[1] for row in rows})]
+    wanted = [list({row[1] for row in rows}), [row[0] for row in rows]]
     bodies = {(row[0], row[1]): row[2] for row in connection.execute(sql.GET_BODIES, wanted).fetchall()}
     return {row[0]: Head.of([*row, bodies.get((row[0], row[1]))]) for row in rows}
 

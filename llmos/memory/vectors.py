@@ -18,12 +18,13 @@ from collections.abc import Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llmos.errors import StorageError
 from llmos.memory import sql
 from llmos.memory.database import Database
 from llmos.memory.embeddings import Embedder, Embedding
+from llmos.memory.engine import ample_memory
 from llmos.memory.index import VectorIndex
 from llmos.memory.index_build import Builder, Order, build
 from llmos.memory.trace_rows import ALL_UNEMBEDDED
@@ -41,6 +42,10 @@ _COMPARED_AT_ONCE = 10_000
 _LAST_MOMENT_S, _SOON_BUILT = 2.0, 50_000
 _AFTER_FAILURE_S = 600.0
 _OF_VECTORS = ("embeddings", "trace_templates", "traces", "meta")
+_NOTED_IN = ("meta", "trace_templates")
+
+_New: TypeAlias = "tuple[list[int], NDArray[np.float32]]"
+"""Vectors with their ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,7 @@ class Vectors:
         self._is_unindexed = False
         self._settled = -1
         self._known_shape: tuple[str, int] | None = None
+        self._is_behind = True  # there may be vectors, stored or read by halves, that the index was not told of
         self._building: asyncio.Task[None] | None = None
         self._expected = 0
         self._not_before = 0.0
@@ -86,15 +92,19 @@ class Vectors:
         async with self._syncing:
             version = self._db.cache.version(_OF_VECTORS)
             model, dim = await self._shape()
-            is_held = self._index.holds(model, dim)
-            if is_held and version == self._settled and not self._is_unindexed:
+            is_held, was_behind = self._index.holds(model, dim), self._is_behind
+            if is_held and version == self._settled and not (was_behind or self._is_unindexed):
                 await self._write(model)
                 return
-            state, is_new = await self._embed(model, dim)
+            state, new = await self._embed(model, dim)
             if not is_held:
                 await asyncio.to_thread(self._index.load, model, dim, _tokens(state))
-            if is_new or not is_held or self._is_unindexed:
+            if not is_held or was_behind or self._is_unindexed:
                 await self._read_newer(model, dim)
+            else:
+                for ids, vectors in new:
+                    await asyncio.to_thread(self._index.add, ids, vectors)
+            self._is_behind = False
             self._settled = version
             await self._write(model)
 
@@ -142,21 +152,62 @@ class Vectors:
             self._known_shape = await asyncio.to_thread(lambda: (self._embedder.model_name, self._embedder.dim))
         return self._known_shape
 
-    async def _embed(self, model: str, dim: int) -> tuple[dict[str, str], bool]:
-        """What is noted of the vectors, and whether there were templates to embed."""
+    async def _embed(self, model: str, dim: int) -> tuple[dict[str, str], list[_New]]:
+        """What is noted of the vectors, and those of the templates that had none."""
         before: list[Any] = []
+        new: list[_New] = []
         while True:
-            state, pending = await self._db.run(lambda c: _pending(c, model, dim))
+            is_sure = not before and not self._is_behind
+            state, pending, seen = await self._db.run(lambda c, s=is_sure: self._pending(c, model, dim, is_sure=s))  # type: ignore[misc]
             if not pending:
-                return state, bool(before)
+                return state, new
             if pending == before:
                 raise StorageError(
                     f"{pending[0][0]!r} can't be looked up: the vectors of {model} have no {dim} numbers."
                 )
-            before = pending
+            before, self._is_behind = pending, True
             vectors = await asyncio.to_thread(self._embedder.encode, [row[3] for row in pending])
-            if await self._db.run(lambda c, p=pending, v=vectors, s=state: _store(c, model, p, v, s)):  # type: ignore[misc]
-                return state, True
+            is_listed = state.get("unembedded", ALL_UNEMBEDDED) != ALL_UNEMBEDDED and len(pending) < _EMBEDDED_AT_ONCE
+            stored, is_done = await self._db.run(
+                lambda c, p=pending, v=vectors, s=seen, i=is_listed: self._store(c, model, p, v, seen=s, is_listed=i)  # type: ignore[misc]
+            )
+            new.append(stored)
+            if is_done:
+                return state, new
+
+    def _pending(
+        self, connection: DuckDBPyConnection, model: str, dim: int, *, is_sure: bool
+    ) -> tuple[dict[str, str], list[Any], int]:
+        """Some of the templates without a vector, with what is noted, and a number that tells when that changes."""
+        state, rows = _pending(connection, model, dim, is_sure=is_sure)
+        return state, rows, self._db.cache.version(_NOTED_IN)
+
+    def _store(
+        self,
+        connection: DuckDBPyConnection,
+        model: str,
+        rows: Sequence[Any],
+        vectors: NDArray[np.float32],
+        *,
+        seen: int,
+        is_listed: bool,
+    ) -> tuple[_New, bool]:
+        """Store the vectors of the templates that are still there; whether these were all that are noted."""
+        is_as_seen = self._db.cache.version(_NOTED_IN) == seen
+        if not is_as_seen:
+            there = set(connection.execute(sql.NOTED_TEMPLATES, [[row[0] for row in rows]]).fetchall())
+            kept = [number for number, row in enumerate(rows) if row in there]
+            rows, vectors = [rows[number] for number in kept], vectors[kept]
+        if not rows:
+            return ([], vectors), False
+        ids, versions, numbers, texts = map(list, zip(*rows, strict=True))
+        columns = {"ids": ids, "versions": versions, "numbers": numbers, "texts": texts, "vectors": vectors.tolist()}
+        given = connection.execute(sql.INSERT_TEMPLATE_EMBEDDINGS, {"model": model, **columns}).fetchall()
+        by_template = {(owner, number): one for one, owner, number in given}
+        stored = [by_template[owner, number] for owner, number in zip(ids, numbers, strict=True)], vectors
+        if is_as_seen and is_listed:
+            connection.execute(sql.SET_ALL_EMBEDDED)
+        return stored, is_as_seen and is_listed
 
     # --- the index ---------------------------------------------------------------------------------
 
@@ -215,7 +266,7 @@ class Vectors:
             about = await asyncio.to_thread(builder.finish)
             await asyncio.to_thread(self._index.adopt, about, Path(order.fresh), order.gone)
             if not order.base:
-                self._is_unindexed = False
+                self._is_behind, self._is_unindexed = True, False
                 await self._read_newer(model, about.dim)
         except (OSError, ValueError, RuntimeError, StorageError) as error:
             self._not_before = time.monotonic() + _AFTER_FAILURE_S
@@ -287,45 +338,39 @@ def _named(model: str, dim: int) -> str:
     return f"{model} {dim}"
 
 
-def _pending(connection: DuckDBPyConnection, model: str, dim: int) -> tuple[dict[str, str], list[Any]]:
+def _pending(
+    connection: DuckDBPyConnection, model: str, dim: int, *, is_sure: bool
+) -> tuple[dict[str, str], list[Any]]:
     """What is noted, and some of the templates without a vector; when there are none, none are noted any more.
 
-    In one transaction, so that a trace that is stored meanwhile is noted before this or after it.
+    In one transaction, so that a trace that is stored meanwhile is noted before this or after it. Where it `is_sure`
+    that none of those noted has a vector, that is not looked up.
     """
     state = _state(connection)
-    noted = state.get("unembedded", ALL_UNEMBEDDED) if state.get("embedded") == _named(model, dim) else ALL_UNEMBEDDED
+    if state.get("embedded") != _named(model, dim):
+        state["unembedded"] = ALL_UNEMBEDDED
+    noted = state.get("unembedded", ALL_UNEMBEDDED)
     query = {"model": model, "dim": dim, "limit": _EMBEDDED_AT_ONCE}
     if noted == "[]":
         return state, []
     if noted != ALL_UNEMBEDDED:
         ids = json.loads(noted)
-        known = set(connection.execute(sql.EMBEDDED_TEMPLATES, [ids, model, dim]).fetchall())
-        rows = [row for row in connection.execute(sql.NOTED_TEMPLATES, [ids]).fetchall() if row not in known]
+        rows = connection.execute(sql.NOTED_TEMPLATES, [ids]).fetchall()
+        if not is_sure:
+            embedded = connection.execute(sql.EMBEDDED_TEMPLATES, [model, dim, ids]).fetchall()
+            known = {tuple(row) for fits, *row in embedded if fits}
+            rows = [row for row in rows if row not in known]
         rows = rows[:_EMBEDDED_AT_ONCE]
     else:
-        rows = connection.execute(sql.PENDING_TEMPLATES, query).fetchall()
+        with ample_memory(connection):
+            rows = connection.execute(sql.PENDING_TEMPLATES, query).fetchall()
+            if not rows:
+                connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
         if not rows:
-            connection.execute(sql.DELETE_STALE_TEMPLATE_EMBEDDINGS, [model, dim])
             connection.execute(sql.SET_META, ["embedded", _named(model, dim)])
     if not rows:
         connection.execute(sql.PUT_UNEMBEDDED, ["[]"])
     return state, rows
-
-
-def _store(
-    connection: DuckDBPyConnection, model: str, rows: Sequence[Any], vectors: NDArray[np.float32], seen: dict[str, str]
-) -> bool:
-    """Store vectors; whether that were all, of what was noted when their templates were read and is noted now."""
-    ids, versions, numbers, texts = map(list, zip(*rows, strict=True))
-    columns = {"ids": ids, "versions": versions, "numbers": numbers, "texts": texts, "vectors": vectors.tolist()}
-    connection.execute(sql.INSERT_TEMPLATE_EMBEDDINGS, {"model": model, **columns})
-    now = _state(connection)
-    known = now.get("unembedded", ALL_UNEMBEDDED)
-    is_known = now == seen and known != ALL_UNEMBEDDED and now.get("embedded") == _named(model, vectors.shape[1])
-    if not is_known or len(rows) >= _EMBEDDED_AT_ONCE:
-        return False
-    connection.execute(sql.PUT_UNEMBEDDED, ["[]"])
-    return True
 
 
 def _newer(

@@ -67,6 +67,7 @@ class Memory:
         self, folder: Path, db: Database, chain: AuditChain, limits: RetentionSettings, newest: int, clock: Hand
     ) -> None:
         self.clock = clock
+        self.is_busy = False
         self.folder, self.db, self.limits = folder, db, limits
         index = VectorIndex(folder / "vectors.faiss")
         self.archive = Archive(folder / "audit")
@@ -92,7 +93,7 @@ class Memory:
             database=self.db,
             files=HomeFiles(self.folder, self.limits, backups),
             settings=self.limits,
-            is_busy=lambda: False,
+            is_busy=lambda: self.is_busy,
             clock=self.clock,
         )
 

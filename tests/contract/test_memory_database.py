@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import llmos
@@ -390,3 +391,25 @@ async def test_killing_the_writer_loses_no_acknowledged_row(tmp_path: Path) -> N
 
 def test_text_that_is_no_text_is_made_storable() -> None:
     assert clean("a\udc80b 😀") == "a\ufffdb 😀"
+
+
+async def test_what_needs_more_memory_than_is_allowed_is_done_with_more_and_then_that_is_over(tmp_path: Path) -> None:
+    large = "SELECT sum(len(texts)) FROM (SELECT list(repeat(i::VARCHAR, 99)) AS texts FROM range(300000) s(i))"
+    async with Database(tmp_path / "m.duckdb") as db:
+        limit = await db.run(lambda c: c.execute("SELECT current_setting('memory_limit')").fetchone())
+        await db.run(lambda c: c.execute("SET memory_limit = '20MB'") and None)
+        with pytest.raises(duckdb.OutOfMemoryException), duckdb.connect(config={"memory_limit": "20MB"}) as other:
+            other.execute(large).fetchall()
+        tries = []
+
+        def work(connection: Any) -> Any:
+            tries.append(1)
+            connection.execute("INSERT INTO meta VALUES ('once', '')")
+            return connection.execute(large).fetchone()
+
+        assert await db.run(work) == (300_000,)
+        assert len(tries) == 2
+        assert await db.run(lambda c: c.execute("SELECT count(*) FROM meta WHERE key = 'once'").fetchone()) == (1,)
+        await db.run(lambda c: c.execute("SET memory_limit = '20MB'") and None)
+        assert await db.read("large", ("meta",), lambda c: c.execute(large).fetchone()) == (300_000,)
+        assert await db.run(lambda c: c.execute("SELECT current_setting('memory_limit')").fetchone()) == limit

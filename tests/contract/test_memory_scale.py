@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import llmos
@@ -240,6 +241,76 @@ async def test_traces_that_are_noted_are_embedded_once_and_no_other_is_looked_fo
         assert (await home.nearest(3))[0][0] == "t3"
         assert len(home.embedder.asked) == 2
         assert await noted(home) == "[]"
+
+
+async def test_vectors_that_the_index_was_not_told_of_are_read(tmp_path: Path) -> None:
+    """Whoever asked first was cancelled after they were stored."""
+
+    class Failing(VectorIndex):
+        fails = False
+
+        def add(self, ids: Any, vectors: Any) -> None:
+            if self.fails:
+                raise asyncio.CancelledError
+            super().add(ids, vectors)
+
+    async with Home(tmp_path) as home:
+        home.index = index = Failing(tmp_path / "traces.faiss")
+        home.recall = Recall(home.db, home.traces, index, home.embedder)
+        await home.store(range(3))
+        await home.nearest(0)
+        await home.store(range(3, 5))
+        index.fails = True
+        with pytest.raises(asyncio.CancelledError):
+            await home.nearest(3)
+        index.fails = False
+        await home.store(range(5, 6))
+        for number in (3, 4, 5):
+            assert (await home.nearest(number))[0][0] == f"t{number}"
+        assert len(index) == 6
+        vectors = await home.db.run(lambda c: c.execute("SELECT count(*) FROM embeddings").fetchone())
+        assert vectors == (6,)
+
+
+async def test_a_trace_that_goes_while_its_vector_is_made_leaves_none(tmp_path: Path) -> None:
+    class Forgetting(CountingEmbedder):
+        home: Home
+        loop: asyncio.AbstractEventLoop
+
+        def encode(self, texts: Any) -> Any:
+            if len(texts) == 2:
+                asyncio.run_coroutine_threadsafe(self.home.traces.forget("t3"), self.loop).result()
+            return super().encode(texts)
+
+    async with Home(tmp_path) as home:
+        embedder = Forgetting()
+        embedder.home, embedder.loop = home, asyncio.get_running_loop()
+        home.recall = Recall(home.db, home.traces, home.index, embedder)
+        await home.store(range(3))
+        await home.nearest(0)
+        await home.store(range(3, 5))
+        assert (await home.nearest(4))[0][0] == "t4"
+        assert "t3" not in [trace_id for trace_id, _ in await home.nearest(3)]
+        owners = await home.db.run(lambda c: c.execute("SELECT owner FROM embeddings ORDER BY id").fetchall())
+        assert owners == [("t0",), ("t1",), ("t2",), ("t4",)]
+        assert await noted(home) == "[]"
+
+
+async def test_clusters_of_an_earlier_version_are_made_anew_while_they_serve(tmp_path: Path) -> None:
+    from tests.unit.test_index import as_it_was
+
+    await large(tmp_path)
+    async with Home(tmp_path) as home:
+        rows = await home.db.run(lambda c: c.execute("SELECT vector FROM embeddings ORDER BY id").fetchall())
+        token = (await home.db.run(lambda c: c.execute(sql.GET_META, ["vectors"]).fetchone()) or [""])[0]
+    as_it_was(
+        tmp_path / "traces.faiss", np.array([row[0] for row in rows], dtype=np.float32), token, home.embedder.model_name
+    )
+    async with Home(tmp_path) as home:
+        assert (await home.nearest(7))[0][0] == "t7"
+        assert home.index.kind == "clustered"
+        await home.until(lambda: not home.index.wants_saving)
+        assert (await home.nearest(7))[0][0] == "t7"
 
 
 async def noted(home: Home) -> Any:

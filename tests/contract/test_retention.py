@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gzip
 import json
 import random
@@ -20,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmos.errors import NotFoundError
+from llmos.interfaces.housekeeping import EVERY
 from llmos.memory.audit_check import Verification, Wrong
 from llmos.memory.audit_entries import row_of
 from llmos.memory.database import Database
@@ -413,6 +416,77 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     assert shortened, "no kill came after the work had begun"
 
 
+TRYING = """
+    import asyncio, sys
+    from pathlib import Path
+    from llmos.errors import DatabaseLockedError
+    from llmos.memory.database import Database
+
+    async def main():
+        print("ready", flush=True)
+        while True:
+            try:
+                async with Database(Path(sys.argv[1]) / "llmos.duckdb"):
+                    print("got it", flush=True)
+            except DatabaseLockedError:
+                pass
+
+    asyncio.run(main())
+"""
+
+
+async def test_no_other_process_gets_the_file_while_it_is_written_anew(tmp_path: Path) -> None:
+    async with a_memory(tmp_path) as memory:
+        process = child(TRYING, tmp_path)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        for number in range(12):
+            await memory.db.run(lambda c, n=number: c.execute("INSERT INTO meta VALUES (?, '')", [f"n{n}"]) and None)  # type: ignore[misc]
+            assert memory.db._worker is not None
+            await asyncio.wrap_future(memory.db._worker.submit(memory.db._refresh))
+        assert process.poll() is None
+        process.kill()
+        assert process.communicate()[0] == ""
+        there = await memory.db.run(lambda c: c.execute("SELECT count(*) FROM meta WHERE key LIKE 'n%'").fetchone())
+        assert there == (12,)
+        assert len(opened_in(tmp_path)) == 1
+    assert opened_in(tmp_path) == []
+
+
+def opened_in(folder: Path) -> list[str]:
+    """The files of a folder that this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(link.readlink()))
+    return [one for one in found if one.startswith(str(folder))]
+
+
+async def test_a_file_that_has_grown_is_written_anew_by_itself_and_no_other(tmp_path: Path) -> None:
+    fill = "INSERT INTO facts SELECT i, i, repeat(md5(i::VARCHAR), 80), '', now() FROM range(9000) s(i)"
+    async with a_memory(tmp_path) as memory:
+        file = tmp_path / "llmos.duckdb"
+        before = file.stat().st_ino
+        await memory.db.refresh()
+        assert file.stat().st_ino == before
+        await memory.db.run(lambda c: c.execute(fill) and None)
+        await memory.db.run(lambda c: c.execute("DELETE FROM facts WHERE key::INT > 5") and None)
+        await memory.db.run(lambda c: c.execute("INSERT INTO recalled_goals VALUES ('h', 't', 'g', 1)") and None)
+        await asyncio.to_thread(_checkpoint, memory)
+        size = file.stat().st_size
+        await memory.db.refresh()
+        assert file.stat().st_ino != before
+        assert file.stat().st_size < size - 4_000_000
+        assert (await count(memory, "facts"), await count(memory, "recalled_goals")) == (6, 1)
+        again = file.stat().st_ino
+        await memory.db.refresh()
+        assert file.stat().st_ino == again
+
+
+def _checkpoint(memory: Memory) -> None:
+    assert memory.db._connection is not None
+    memory.db._connection.execute("CHECKPOINT")
+
+
 # ----------------------------------------------------------------------------------------------------- housekeeping
 
 
@@ -438,3 +512,33 @@ async def test_it_is_done_once_a_day_and_not_for_a_clock_that_jumped(tmp_path: P
         assert await after_a_goal(memory) == 2, "a clock that jumped is not believed at once"
         memory.clock.advance(86_400)
         assert await after_a_goal(memory) == 1, "but the next day it is"
+
+
+async def test_goals_that_keep_coming_do_not_stop_it(tmp_path: Path) -> None:
+    async with a_memory(tmp_path, RetentionSettings(runs_days=1, max_runs=1_000)) as memory:
+        await memory.live([Deed(days=3), Deed(days=2), Deed(days=0)])
+        await memory.retention.set_done(memory.clock() - EVERY)
+        memory.is_busy, house = True, memory.house
+        house.after_goal()
+        for _ in range(500):
+            if await count(memory, "runs") == 1:
+                break
+            await asyncio.sleep(0.02)
+        assert await count(memory, "runs") == 1
+        await house.aclose()
+
+
+async def test_a_pass_that_took_long_is_no_jump_of_the_clock(tmp_path: Path) -> None:
+    async with a_memory(tmp_path, RetentionSettings(runs_days=1, max_runs=1_000)) as memory:
+        await memory.live([Deed(days=3), Deed(days=2), Deed(days=0)])
+        await memory.retention.set_done(memory.clock())
+        house = memory.house
+        house._task = asyncio.current_task()  # at work
+        for _ in range(40):
+            memory.clock.advance(86_400)
+            house.after_goal()
+        house._task = None
+        memory.clock.advance(60)
+        house.after_goal()
+        await house.aclose()
+        assert await count(memory, "runs") == 1

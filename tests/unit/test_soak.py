@@ -29,7 +29,7 @@ def test_the_warm_up_does_not_count() -> None:
 
 
 async def test_goals_are_reached_by_the_product_and_sampled(tmp_path: Path) -> None:
-    retention = RETENTION.format(days=1, max_runs=100)
+    retention = RETENTION.format(days=1, max_runs=100, max_goals=100)
     samples = await soak(20, tmp_path, minutes=240, retention=retention)
     assert [sample.runs for sample in samples] == list(range(1, 21))
     assert all(sample.descriptors > 3 and sample.database > 100_000 for sample in samples)
