@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from llmos.trace.align import Aligner
-from llmos.trace.equivalence import RIVAL, doubt, kind_of, open_doubt
 from llmos.trace.lex import normalise, template_tokens
-from llmos.trace.likeness import likely, opened
 from llmos.trace.match import Match, Miss, World, match
 from llmos.trace.phrases import anchors_of, words_in, words_of
 from llmos.trace.program import Effect, Provenance, Status, Trace
@@ -109,10 +107,12 @@ def decide(
         return Decision(choice=Choice.CONFIRM, reason=reason, match=best, considered=ordered)
     rival = _rival(goal, best, considered, world or World()) if best.open else None
     if rival is not None:
+        from llmos.trace.equivalence import RIVAL
+
         reason = f"{rival.label} has the same words and another program, so the goal may mean either"
         asked = replace(best, doubt=RIVAL)
         return Decision(choice=Choice.CONFIRM, reason=reason, match=asked, considered=ordered)
-    found = replace(best, doubt=open_doubt(opened(best, world or World())) if best.open else 0.0)
+    found = replace(best, doubt=_open_doubt(best, world or World()) if best.open else 0.0)
     if found.doubt > bounds.get(best.trace.effect, 0.0):
         reason = f"{best.trace.label} takes {_quoted(best)} for a value, and too few were seen to be sure"
         return Decision(choice=Choice.CONFIRM, reason=reason, match=found, considered=ordered)
@@ -120,8 +120,18 @@ def decide(
     return Decision(choice=Choice.FOLLOW, reason=reason, match=found, considered=ordered)
 
 
+def _open_doubt(best: Match, world: World) -> float:
+    from llmos.trace.equivalence import open_doubt
+    from llmos.trace.likeness import opened
+
+    return open_doubt(opened(best, world))
+
+
 def _unproven(considered: tuple[Considered, ...], goal: str, world: World, bounds: Mapping[Effect, float]) -> Decision:
     """What to do with a goal that no trace is proven for."""
+    from llmos.trace.equivalence import doubt, kind_of
+    from llmos.trace.likeness import likely
+
     nearest = _nearest(considered)
     may_be = readable(considered)
     cosines = {one.trace.id: one.cosine for one in considered if one.cosine is not None}
