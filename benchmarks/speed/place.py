@@ -44,7 +44,7 @@ steps:
     tool: convert_unit
     args: {amount: "${{ amount }}", source: "${{ source }}", target: "${{ target }}"}
     effect: pure
-answer: "${{ steps.it.text }}"
+answer: "${{ steps.it }}"
 """
 EXACT, SKELETON, SEMANTIC = "Calculate 2 + 3", "Calculate {number} + 3", "{number} km in m"
 
