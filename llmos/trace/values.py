@@ -183,7 +183,10 @@ def _base_value(ref: ValueRef, scope: Scope) -> Any:
         case OutputRef(step=step, path=path):
             if step not in scope.outputs:
                 raise UnboundError(f"step {step!r} has not run")
-            return value_at(scope.outputs[step], path, root=f"steps.{step}")
+            output = scope.outputs[step]
+            if path == ("text",) and isinstance(output, str):  # what most outputs call what they say
+                return output
+            return value_at(output, path, root=f"steps.{step}")
         case ItemRef(loop=loop, path=path):
             if loop not in scope.items:
                 raise UnboundError(f"the loop {loop!r} is not under way")

@@ -43,7 +43,7 @@ from llmos.trace.program import (
     Trace,
     Verdict,
 )
-from llmos.trace.values import Const, EnvRef, OutputRef, Scope, SecretRef, SlotRef, parse
+from llmos.trace.values import Const, EnvRef, OutputRef, Scope, SecretRef, SlotRef, UnboundError, evaluate, parse
 
 CALLS: list[str] = []
 
@@ -244,6 +244,14 @@ def test_the_answer_is_made_of_this_runs_outputs(ctx: ToolContext) -> None:
     for broken in ({"step": "look", "path": ["rows"], "length": 5}, {"step": "gone", "path": [], "length": 1}, "odd"):
         other = replace(answer, checks=(Check(kind=CheckKind.LENGTH, expected=broken),))
         assert asyncio.run(follower(ctx, replace(COPY, answer=other)).run()).answer == "wrote b.txt"
+
+
+def test_the_text_of_an_output_that_is_a_text_is_that_text() -> None:
+    scope = Scope(outputs={"said": "hello", "found": {"text": "there"}, "made": 5})
+    assert [evaluate(parse(f"${{{{ steps.{step}.text }}}}"), scope) for step in ("said", "found")] == ["hello", "there"]
+    for odd in ("steps.made.text", "steps.said.text.text", "steps.said.other"):
+        with pytest.raises(UnboundError, match="does not exist"):
+            evaluate(parse(f"${{{{ {odd} }}}}"), scope)
 
 
 def test_an_answer_that_refers_to_what_no_step_gave_is_a_divergence_and_no_other_output(ctx: ToolContext) -> None:
