@@ -27,7 +27,7 @@ BELIEVED = timedelta(days=30)
 PAUSE_S = 0.05
 """Between two pieces, so that goals come first."""
 
-SHARE = 2
+SHARE = 1
 """Goals that keep coming are let go first for so many times as long as the piece before took."""
 
 LAST_S = 1.0

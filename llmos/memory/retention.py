@@ -19,8 +19,8 @@ from llmos.trace.lex import skeleton
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-AT_ONCE = 400
-"""Runs in one transaction."""
+AT_ONCE = 1_000
+"""Runs in one transaction: fewer take hardly less time while goals are reached."""
 
 OUTCOMES_AT_ONCE = 2_000
 
