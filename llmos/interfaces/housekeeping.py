@@ -27,8 +27,9 @@ BELIEVED = timedelta(days=30)
 PAUSE_S = 0.05
 """Between two pieces, so that goals come first."""
 
-SHARE = 1
-"""Goals that keep coming are let go first for so many times as long as the piece before took."""
+MOST_PAUSE_S = 0.2
+"""Goals that keep coming are let go first for as long as the piece before took, but not longer: on a busy machine a
+piece waits more than it works, and runs must not come faster than they go."""
 
 LAST_S = 1.0
 """How long a process that ends goes on with what is due."""
@@ -138,7 +139,7 @@ class Housekeeping:
                 if loop.time() > until:
                     return False
             else:
-                await self._let_goals_go_first(SHARE * (loop.time() - began))
+                await self._let_goals_go_first(min(MOST_PAUSE_S, loop.time() - began))
                 await self._database.refresh()
             log.debug("removed %s", dict(piece), extra={"action": "housekeeping"})
             began = loop.time()
