@@ -21,7 +21,7 @@ from llmos.memory.runs import exact_key
 from llmos.memory.trace_rows import rewrite_templates
 from llmos.memory.traces import TraceStore
 from llmos.memory.vectors import Hit, Vectors
-from llmos.memory.words import filed_under, templates_within
+from llmos.memory.words import filed_under, filed_words, templates_within
 from llmos.trace import english, lex, phrases
 from llmos.trace.program import Status, Trace
 
@@ -86,7 +86,9 @@ class Recall:
         """
         await self._check_lexicon()
         said = frozenset(map(clean, phrases.words_of(goal)))
-        filed = await self._db.read_each("filed under", said, ("telling_words",), filed_under)
+        known = await self._db.read(("filed words",), ("telling_words",), filed_words)
+        asked = said if known is None else said & known
+        filed = await self._db.read_each("filed under", asked, ("telling_words",), filed_under)
         telling = templates_within(chain.from_iterable(one for one in filed.values() if one), said)
         ids, found = list(telling), list[Trace]()
         while ids and len(found) <= k:

@@ -244,6 +244,7 @@ ORDER BY status = 'trusted' DESC, last_used_at DESC NULLS LAST, id
 """
 
 # The words of templates. The list of a goal's words is looked up in the table's key, one by one.
+FILED_WORDS = "SELECT word FROM telling_words WHERE entries <> '' LIMIT ?"
 FILED_UNDER = "SELECT word, entries FROM telling_words WHERE list_contains(?::VARCHAR[], word)"
 WORD_COUNTS = "SELECT word, templates FROM telling_words WHERE list_contains(?::VARCHAR[], word)"
 ENTRIES_OF = """

@@ -17,11 +17,19 @@ from llmos.trace.phrases import anchors_of, needed_words
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_MOST_WORDS = 20_000
+
 Wording: TypeAlias = tuple[int, frozenset[str]]
 """How many telling words a template has, and the words that every goal of it has."""
 
 Filed: TypeAlias = tuple[str, int, frozenset[str]]
 """A trace and the wording of one of its templates."""
+
+
+def filed_words(connection: DuckDBPyConnection) -> frozenset[str] | None:
+    """The words that something is filed under; None where they are too many to be kept."""
+    found = connection.execute(sql.FILED_WORDS, [_MOST_WORDS + 1]).fetchall()
+    return frozenset(word for (word,) in found) if len(found) <= _MOST_WORDS else None
 
 
 def filed_under(connection: DuckDBPyConnection, words: Sequence[str]) -> dict[str, list[Filed]]:

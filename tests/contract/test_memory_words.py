@@ -12,6 +12,7 @@ import pytest
 
 from llmos.errors import SettingsError
 from llmos.interfaces.deciding import Deciding
+from llmos.memory import words
 from llmos.memory.database import Database
 from llmos.memory.frozen import FrozenTraces
 from llmos.memory.index import VectorIndex
@@ -99,6 +100,18 @@ async def test_light_words_need_not_stand_there_but_where_there_are_no_others(ho
     assert await home.found("the recording of yesterday") == ["play"]
     assert await home.found("What is love") == ["what"]
     assert await home.found("What was love") == []
+
+
+async def test_more_words_than_are_kept_are_asked_for_goal_by_goal(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_MOST_WORDS", 1)
+    await home.traces.add(a_trace("play", "Play the recording {title}", examples=("x y",)))
+    await home.traces.add(a_trace("rename", "Rename the recording {title}", examples=("x y",)))
+
+    assert await home.db.run(words.filed_words) is None
+    assert await home.found("Rename the recording Blue Train") == ["rename"]
+    monkeypatch.setattr(words, "_MOST_WORDS", 100)
+    assert await home.db.run(words.filed_words) is not None
+    assert await home.found("Play the recording Blue Train") == ["play"]
 
 
 async def test_literals_count_as_words(home: Home) -> None:
