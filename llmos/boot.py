@@ -187,6 +187,7 @@ class LLMOS:
         self.plugins.rescan()
         asked = _waited_for(confirm if confirm is not None else self._confirm)
         goal = self.redactor.named(goal)
+        await self.home.housekeeping.room()
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(

@@ -22,7 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmos.errors import NotFoundError
+from llmos.interfaces import housekeeping
 from llmos.interfaces.housekeeping import EVERY
+from llmos.memory import retention
 from llmos.memory.audit_check import Verification, Wrong
 from llmos.memory.audit_entries import row_of
 from llmos.memory.database import Database
@@ -542,3 +544,26 @@ async def test_a_pass_that_took_long_is_no_jump_of_the_clock(tmp_path: Path) -> 
         house.after_goal()
         await house.aclose()
         assert await count(memory, "runs") == 1
+
+
+async def test_where_goals_come_faster_than_runs_go_the_next_one_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "BEHIND", 1)
+    monkeypatch.setattr(housekeeping, "MOST_WAIT_S", 30.0)
+    monkeypatch.setattr(retention, "AT_ONCE", 1)
+    async with a_memory(tmp_path, RetentionSettings(runs_days=1, max_runs=1_000)) as memory:
+        await memory.live([Deed(days=5), Deed(days=4), Deed(days=3), Deed(days=2), Deed(days=0)])
+        await memory.retention.set_done(memory.clock() - EVERY)
+        house = memory.house
+        await house.room()  # nobody waits where nothing is to be done
+        house._ended_at = asyncio.get_running_loop().time()  # the pass before has just ended
+        house.after_goal()
+        while house._is_kept_up.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await house.room()
+        assert await count(memory, "runs") == 1
+        house._is_kept_up.clear()
+        monkeypatch.setattr(housekeeping, "MOST_WAIT_S", 0.01)
+        await house.room()  # not for ever
+        await house.aclose()
