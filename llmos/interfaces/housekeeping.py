@@ -32,9 +32,9 @@ MOST_PAUSE_S = 0.2
 """Goals that keep coming are let go first for as long as the piece before took, but not longer: on a busy machine a
 piece waits more than it works, and runs must not come faster than they go."""
 
-BEHIND, IN_A_ROW_S, MOST_WAIT_S = 3_000, 5.0, 0.5
-"""Where one pass follows the other and so many runs are past their time, they come faster than they go: then each goal
-waits until they are gone, half a second at most."""
+LONG_S, MOST_WAIT_S = 5.0, 0.5
+"""Where a pass takes longer than this, goals come faster than it goes: then each waits for its end, half a second at
+most."""
 
 LAST_S = 1.0
 """How long a process that ends goes on with what is due."""
@@ -78,7 +78,6 @@ class Housekeeping:
         self._since = self._seen = datetime.min.replace(tzinfo=UTC)  # goals went on by this clock, from when to when
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._ended_at = float("-inf")
         self._is_kept_up = asyncio.Event()
         self._is_kept_up.set()
 
@@ -141,14 +140,16 @@ class Housekeeping:
             log.warning("what is past its time could not be removed: %s", error, extra={"action": "housekeeping"})
         finally:
             self._task = None
-            self._ended_at = asyncio.get_running_loop().time()
+            self._is_kept_up.set()
 
     async def _done(self) -> bool:
         """Do all that is due; False if the process ended before."""
         until: float | None = None
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        first = began = loop.time()
         async for piece in self._pieces():
+            if loop.time() - first > LONG_S:
+                self._is_kept_up.clear()
             if self._is_closing:
                 until = until or loop.time() + LAST_S
                 if loop.time() > until:
@@ -187,14 +188,9 @@ class Housekeeping:
 
     async def _runs(self, now: datetime) -> AsyncIterator[Counter[str]]:
         left = await self._retention.runs_past(now)  # each goal meanwhile makes one more: those are tomorrow's
-        if left > BEHIND and asyncio.get_running_loop().time() - self._ended_at < IN_A_ROW_S:
-            self._is_kept_up.clear()
-        try:
-            while left > 0 and (piece := await self._retention.remove_runs(now)):
-                left -= piece["runs"] + piece["emptied"]
-                yield piece
-        finally:
-            self._is_kept_up.set()
+        while left > 0 and (piece := await self._retention.remove_runs(now)):
+            left -= piece["runs"] + piece["emptied"]
+            yield piece
 
     async def _savings(self, now: datetime) -> AsyncIterator[Counter[str]]:
         while piece := await self._retention.sum_savings(now):
