@@ -40,11 +40,15 @@ def test_the_page_tells_the_stored_results() -> None:
     measured = json.loads((root / "benchmarks" / "results" / "soak.json").read_text(encoding="utf-8"))
     page = " ".join((root / "docs" / "retention.md").read_text(encoding="utf-8").split())
     assert f"Of {measured['runs']:,} goals" in page
+    late = [one for one in measured["samples"] if one["runs"] > measured["runs"] / 4]
     for name in ("rss", "database"):
-        line = measured["lines"][name]
-        assert not line["is_flat"]
-        assert f"{line['first'] / 1e6:.0f} MB" in page and f"{line['last'] / 1e6:.0f} MB" in page
-        assert f"{line['per_1000_runs'] / 1e6:.2f} MB for 1,000 goals" in page
-    for name in ("descriptors", "threads"):
-        assert measured["lines"][name]["is_flat"] and f"{name} ({measured['lines'][name]['last']:.0f})" in page.lower()
-    assert measured["lines"]["objects"]["is_flat"]
+        least, most = (found(one[name] for one in late) / 1e6 for found in (min, max))
+        assert f"between {least:.0f} MB and {most:.0f} MB" in page
+    found = measured["lines"]
+    assert [name for name in ("descriptors", "objects", "database", "rss") if found[name]["is_flat"]] == [
+        "descriptors",
+        "objects",
+        "database",
+    ]
+    assert f"descriptors ({found['descriptors']['last']:.0f})" in page.lower()
+    assert f"{found['rss']['per_1000_runs'] / 1e6:.2f} MB for 1,000 goals" in page
