@@ -48,7 +48,6 @@ def test_the_page_tells_the_stored_results() -> None:
     assert [name for name in ("descriptors", "objects", "database", "rss") if found[name]["is_flat"]] == [
         "descriptors",
         "objects",
-        "database",
     ]
     assert f"descriptors ({found['descriptors']['last']:.0f})" in page.lower()
     assert f"{found['rss']['per_1000_runs'] / 1e6:.2f} MB for 1,000 goals" in page
