@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import TextIO
 import click
 
 from llmos import caller
+from llmos.errors import StorageError
 from llmos.interfaces.commands import parse
 from llmos.interfaces.parsing import Line
 from llmos.interfaces.render import one_line
@@ -24,9 +26,11 @@ from llmos.interfaces.session import (
     Interrupts,
     Opened,
     Options,
+    ReaderLeftError,
     Screen,
     perform,
     report,
+    unwritten,
 )
 from llmos.redaction import Redactor
 from llmos.redaction.logs import LogFilter
@@ -85,8 +89,7 @@ async def _drained(exit_code: int, screen: Screen) -> int:
     except BrokenPipeError:
         return READER_LEFT
     except OSError as error:
-        screen.note(f"llmos: standard output can't be written: {error.strerror or error}")
-        return STORAGE
+        return _unwritten(error, exit_code, screen)
     except asyncio.CancelledError:
         return INTERRUPTED
     return exit_code
@@ -102,14 +105,22 @@ def _begun(args: list[str]) -> tuple[Line, Screen]:
 
 def _parsed(args: list[str], line: Line, prog_name: str) -> Action | None:
     args = ["--help"] if args == ["help"] else args  # nobody means it as a goal to be paid for
-    return parse(args, line, prog_name=prog_name)
+    try:
+        return parse(args, line, prog_name=prog_name)
+    except OSError as error:  # help and the version are written here, and nothing else is
+        raise unwritten(error) from None
 
 
 def _told(error: BaseException, line: Line, screen: Screen) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), file=caller.stderr(), err=True)
         return error.exit_code
-    return report(error, screen, verbose=line.options.verbose)
+    try:
+        return report(error, screen, verbose=line.options.verbose)
+    except ReaderLeftError:
+        return READER_LEFT
+    except StorageError as also:  # of the JSON object that tells it
+        return report(also, screen, verbose=line.options.verbose)
 
 
 def _flushed(exit_code: int, screen: Screen) -> int:
@@ -120,17 +131,24 @@ def _flushed(exit_code: int, screen: Screen) -> int:
             stdout.flush()
     except BrokenPipeError:
         return READER_LEFT
-    except OSError as error:  # of the flush: everything else was reported
-        screen.note(f"llmos: standard output can't be written: {error.strerror or error}")
-        return STORAGE
+    except OSError as error:
+        return _unwritten(error, exit_code, screen)
     return exit_code
+
+
+def _unwritten(error: OSError, exit_code: int, screen: Screen) -> int:
+    """The exit code where standard output can't be written, which is said unless it, or worse, was said before."""
+    if exit_code != STORAGE:
+        screen.note(f"llmos: {unwritten(error)}")
+    return STORAGE
 
 
 def _prepare_streams() -> None:
     """Let no character that the terminal's encoding lacks, nor a stray byte of the command line, raise."""
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=errors)
+            with contextlib.suppress(OSError):  # of what still waits to be written, and is told where it is
+                stream.reconfigure(errors=errors)
 
 
 def _drop_stdout() -> None:

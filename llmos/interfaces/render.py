@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import re
@@ -111,12 +112,16 @@ def table(
         grid.add_column(Text(name), justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
     for line in cells:
         grid.add_row(*(Text(cell) for cell in line))
+    drawn = io.StringIO()
     console = Console(
-        width=width or 10_000, color_system="standard" if color else None, force_terminal=color, legacy_windows=False
+        file=drawn,
+        width=width or 10_000,
+        color_system="standard" if color else None,
+        force_terminal=color,
+        legacy_windows=False,
     )
-    with console.capture() as capture:
-        console.print(grid)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+    console.print(grid)
+    return "\n".join(line.rstrip() for line in drawn.getvalue().rstrip("\n").split("\n"))
 
 
 def _fitted(columns: Sequence[str], cells: list[list[str]], width: int) -> tuple[Sequence[str], list[list[str]]]:

@@ -110,14 +110,19 @@ class Screen:
     def _out(self, text: str) -> None:
         try:
             click.echo(text, file=caller.stdout(), color=None if self.color else False)
-        except BrokenPipeError:
-            raise ReaderLeftError("whoever read the output went away") from None
         except OSError as error:
-            raise StorageError(f"standard output can't be written: {error.strerror or error}") from None
+            raise unwritten(error) from None
 
 
 class ReaderLeftError(BrokenPipeError):
     """Nobody reads stdout any more; a command ends quietly."""
+
+
+def unwritten(error: OSError) -> ReaderLeftError | StorageError:
+    """What a command ends with whose standard output can't be written."""
+    if isinstance(error, BrokenPipeError):
+        return ReaderLeftError("whoever read the output went away")
+    return StorageError(f"standard output can't be written: {error.strerror or error}")
 
 
 class Engine:

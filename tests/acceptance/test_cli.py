@@ -124,20 +124,33 @@ def test_a_reader_that_goes_away_is_met_with_silence(door: Door) -> None:
     assert done.stderr == ""
 
 
-def test_a_full_device_is_one_sentence(door: Door) -> None:
+@pytest.mark.parametrize("args", [["tools"], ["Calculate 2 + 3"], ["--help"], ["runs", "--help"], ["--version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_device_is_one_sentence(door: Door, args: list[str], unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            door.command("tools"),
+            door.command(*args),
             cwd=door.workspace,
-            env=door.env,
+            env={**door.env, "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             timeout=TIMEOUT_S,
             check=False,
         )
     assert done.returncode == 7
-    assert done.stderr.decode().startswith("llmos: standard output can't be written")
+    assert done.stderr.decode().count("llmos: standard output can't be written: No space left on device") == 1
+    assert done.stderr.count(b"llmos: ") == 1
     assert b"Traceback" not in done.stderr
+
+
+def test_a_failure_that_can_not_be_written_as_json_either_is_told_on_stderr(door: Door) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = door.start("runs", "show", "nope", "--json", stdout=full)
+        _, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 7
+    first, second = err.splitlines()
+    assert "nope" in first
+    assert second == "llmos: standard output can't be written: No space left on device"
 
 
 def test_an_ascii_terminal_gets_an_answer_too(door: Door) -> None:
