@@ -39,7 +39,7 @@ def find_home(home: Path | None, env: Mapping[str, str], checkout: Path | None) 
     try:
         is_file = home.exists() and not home.is_dir()
         if not is_file:
-            (home / "memory").exists()  # it says whether the folder may be entered
+            (home / "memory" / "llmos.duckdb").exists()  # it says whether both folders may be entered
     except OSError as error:
         raise SettingsError(
             f"the home {str(home)[:200]!r} can't be used: {error.strerror}; name a folder with --home or LLMOS_HOME."

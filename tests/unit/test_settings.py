@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -414,9 +415,22 @@ def test_what_a_replay_may_risk_is_set_for_each_effect_and_the_rest_keeps_its_de
     assert dict(given) == {"pure": 0.01, "read": 0.05, "write": 0.001}
 
 
-def test_a_home_that_is_closed_to_this_user_is_one_sentence(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0)
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        for inside in (folder / "home", folder / "home" / "memory"):
+            inside.chmod(0o700)
+
+
+@pytest.mark.parametrize("closed", ["home", "home/memory"])
+def test_a_home_that_is_closed_to_this_user_is_one_sentence(open_folder: Path, closed: str) -> None:
+    home = open_folder / "home"
+    (home / "memory").mkdir(parents=True)
+    (open_folder / closed).chmod(0)
     code = """
 import os, sys
 from pathlib import Path
@@ -432,8 +446,8 @@ except SettingsError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(home), str(tmp_path)],
-        cwd=tmp_path,
+        [sys.executable, "-c", code, str(home), str(open_folder)],
+        cwd=open_folder,
         env={**os.environ, "PYTHONPATH": str(Path(llmos.__file__).parents[1])},
         capture_output=True,
         text=True,
