@@ -77,7 +77,10 @@ def _told(known: dict[str, Any]) -> str:
 
 
 async def be(session: Session) -> None:
-    """Be the kernel in this process until it ends; says `ready` on stdout, then writes to its log alone."""
+    """Be the kernel in this process until it ends; says `ready` on stdout, then writes to its log alone.
+
+    All is stored then and the memory let go: a thread of what was broken off must not go on beside the next holder.
+    """
     from llmos.resident.server import serve
     from llmos.resident.starting import PATIENCE_S, READY, TAKEN
 
@@ -88,3 +91,5 @@ async def be(session: Session) -> None:
 
     if not await serve(_settings(session), ready=ready, patience_s=PATIENCE_S):
         os.write(1, f"{TAKEN}\n".encode())
+        return
+    os._exit(0)

@@ -92,5 +92,4 @@ class Pool:
     async def close(self) -> None:
         """Shut all of them down; nobody may use one any more."""
         entries, self._entries = self._entries, []
-        for entry in entries:
-            await entry.system.shutdown()
+        await asyncio.gather(*(entry.system.shutdown() for entry in entries))

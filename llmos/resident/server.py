@@ -25,6 +25,7 @@ from llmos.interfaces.cli import CallersLog, obey
 from llmos.interfaces.session import INTERRUPTED, Interrupts
 from llmos.resident.pool import Pool
 from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
+from llmos.resident.starting import NOW_S
 from llmos.settings import Settings, load_settings, plain_environment
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ LOCK = "kernel.lock"
 LOOK_EVERY_S = 5.0
 MOST_BYTES = 1_000_000_000
 """So large it makes room for another one as soon as it has nothing to do: DuckDB keeps some kB of each transaction."""
+
+LAST_S = 2.0
+"""What does not end at once has `NOW_S` for it, and then so long for what else can be shut down."""
 
 _SAME = ("HOME", "TZ", "TMPDIR")
 """Variables that hold for a whole process, so that its callers must agree in them."""
@@ -68,7 +72,7 @@ class Server:
         self._config = _stamps(settings)
         self._work: set[_Work] = set()
         self._served = 0
-        self._leaving = asyncio.Event()
+        self._leaving, self._given_up = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -90,29 +94,43 @@ class Server:
                 await self._leaving.wait()
                 loop.remove_reader(listener)
             housekeeping.cancel()
-            await asyncio.wait([warming])
-            while ending := {*self._tasks, *home.background}:
-                await asyncio.wait(ending)
-            await self._pool.close()
+            warming.cancel()
+            await self._all_ended()
 
     def retire(self) -> None:
         """Take nothing new, and end when what is being done is done."""
         self._leaving.set()
 
     def _end_all(self) -> None:
+        asyncio.get_running_loop().call_later(NOW_S, self._given_up.set)
         self.retire()
         for work in self._work:
             work.stop("terminate")
         for task in self._home.background:
             task.cancel()
 
+    async def _all_ended(self) -> None:
+        """Wait for what is being done and shut down what it was done with; told to end at once, for `NOW_S` at most."""
+        giving_up = asyncio.create_task(self._given_up.wait())
+        while (ending := {*self._tasks, *self._home.background}) and not giving_up.done():
+            await asyncio.wait({*ending, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        closing = asyncio.create_task(self._pool.close())
+        await asyncio.wait({closing, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        if not closing.done():
+            await asyncio.wait({closing}, timeout=LAST_S)
+        giving_up.cancel()
+        if closing.done():
+            closing.result()
+        for work in self._work:
+            log.warning("did not end in time: %s", " ".join(work.args)[:200], extra={"action": "left"})
+
     @contextmanager
     def _listening(self) -> Iterator[socket.socket]:
         """The socket, in the place of one that a dead kernel left; whoever has the lock may do that."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.path.unlink(missing_ok=True)
         mask, folder = os.umask(0o177), None
         try:
+            self.path.unlink(missing_ok=True)
             address, folder = thin.address(str(self.path.parent))
             listener.bind(address)
         except OSError as error:

@@ -20,7 +20,9 @@ READY = "ready"
 TAKEN = "taken"
 LOG = "kernel.log"
 PATIENCE_S = 10.0
-_START_S = 60.0
+NOW_S = 10.0
+"""What is told to end at once has so long for it; then it is left as a crash would leave it."""
+
 _MOST_LOG_BYTES = 1_000_000
 
 
@@ -40,7 +42,7 @@ def started(args: list[str]) -> tuple[str | None, bool]:
         settings = load_settings(home=Path(home) if (home := thin.home_of(args)) else None)
     except LLMOSError:
         return None, False
-    if not settings.daemon.enabled:
+    if not settings.daemon.enabled or _is_in_the_way(settings):
         return None, False
     try:
         start(settings)
@@ -56,6 +58,8 @@ def start(settings: Settings) -> int | None:
         NotStartedError: it could not.
     """
     folder = settings.memory
+    if _is_in_the_way(settings):
+        raise NotStartedError(reason=f"{folder / thin.SOCKET} is a folder, and its socket belongs there: remove it")
     if status(settings) is not None:
         return None
     try:
@@ -91,6 +95,11 @@ def start(settings: Settings) -> int | None:
     raise NotStartedError(reason=said or f"it ended at once; {log} may say why")
 
 
+def _is_in_the_way(settings: Settings) -> bool:
+    """Whether no kernel can be, for something stands where its socket belongs that is not simply replaced."""
+    return (settings.memory / thin.SOCKET).is_dir()
+
+
 def _program(settings: Settings) -> list[str]:
     checkout = settings.checkout
     return ["-m", "llmos"] if checkout is None else [str(checkout / "boot.py")]
@@ -124,6 +133,8 @@ def stop(settings: Settings, *, now: bool) -> int | None:
     try:
         connection = thin.connect(str(settings.memory))
         with closing(connection):
+            if now:
+                connection.settimeout(NOW_S + PATIENCE_S)
             thin.send(connection, thin.request(thin.DOWN, ["--now"] if now else [], ""), streams=False)
             connection.recv(1)
     except (thin.NoKernelError, OSError):

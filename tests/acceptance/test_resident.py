@@ -373,6 +373,39 @@ def test_down_waits_for_what_is_being_done_and_now_does_not(lingering: Door) -> 
     assert lines(lingering) == ["begun", "ended", "begun"]
 
 
+STUBBORN = """\
+    def wait():
+        time.sleep(30.0)
+        with target.open("a") as stream:
+            stream.write("ended\\n")
+    waiting = asyncio.ensure_future(asyncio.to_thread(wait))
+"""
+OF_TASKS = """\
+    while not waiting.done():
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            pass
+"""
+OF_THREADS = "    await waiting\n"
+
+
+@pytest.mark.parametrize("waits", [OF_TASKS, OF_THREADS])
+def test_down_now_does_not_wait_for_what_can_not_be_interrupted(lingering: Door, waits: str) -> None:
+    head, _, rest = LINGER.partition("    await asyncio.sleep(4.0)\n")
+    tail = rest[rest.index("    return") :]
+    (lingering.home / "plugins" / "linger.py").write_text(f"import time\n{head}{STUBBORN}{waits}{tail}")
+    process = lingering.start(*LINGERS)
+    until(lambda: lines(lingering) == ["begun"])
+    pid = kernel(lingering)
+    assert lingering.json("down", "--now") == {"ended": True, "pid": pid}
+    assert not lives(pid)
+    process.communicate(timeout=WAIT_S)
+    assert lines(lingering) == ["begun"]
+    assert runs(lingering) == [("Linger in out.txt", "interrupted")]
+    assert lingering(*LINGERS).returncode == 4  # what came of it is not known, and that is on record
+
+
 def test_what_one_caller_does_does_not_hold_up_another(lingering: Door) -> None:
     process = lingering.start(*LINGERS)
     until(lambda: lines(lingering) == ["begun"])
@@ -416,6 +449,16 @@ def test_whatever_stands_in_the_sockets_place_is_no_kernel(home: Door) -> None:
     with contextlib.chdir(memory), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
         deaf.bind("kernel.sock")
     assert home("Calculate 2 + 3").stdout == "5\n"
+
+
+def test_a_folder_in_the_sockets_place_is_told_of_and_goals_are_reached_without_a_kernel(home: Door) -> None:
+    memory = home.home / "memory"
+    (memory / "kernel.sock").mkdir(parents=True)
+    assert_sentence(home("up"), 7, f"{memory / 'kernel.sock'} is a folder", "remove it")
+    assert home("Calculate 2 + 3").stdout == "5\n"
+    assert not (memory / "kernel.log").exists()  # none was started in vain
+    (memory / "kernel.sock").rmdir()
+    assert home.json("up")["started"]
 
 
 def test_a_client_that_says_nonsense_harms_nobody(home: Door) -> None:
