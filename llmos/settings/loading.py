@@ -61,7 +61,10 @@ def load_settings(
     env = dict(variables(environ))
     checkout = absolute(checkout) if checkout is not None else find_checkout()
     home = find_home(home, env, checkout)
-    workspace = absolute(workspace or caller.folder())
+    try:
+        workspace = absolute(workspace or caller.folder())
+    except FileNotFoundError:
+        raise SettingsError("the folder this was called in is gone: call it from another one.") from None
     if not workspace.is_dir():
         raise SettingsError(f"the workspace {workspace} is not a folder; create it or name another with --workspace.")
     files = find_config(env, home, checkout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import stat
@@ -141,6 +142,19 @@ def test_a_full_device_is_one_sentence(door: Door, args: list[str], unbuffered: 
     assert done.stderr.decode().count("llmos: standard output can't be written: No space left on device") == 1
     assert done.stderr.count(b"llmos: ") == 1
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [["Calculate 2 + 3"], ["runs", "list"], ["status"]])
+def test_a_folder_that_is_gone_is_one_sentence(door: Door, args: list[str]) -> None:
+    gone = door.workspace / "gone"
+    gone.mkdir()
+
+    def go_there() -> None:
+        os.chdir(gone)
+        gone.rmdir()
+
+    done = door(*args, preexec_fn=go_there)
+    assert_sentence(done, 2, "is gone")
 
 
 def test_a_failure_that_can_not_be_written_as_json_either_is_told_on_stderr(door: Door) -> None:
