@@ -214,7 +214,8 @@ class Dispatcher:
         try:
             await self.runs.finish(run.run)
         except StorageError:
-            log.warning("a failed run could not be stored", exc_info=True, extra={"action": "run_lost"})
+            level = logging.INFO if isinstance(error, StorageError) else logging.WARNING  # or it is said twice
+            log.log(level, "a failed run could not be stored", exc_info=True, extra={"action": "run_lost"})
         self._tell_ended(run.run)
         outputs = {i: s.output for i, s in zip(step_ids(run.run.steps), run.run.steps, strict=True)}
         error.result = result_of(run.run, outputs)  # type: ignore[attr-defined]

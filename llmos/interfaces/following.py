@@ -131,7 +131,7 @@ class Following:
         saving = self.economy.saving(run.id, run.saved_usd, f"replay of {run.trace_id}@{run.trace_version}")
         how: dict[str, Any] = {"counts": not self.feedback.is_frozen, "then": self.economy.tell}
         is_quick = running.is_harmless and not running.stored and not run.cost_usd
-        if is_quick and not self.replays.is_behind:
+        if is_quick and self.replays.may_wait:
             self.replays.record(run, saving, **how)
         else:
             await self.replays.finish(run, saving, **how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+LEAST_ROOM_BYTES = 4_000_000
+"""With less room than this on the disk nobody is answered before the replay is stored: it might never be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,17 @@ class ReplayLog:
         self.is_behind = False
         self._stored: Sequence[LedgerEntry] = ()
         self._lock = threading.Lock()
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a replay may be stored after its answer: the ones before it could be, and there is room for it."""
+        if self.is_behind:
+            return False
+        try:
+            found = os.statvfs(self._db.path.parent)
+        except OSError:  # the home is gone, which is said where the replay is stored
+            return False
+        return found.f_bavail * found.f_frsize >= LEAST_ROOM_BYTES
 
     def record(self, run: Run, saving: LedgerEntry, *, counts: bool, then: Callable[[LedgerEntry], None]) -> None:
         """Store a replay that nobody stored before soon; `then` is told the row of its saving once it is stored."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.door import ROOT, Door, assert_sentence
+from tests.door import ROOT, Door, assert_sentence, assert_told
 
 WAIT_S = 60.0
 
@@ -595,3 +595,39 @@ def test_what_the_kernel_holds_is_not_repaired_beside_it(home: Door) -> None:
     assert_sentence(home("repair"), 7, f"process {kernel(home)}", "`boot.py down` ends it; then repair it")
     assert home("down").returncode == 0
     assert home("repair").returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 9 MB, where this machine lets us have one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_what_was_answered_on_a_full_disk_is_on_record_also_when_the_kernel_ends_before_there_is_room(
+    door: Door, small_disk: Path
+) -> None:
+    door.env |= {"LLMOS_DAEMON": "1", "LLMOS_HOME": str(small_disk / "home")}
+    assert door("Calculate 2 + 0").returncode == 0
+    fill = small_disk / "fill"
+    with contextlib.suppress(OSError), fill.open("wb", buffering=0) as stream:
+        while stream.write(bytes(4_096)):
+            pass
+    answered = ["Calculate 2 + 0"]
+    for number in range(1, 6):
+        done = door(f"Calculate 2 + {number}")
+        if done.returncode == 0:
+            answered.append(f"Calculate 2 + {number}")
+        else:
+            assert_told(done, 7, "no space left")
+    door("down")
+    fill.unlink()
+    known = goals_done(door)
+    door("down", "--now")
+    assert set(answered) <= set(known), (answered, known)
+    assert len(answered) < 6
