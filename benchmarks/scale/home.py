@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.scale.goals import Variant, moved
-from llmos.memory import database, sql
+from llmos.memory import opening, sql
+from llmos.memory.database import digest
 from llmos.memory.embeddings import DEFAULT_MODEL
 from llmos.memory.engine import CONFIG
 from llmos.memory.trace_rows import content_hash_of
@@ -75,7 +76,7 @@ def fill(path: Path, stored: Stored, count: int) -> None:
     """Make a database with `count` traces, each with the learner's run it came from."""
     import duckdb
 
-    database.create(path)
+    opening.create(path)
     with duckdb.connect(str(path), config=CONFIG) as connection, ProcessPoolExecutor() as pool:
         connection.execute(sql.AMPLE_MEMORY)
         for goals, vectors in stored.blocks(count):
@@ -119,8 +120,8 @@ def _columns(goals: Iterable[Variant]) -> dict[str, list[str]]:
                 "goal": goal.text,
                 "template": trace.goals[0],
                 "masked": lex.template_masked(trace.goals[0], ()),
-                "skeleton": database.digest(lex.template_skeleton(trace.goals[0], ())),
-                "hash": database.digest(lex.normalise(goal.text)),
+                "skeleton": digest(lex.template_skeleton(trace.goals[0], ())),
+                "hash": digest(lex.normalise(goal.text)),
                 "body": dumps_json(trace),
                 "content": content_hash_of(trace),
                 "run": trace.run_id or "",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +64,11 @@ def _screenful(system: LLMOS, session: Session) -> Any:
 
     shown = _shown(system, everyone=False)
     turns = system.home.turns
-    head = f"{turns.taken} of {turns.slots} slots taken, {turns.waiting} waiting; battery {_battery(system)}"
+    battery = render.money(system.economy.available_usd)
+    head = f"{turns.taken} of {turns.slots} slots taken, {turns.waiting} waiting; battery {battery}"
     rows = system.redactor.value([_row(process) for process in shown])
     body = render.table(COLUMNS, rows, width=session.screen.width, color=False) if rows else "no goal is at work"
     return Text(f"{head}\n\n{body}")
-
-
-def _battery(system: LLMOS) -> str:
-    return render.money(system.economy.available_usd)
 
 
 def kill(pids: Sequence[int]) -> Action:
@@ -155,8 +151,8 @@ async def _background(session: Session, goal: str, priority: int, begun: asyncio
     """Carry a goal out for nobody in particular: what it comes to stands in its run."""
     asking = caller.current()
     try:
-        async with _own_system(session) as system:
-            options = session.options
+        options = session.options
+        async with session.engine.opened(options.settings()) as system:  # it stays when the command is over
             await system.execute(
                 goal,
                 mode=options.mode,
@@ -171,13 +167,6 @@ async def _background(session: Session, goal: str, priority: int, begun: asyncio
     finally:
         for stream in (asking.stdin, asking.stdout, asking.stderr) if asking is not None else ():
             stream.close()
-
-
-@asynccontextmanager
-async def _own_system(session: Session) -> AsyncIterator[LLMOS]:
-    """An LLMOS like the command's, which stays when the command is over."""
-    async with session.engine.opened(session.options.settings()) as system:
-        yield system
 
 
 def _nowhere() -> dict[str, Any]:

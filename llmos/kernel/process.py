@@ -121,6 +121,7 @@ class Process:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     killed: End | None = None
     sharing: Sharing | None = None
+    turning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.priority = checked(self.priority)

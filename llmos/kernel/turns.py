@@ -106,21 +106,18 @@ class Turns:
 
     async def another(self, process: Process) -> None:
         """The end of a turn: stop here if somebody says so, and let others work who have had less."""
-        await asyncio.sleep(0)  # whoever comes in this moment is there
-        since = self._holding.get(process)
-        if since is None:
-            return
-        self._charge(process, since)
-        self._holding[process] = self._clock()
-        if not process.is_stopped and not self._is_behind_others(process):
-            return
-        state = process.state
-        process.move(State.BLOCKED, Wait.TURN)
-        self.leave(process)
-        await self._turn(process)
-        process.move(State.RUNNING)
-        if state is State.THINKING:
-            process.move(state)
+        async with process.turning:  # of calls that are made side by side none goes on while the process stands still
+            await asyncio.sleep(0)  # whoever comes in this moment is there
+            since = self._holding.get(process)
+            if since is None:
+                return
+            self._charge(process, since)
+            self._holding[process] = self._clock()
+            if process.is_stopped or self._is_behind_others(process):
+                state = process.state
+                process.move(State.BLOCKED, Wait.TURN)
+                self.leave(process)
+                await self._come_back(process, state)
 
     @asynccontextmanager
     async def without(self, process: Process, why: Wait) -> AsyncIterator[None]:
@@ -136,13 +133,14 @@ class Turns:
         except asyncio.CancelledError:  # it is about to end, for which nobody needs a slot
             raise
         except BaseException:
+            process.move(State.BLOCKED, Wait.TURN)
             await self._come_back(process, state)
             raise
+        process.move(State.BLOCKED, Wait.TURN)
         await self._come_back(process, state)
 
     async def _come_back(self, process: Process, state: State) -> None:
         """Be at work as before, once it is this process's turn."""
-        process.move(State.BLOCKED, Wait.TURN)
         await self.take(process)
         if state is State.THINKING:
             process.move(state)

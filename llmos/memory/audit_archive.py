@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.errors import StorageError, UsageError
 from llmos.memory import sql
 from llmos.memory.audit_entries import Head, Row, row_of
-from llmos.memory.database import sync_folder
+from llmos.memory.opening import sync_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

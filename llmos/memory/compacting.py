@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.memory.backups import copy_database
-from llmos.memory.database import sync_folder
 from llmos.memory.engine import door
+from llmos.memory.opening import sync_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmos.memory.database import sync_folder
+from llmos.memory.opening import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -23,9 +23,10 @@ from llmos.memory.audit_entries import Head
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.audit_notes import Kind
 from llmos.memory.backups import Backups, made_at
-from llmos.memory.database import Database, sync_folder
+from llmos.memory.database import Database
 from llmos.memory.index import VectorIndex
 from llmos.memory.ledger import Ledger
+from llmos.memory.opening import sync_folder
 from llmos.memory.salvage import Salvage, Source, assembled, opened, source_of
 from llmos.memory.salvaged_money import balance_of, head_in, take_log, unbooked
 from llmos.memory.troubles import locked, translated

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.memory import schema, sql
-from llmos.memory.database import check_schema, create, is_cut
 from llmos.memory.engine import CONFIG
+from llmos.memory.opening import check_schema, create, is_cut
 from llmos.memory.trace_rows import rewrite_templates
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from llmos.memory import database
+from llmos.memory import opening
 from llmos.memory.known import KnownGoals
 
 
@@ -24,7 +24,7 @@ def a_run(connection: duckdb.DuckDBPyConnection, goal: str) -> None:
 
 
 def test_what_was_added_is_known_although_it_is_stored_later(tmp_path: Path) -> None:
-    database.create(tmp_path / "m.duckdb")
+    opening.create(tmp_path / "m.duckdb")
     known = KnownGoals()
     with duckdb.connect(str(tmp_path / "m.duckdb")) as connection:
         assert known.may_hold(hashed("a"))
@@ -40,7 +40,7 @@ def test_what_was_added_is_known_although_it_is_stored_later(tmp_path: Path) -> 
 
 
 def test_what_was_removed_is_not_kept_for_ever(tmp_path: Path) -> None:
-    database.create(tmp_path / "m.duckdb")
+    opening.create(tmp_path / "m.duckdb")
     known = KnownGoals()
     with duckdb.connect(str(tmp_path / "m.duckdb")) as connection:
         known.add(hashed("a"))

@@ -230,6 +230,34 @@ async def test_a_suspended_process_stops_at_the_end_of_its_turn_and_goes_on_when
     assert (process.state, process.why) == (State.TERMINATED, End.DONE)
 
 
+async def test_of_two_calls_side_by_side_neither_goes_on_while_the_process_is_suspended() -> None:
+    machine = Machine()
+    made: list[str] = []
+    go = asyncio.Event()
+
+    async def calls(name: str) -> None:
+        process = current()
+        assert process is not None
+        await go.wait()
+        await process.turn()
+        made.append(name)
+
+    async def two() -> None:
+        await asyncio.gather(calls("a"), calls("b"))
+
+    task = asyncio.create_task(machine.scheduler.submit(two))
+    await settled()
+    (process,) = machine.processes
+    machine.processes.suspend(process.pid)
+    go.set()
+    await settled()
+    assert (process.state, made) == (State.SUSPENDED, [])
+    machine.processes.resume(process.pid)
+    await asyncio.wait_for(task, 5)
+    assert sorted(made) == ["a", "b"]
+    assert (machine.turns.taken, machine.turns.waiting) == (0, 0)
+
+
 async def test_one_that_waits_for_its_turn_is_suspended_at_once_and_passed_over() -> None:
     machine = Machine()
     gate, log = asyncio.Event(), list[str]()
