@@ -556,8 +556,9 @@ async def test_goals_wait_a_moment_for_a_pass_that_takes_long(tmp_path: Path, mo
         house = memory.house
         await house.room()  # nobody waits where nothing is to be done
         house.after_goal()
-        while house._is_kept_up.is_set():  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while house._is_kept_up.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0)
         await house.room()
         assert await count(memory, "runs") == 1
         house._is_kept_up.clear()
