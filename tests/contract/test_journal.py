@@ -90,6 +90,36 @@ async def test_an_outcome_that_the_files_tell_is_stored_with_what_comes_next(tmp
         assert entry.outcome is Outcome.DONE
 
 
+async def test_what_no_file_tells_and_what_failed_is_stored_before_its_result(tmp_path: Path) -> None:
+    @llm_tool("note", "Store a fact.", {"text": str}, effect=Effect.WRITE, writes=lambda ctx, arguments: ())
+    def note(text: str) -> str:
+        return f"noted {text}"
+
+    @llm_tool(
+        "half",
+        "Fail.",
+        {"path": str},
+        effect=Effect.WRITE,
+        writes=lambda ctx, arguments: (FileWrite(path=ctx.resolve(arguments["path"], write=True)),),
+    )
+    def half(path: str) -> str:
+        raise ValueError("half of it")
+
+    async with journal_lab(tmp_path) as lab:
+        lab.add(note, half)
+
+        async def stored(run: str, tool: str, **arguments: Any) -> list[str]:
+            """The outcomes that are durable when a call has just returned."""
+            await lab.result(run, tool, **arguments)
+            query = "SELECT outcome FROM journal_outcomes ORDER BY ALL"
+            rows = await lab.db.read((run,), (), lambda connection: connection.execute(query).fetchall())
+            return [row[0] for row in rows]
+
+        assert await stored("noted", "note", text="a") == ["done"]
+        assert await stored("failed", "half", path="a.txt") == ["done", "failed"]
+        assert await stored("written", "write", file_path="b.txt", content="new") == ["done", "failed"]
+
+
 async def test_an_outcome_that_could_not_be_stored_later_is_told_by_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,14 @@ def test_every_slot_gets_its_value() -> None:
     assert found.anchors == 2
 
 
+def test_of_wordings_that_agree_in_as_much_the_first_explains_a_miss() -> None:
+    first, more_words = "alpha beta delta {n}", "beta gamma alpha now {n}"
+    for goals in ((first, more_words), (more_words, first)):
+        outcome = match("alpha beta gamma", trace(*goals, n=SlotType.NUMBER))
+        assert isinstance(outcome, Miss)
+        assert (outcome.template, outcome.agreed) == (goals[0], 2)
+
+
 def test_the_nearest_of_several_wordings_explains_a_miss() -> None:
     one = trace("Convert {source} to parquet", "Make a parquet file of {source}", source=SlotType.PATH)
     outcome = match("Make a parquet file of a.csv quickly", one)
