@@ -342,17 +342,23 @@ HARD = {
 
 @pytest.mark.parametrize("what", HARD)
 def test_the_time_is_linear(what: str) -> None:
-    """Twice the text takes about twice the time; a pattern that backtracks takes four times, or for ever."""
+    """Eight times the text takes about eight times the time; a pattern that backtracks takes 64 times, or for ever.
 
-    def seconds(size: int, times: int) -> float:
+    One measurement on a busy machine says nothing, so one of several is enough.
+    """
+
+    def seconds(size: int) -> float:
         text = (HARD[what] * (size // len(HARD[what]) + 1))[:size]
-        redactor, best = fresh(), float("inf")
-        for _ in range(times):
-            started = time.process_time()
-            redactor.text(text)
-            redactor.hidden(text)
-            best = min(best, time.process_time() - started)
-        return best
+        redactor = fresh()
+        started = time.process_time()
+        redactor.text(text)
+        redactor.hidden(text)
+        return time.process_time() - started
 
-    small, large = seconds(125_000, 3), seconds(1_000_000, 1)
-    assert large < 30 * max(small, 0.01), (small, large)
+    measured = []
+    for _ in range(6):
+        measured.append((seconds(125_000), seconds(1_000_000)))
+        small, large = (min(each) for each in zip(*measured, strict=True))
+        if large < 30 * max(small, 0.005):
+            return
+    raise AssertionError(measured)
