@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 4
+VERSION = 5
 
 # --- schema ----------------------------------------------------------------------------------------
 # Rows that other rows are found by have a primary key or an index of one column: DuckDB does not look anything up by
@@ -110,6 +110,24 @@ CREATE INDEX recalled_goals_by_goal ON recalled_goals (goal_hash);
 CREATE TABLE emptied_runs (run_id VARCHAR PRIMARY KEY, emptied_at TIMESTAMP NOT NULL);
 """
 
+# What version 5 added: the processes that outlive the kernel that ran them, one row for each that is not over. What a
+# table can't ask for stands in `body` (`llmos.memory.processes`).
+_PROCESSES = """
+CREATE TABLE processes (
+    run_id VARCHAR PRIMARY KEY, pid BIGINT NOT NULL, body VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL
+);
+"""
+
+# And the sessions of their models, line by line as the Claude CLI writes them, by the run they belong to.
+_SESSIONS = """
+CREATE SEQUENCE session_line_no;
+CREATE TABLE session_lines (
+    no BIGINT NOT NULL, run_id VARCHAR NOT NULL, session_id VARCHAR NOT NULL, subpath VARCHAR NOT NULL,
+    uuid VARCHAR NOT NULL, body VARCHAR NOT NULL
+);
+CREATE INDEX session_lines_by_session ON session_lines (session_id);
+"""
+
 # What rows are looked up by for a trace or a vector; where one is missing, opening makes it. Without them each was a
 # sweep: at a million traces 30 ms for the templates of one, 240 ms for 96 vectors.
 INDEXES = """
@@ -186,6 +204,8 @@ CREATE TABLE facts (
 {_STANDING}
 {_TAINTS}
 {_RETENTION}
+{_PROCESSES}
+{_SESSIONS}
 {INDEXES}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
@@ -206,4 +226,8 @@ INSERT INTO trace_runs SELECT trace_id, version, run_id FROM trace_versions WHER
 INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """,
     3: _RETENTION,
+    4: f"""
+{_PROCESSES}
+{_SESSIONS}
+""",
 }

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-AS_VERSION_3 = (
-    "DROP TABLE recalled_goals",
-    "DROP TABLE emptied_runs",
-    "UPDATE meta SET value = '3' WHERE key = 'schema_version'",
-)
-"""Takes away what version 4 added."""
+import re
 
-AS_VERSION_2 = (
-    *AS_VERSION_3,
-    "DROP TABLE telling_words",
-    "DROP TABLE audit_log",
-    "DROP TABLE approvals",
-    "DROP TABLE standing_runs",
-    "DROP TABLE journal",
-    "DROP TABLE journal_outcomes",
-    "DROP TABLE journal_unsettled",
-    "DROP SEQUENCE journal_no",
-    "DROP SEQUENCE journal_outcome_no",
-    "DROP TABLE taints",
-    "DROP SEQUENCE taint_no",
-    "DROP TABLE handovers",
-    "ALTER TABLE steps DROP COLUMN origin",
-    "UPDATE meta SET value = '2' WHERE key = 'schema_version'",
-)
-"""Takes away what version 3 added, too."""
+from llmos.memory import schema
+
+
+def as_version(version: int) -> tuple[str, ...]:
+    """The statements that take away what the versions after this one added."""
+    statements = []
+    for step in range(schema.VERSION - 1, version - 1, -1):
+        made = re.findall(r"CREATE (TABLE|SEQUENCE) (\w+)", schema.MIGRATIONS[step])
+        statements += [f"DROP {kind} {name}" for kind, name in reversed(made)]
+        added = re.findall(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", schema.MIGRATIONS[step])
+        statements += [f"ALTER TABLE {table} DROP COLUMN {column}" for table, column in added]
+    return (*statements, f"UPDATE meta SET value = '{version}' WHERE key = 'schema_version'")

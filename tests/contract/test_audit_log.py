@@ -37,7 +37,7 @@ from llmos.testing import FrozenClock
 from llmos.trace.program import Status
 from llmos.trace.run import Mode, Run, RunStatus
 from tests.contract.memory_lab import NOW, a_trace
-from tests.contract.old_homes import AS_VERSION_2
+from tests.contract.old_homes import as_version
 from tests.contract.test_memory_database import child
 
 Tamper = Callable[[Any], object]
@@ -393,7 +393,7 @@ async def test_a_home_older_than_the_log_begins_one_and_its_movements_count_from
     async with Database(tmp_path / "llmos.duckdb") as db:
         economy = TokenEconomy(budget_usd=10.0, ledger=Ledger(db))
         economy.deduct(1.0, "before the log")
-    tampered(tmp_path, *AS_VERSION_2)
+    tampered(tmp_path, *as_version(2))
     async with opened(tmp_path) as (log, db):
         assert (await log.tail(1))[0].facts["ledger_rows_before"] == 2
         TokenEconomy(ledger=Ledger(db)).deduct(0.5, "with the log")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import pytest
 
 from llmos.errors import NotFoundError
 from llmos.kernel.permissions import Approval
-from llmos.memory import schema, sql
 from llmos.memory.approvals import Approvals
 from llmos.memory.database import Database
 from llmos.trace.program import Effect
+from tests.contract.old_homes import as_version
 
 
 @pytest.fixture
@@ -60,12 +59,8 @@ async def test_they_outlive_the_process(tmp_path: Path) -> None:
 
 
 def _as_of_schema_2(connection: duckdb.DuckDBPyConnection) -> None:
-    """Take back what the steps from schema 2 on make."""
-    for step in (3, 2):
-        for kind, name in reversed(re.findall(r"CREATE (TABLE|SEQUENCE) (\w+)", schema.MIGRATIONS[step])):
-            connection.execute(f"DROP {kind} {name}")
-    connection.execute("ALTER TABLE steps DROP COLUMN origin")
-    connection.execute(sql.SET_META, ["schema_version", "2"])
+    for statement in as_version(2):
+        connection.execute(statement)
 
 
 async def test_a_memory_of_schema_2_gets_the_table(tmp_path: Path) -> None:

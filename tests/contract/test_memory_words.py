@@ -26,7 +26,7 @@ from llmos.trace.phrases import needed_words, words_of
 from llmos.trace.program import Slot, SlotType, Status, Step, Trace
 from llmos.trace.values import Const, SlotRef
 from tests.contract.memory_lab import CountingEmbedder, shipped
-from tests.contract.old_homes import AS_VERSION_2, AS_VERSION_3
+from tests.contract.old_homes import as_version
 
 LONG = "a quiet evening of cello and rain recorded live at the harbour in the winter of 1987 by people I do not know"
 
@@ -210,8 +210,8 @@ async def test_frozen_traces_are_found_and_shipped_ones_with_them(tmp_path: Path
 async def test_words_of_another_lexer_and_of_an_older_file_are_filed_anew(tmp_path: Path) -> None:
     for damage in (
         ["UPDATE meta SET value = 'older' WHERE key = 'lexicon'", "UPDATE telling_words SET entries = ''"],
-        AS_VERSION_3,
-        AS_VERSION_2,
+        as_version(3),
+        as_version(2),
     ):
         async with Home(tmp_path) as home:
             await home.traces.add(a_trace("play", "Play {title}"))
