@@ -15,7 +15,7 @@ from llmos.deferred import deferred
 from llmos.errors import GoalError, TraceFormatError, UsageError
 from llmos.interfaces.results import Confirm, Explanation, Question, Reply, Result
 from llmos.kernel.bus import EventBus
-from llmos.kernel.process import Wait, current
+from llmos.kernel.process import Kind, Wait, current
 from llmos.redaction.logs import guarded
 from llmos.settings import Settings, load_settings
 
@@ -169,16 +169,20 @@ class LLMOS:
         *,
         mode: str = "auto",
         confirm: Confirm | None = None,
-        priority: int = 10,
+        kind: Kind = Kind.USER,
+        priority: int | None = None,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
         again: bool = False,
         run_id: str | None = None,
         begun: Callable[[Process], None] | None = None,
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
-        `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first. A goal whose earlier
-        run still stands is only told of, unless it is to be done `again`. `run_id` is one that no run has yet; `begun`
-        is told the process that the goal is.
+        `mode`: auto, follow (never ask a model) or learn (always). The class `kind` has a priority (0 is served first)
+        and budgets of its own in the settings, for where none is given. A goal whose earlier run still stands is only
+        told of, unless it is to be done `again`. `run_id` is one that no run has yet; `begun` is told the process that
+        the goal is.
 
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
@@ -187,12 +191,16 @@ class LLMOS:
         self.plugins.rescan()
         asked = _waited_for(confirm if confirm is not None else self._confirm)
         goal = self.redactor.named(goal)
+        usual = self.settings.classes[kind]
         await self.home.housekeeping.room()
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(
                     lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id),
-                    priority=priority,
+                    kind=kind,
+                    priority=usual.priority if priority is None else priority,
+                    budget_usd=usual.max_usd if budget_usd is None else budget_usd,
+                    budget_tokens=usual.max_tokens if budget_tokens is None else budget_tokens,
                     begun=begun,
                     name=self.redactor.text(goal),
                 )
@@ -286,9 +294,15 @@ class LLMOS:
 
         side = self._learning_side
         side.check_name()
-        policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
+        permitted = self.settings.permissions
+        policy = Policy.of(permitted.effective, self.settings.workspace)
+        stricter = {
+            kind: Policy.of(permitted.with_roles(self.settings.classes[kind].roles), self.settings.workspace)
+            for kind in Kind
+            if self.settings.classes[kind].roles
+        }
         self.taint = Taint(log=self.home.taints)
-        self.permissions = Permissions(policy=policy, approvals=self.approvals, doubts=self.taint)
+        self.permissions = Permissions(usual=policy, by_kind=stricter, approvals=self.approvals, doubts=self.taint)
         surroundings = self.surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
@@ -300,7 +314,7 @@ class LLMOS:
             now=self._clock,
             middleware=(self.witnessing, self.permissions, self.taint, self.journal),
             sandbox=DeferredSandbox(lambda: self.sandbox),
-            gate=None if policy.is_empty else self.permissions,
+            gate=None if policy.is_empty and not stricter else self.permissions,
         )
         self.scheduler = Scheduler(
             self.settings.scheduler.max_concurrent, self.bus, turns=self.home.turns, processes=self.home.processes

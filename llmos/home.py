@@ -28,10 +28,12 @@ from llmos.memory.home_files import HomeFiles
 from llmos.memory.index import VectorIndex
 from llmos.memory.journal import JournalStore
 from llmos.memory.ledger import Ledger
+from llmos.memory.processes import ProcessStore
 from llmos.memory.recall import Recall
 from llmos.memory.replays import ReplayLog
 from llmos.memory.retention import Retention
 from llmos.memory.runs import RunStore
+from llmos.memory.sessions import SessionStore
 from llmos.memory.standing import StandingStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.taints import TaintStore
@@ -58,6 +60,7 @@ class OpenHome:
         self.money = threading.RLock()
         self.processes = ProcessTable(clock=clock)
         self.turns = Turns()
+        self.is_ending = False
         self.background: set[asyncio.Task[None]] = set()
         self._demonstrated: set[str] = set()
         self.redactors = Redactors()
@@ -77,6 +80,8 @@ class OpenHome:
         self.effects = JournalStore(self.database, clock=clock)
         self.taints = TaintStore(self.database, clock=clock)
         self.approvals = Approvals(self.database, clock=clock)
+        self.checkpoints = ProcessStore(self.database, clock=clock)
+        self.sessions = SessionStore(self.database)
         self.standing_runs = StandingStore(self.database)
         self.facts = SemanticMemory(self.database, embedder, clock=clock)
         self.recall = Recall(self.database, self.traces, self.index, embedder)

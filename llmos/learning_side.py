@@ -120,11 +120,18 @@ class LearningSide:
 
     @cached_property
     def learning(self) -> Learning:
+        from llmos.interfaces.keeping import Keeping
         from llmos.interfaces.learning import Learning
         from llmos.kernel.watchdog import Watchdog
 
         system, limits = self.system, self.system.settings.learner
         return Learning(
+            keeping=Keeping(
+                checkpoints=system.home.checkpoints,
+                sessions=system.home.sessions,
+                workspace=system.settings.workspace,
+                is_ending=lambda: system.home.is_ending,
+            ),
             learner=self.learner,
             limits=limits,
             registry=system.registry,

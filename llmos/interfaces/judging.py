@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError
 from llmos.interfaces.learner import Learner
+from llmos.kernel.process import spend
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.settings import JudgeSettings
 from llmos.trace.aligning import readable
@@ -98,6 +99,7 @@ class Judging:
             cost_usd = error.cost_usd
             return Verdict(same=None, why=f"{self.model} failed: {str(error).rstrip('.')}", cost_usd=cost_usd)
         finally:
+            spend(cost_usd)
             await asyncio.shield(asyncio.to_thread(self.economy.settle, reservation, cost_usd, f"judged: {self.model}"))
 
     def _verdict(self, text: str) -> Verdict:

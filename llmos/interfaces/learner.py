@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
-from llmos.kernel.process import State, current
+from llmos.kernel.process import Process, State, current
 from llmos.kernel.watchdog import Watch
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
@@ -35,6 +35,7 @@ class LearnTask:
     max_turns: int = 50
     plan: str | None = None
     taken_over: bool = False
+    session_id: str = ""
     secrets: tuple[str, ...] = ()
 
     @property
@@ -98,6 +99,41 @@ class LearnSession(Protocol):
     def bill(self, cost_usd: float) -> None:
         """The bill of this run so far, final or not: what is known is charged, however the run ends."""
 
+    def metered(self, *, sent: int, received: int) -> None:
+        """The tokens of one request, those from a cache too, and of its answer."""
+
+    def window(self, tokens: int) -> None:
+        """How many tokens the model's context holds at most."""
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """Where the model's session is kept, so that the process can go on without its CLI; None: nowhere."""
+
+    @property
+    def rest(self) -> Rest | None:
+        """Where a session that is gone on with stood, if this is one."""
+
+    async def stands_still(self) -> None:
+        """Return when the process has stopped, so that nobody need keep a model's client for it."""
+
+
+class Transcript(Protocol):
+    """The sessions of one run (`llmos.memory.sessions`); `append`, `load` and `list_subkeys` are the SDK's."""
+
+    async def append(self, key: Any, entries: Any) -> None: ...
+    async def load(self, key: Any) -> list[Any] | None: ...
+    async def list_subkeys(self, key: Any) -> list[str]: ...
+    async def lines(self, session_id: str) -> list[dict[str, Any]]: ...
+    async def rewrite(self, session_id: str, lines: Sequence[dict[str, Any]]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rest:
+    """A session to go on with, and what its calls without a result had come to, by the call's id."""
+
+    session_id: str
+    results: Mapping[str, ToolResult] = field(default_factory=dict)
+
 
 def shown(result: ToolResult, text: str) -> str:
     """A result's text (which may be cut) as a model gets it: between marks if somebody else may have written it.
@@ -137,7 +173,8 @@ class Recorder:
     """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
 
     `first_step` is the number of the first call, where an earlier attempt made some already; `origin` is noted with
-    each. `refusals` counts the calls that were not permitted; `refused` is the last one, if no call was made after.
+    each. `checkpoint` is told at each turn whether the model is asked next. `refusals` counts the calls that were not
+    permitted; `refused` is the last one, if no call was made after.
     """
 
     run_id: str
@@ -153,6 +190,10 @@ class Recorder:
     origin: Origin | None = None
     refusals: int = 0
     refused: CallRefusedError | None = None
+    transcript: Transcript | None = None
+    rest: Rest | None = None
+    checkpoint: Callable[[bool], Awaitable[None]] | None = None
+    _under_way: int = 0
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -175,11 +216,38 @@ class Recorder:
         if process is None:
             return await self._called(tool, args, tool_use_id)
         process.turns += 1
-        await process.turn()
-        with process.doing(State.RUNNING):
-            result = await self._called(tool, args, tool_use_id)
+        self._under_way += 1
+        try:
+            await process.turn()
+            self._check_budget(process)
+            await self._check_point(is_asking=False)
+            with process.doing(State.RUNNING):
+                result = await self._called(tool, args, tool_use_id)
+        finally:
+            self._under_way -= 1
         process.steps += 1
+        if not self._under_way:
+            await self._check_point(is_asking=True)
         return result
+
+    async def _check_point(self, *, is_asking: bool) -> None:
+        if self.checkpoint is not None:
+            await self.checkpoint(is_asking)
+
+    async def stands_still(self) -> None:
+        process = current()
+        if process is None or self.transcript is None:
+            await asyncio.Event().wait()
+        while process is not None and process.state is not State.SUSPENDED:
+            await process.moves()
+
+    def _check_budget(self, process: Process) -> None:
+        """Go on only with money to go on with; the CLI's own fence does not know what children spend."""
+        if process.budget.is_spent:
+            reason = f"its budget is spent (${process.budget.spent_usd:.4f}, with its children)"
+            if self.watch is None:
+                raise LearnerError(f"the learner was stopped: {reason}", cost_usd=self.cost_usd)
+            self.watch.stop(reason)
 
     async def _called(self, tool: str, args: dict[str, Any], tool_use_id: str | None) -> ToolResult:
         index = self.number()
@@ -262,4 +330,17 @@ class Recorder:
         process, more_usd = current(), max(0.0, cost_usd - self.cost_usd)
         self.cost_usd += more_usd
         if process is not None:
-            process.spent_usd += more_usd
+            process.spend(more_usd)
+
+    def metered(self, *, sent: int, received: int) -> None:
+        process = current()
+        if process is not None:
+            process.tokens_in += sent
+            process.tokens_out += received
+            process.context_tokens = sent + received
+            process.spend(0.0, sent + received)
+
+    def window(self, tokens: int) -> None:
+        process = current()
+        if process is not None:
+            process.context_max = tokens

@@ -11,6 +11,7 @@ from typing import Any
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
+from llmos.interfaces.keeping import Keeping
 from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
@@ -69,6 +70,7 @@ class Learning:
     surroundings: Surroundings
     discover: Callable[[], Awaitable[None]]
     taint: Taint
+    keeping: Keeping
     _reserving: threading.Lock = field(default_factory=threading.Lock)
 
     async def learn(self, run: Running, reason: str, attempt: Attempt | None = None) -> dict[str, Any]:
@@ -169,8 +171,9 @@ class Learning:
         try:
             with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
                 recorder.watch = watch
-                with thinking():
-                    learned = await watch.limit(self.learner.solve(task, recorder))
+                async with self.keeping.kept(task, recorder) as kept:
+                    with thinking():
+                        learned = await watch.limit(self.learner.solve(kept, recorder))
         except (LearnerError, WatchdogError) as error:
             bill = error.__cause__ if isinstance(error, WatchdogError) else error
             recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)

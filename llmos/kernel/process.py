@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 from llmos.errors import LLMOSError, NotFoundError, UsageError
+from llmos.kernel.budget import Budget
 
 HIGHEST, DEFAULT, LOWEST = 0, 10, 19
 _KEPT = 200
@@ -94,6 +95,8 @@ class Process:
 
     `weight` is what its `priority` (0 is the most urgent, 19 the least) is worth where several compete: each step up
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
+    `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
+    blocked or suspended, up to its last change of state.
     """
 
     pid: int
@@ -111,8 +114,14 @@ class Process:
     steps: int = 0
     spent_usd: float = 0.0
     saved_usd: float = 0.0
+    budget: Budget = field(default_factory=Budget)
+    tokens_in: int = 0
+    tokens_out: int = 0
+    context_tokens: int = 0
+    context_max: int | None = None
     vruntime: float = 0.0
     held_s: float = 0.0
+    waited_s: float = 0.0
     is_stopped: bool = False
     since_s: float = field(init=False)
     began_s: float = field(init=False)
@@ -122,6 +131,7 @@ class Process:
     killed: End | None = None
     sharing: Sharing | None = None
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.priority = checked(self.priority)
@@ -140,6 +150,15 @@ class Process:
         return float(1.25**-self.priority)
 
     @property
+    def idle_s(self) -> float:
+        """Seconds in which it was not at work, up to now."""
+        return self.waited_s + (0.0 if self.is_at_work or not self.is_alive else self.clock() - self.since_s)
+
+    async def moves(self) -> None:
+        """Return when it comes into another state."""
+        await self._moved.wait()
+
+    @property
     def age_s(self) -> float:
         """Seconds since it began, up to its end."""
         return (self.clock() if self.ended_s is None else self.ended_s) - self.began_s
@@ -155,10 +174,20 @@ class Process:
             raise IllegalTransitionError(
                 f"process {self.pid} is {_told(self.state, self.why)} and can't become {_told(state, why)}."
             )
-        self.state, self.why, self.since_s = state, why, self.clock()
+        now = self.clock()
+        if not self.is_at_work:
+            self.waited_s += now - self.since_s
+        self.state, self.why, self.since_s = state, why, now
+        self._moved.set()
+        self._moved = asyncio.Event()
         if state is State.TERMINATED:
             self.ended_s = self.since_s
             self.over.set()
+
+    def spend(self, usd: float, tokens: int = 0) -> None:
+        """Book what it has spent; whether that was left is seen at the end of its turn."""
+        self.spent_usd += usd
+        self.budget.spend(usd, tokens)
 
     @property
     def is_due(self) -> bool:
@@ -212,6 +241,13 @@ def current() -> Process | None:
     return _current.get()
 
 
+def spend(usd: float) -> None:
+    """Book what this code's process has spent."""
+    process = current()
+    if process is not None:
+        process.spend(usd)
+
+
 @contextmanager
 def thinking() -> Iterator[None]:
     """A model's answer is awaited, for the length of a block."""
@@ -242,13 +278,25 @@ class ProcessTable:
     def __iter__(self) -> Iterator[Process]:
         return iter([*self._processes.values()])
 
-    def spawn(self, goal: str, *, kind: Kind = Kind.USER, priority: int = DEFAULT, run_id: str = "") -> Process:
-        """A process for a goal, which waits for its turn; a child of the one that asks.
+    def spawn(
+        self,
+        goal: str,
+        *,
+        kind: Kind = Kind.USER,
+        priority: int = DEFAULT,
+        run_id: str = "",
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
+    ) -> Process:
+        """A process for a goal, which waits for its turn; a child of the one that asks, with a part of its budget.
 
         Raises:
-            UsageError: the priority is none.
+            UsageError: the priority, or the budget, is none.
+            LowBatteryError: the parent's budget has not so much left.
         """
         parent = current()
+        priority = checked(priority)
+        budget = Budget(budget_usd, tokens=budget_tokens, parent=None if parent is None else parent.budget)
         process = Process(
             pid=next(self._numbers),
             goal=goal,
@@ -256,6 +304,7 @@ class ProcessTable:
             priority=priority,
             parent=parent.pid if parent is not None else None,
             run_id=run_id,
+            budget=budget,
             created_at=self._clock(),
         )
         self._processes[process.pid] = process
@@ -264,6 +313,7 @@ class ProcessTable:
     def ended(self, process: Process, end: End) -> None:
         """A process is over."""
         process.move(State.TERMINATED, end)
+        process.budget.close()
         self._ended.append(process.pid)
         while len(self._ended) > _KEPT:
             self._processes.pop(self._ended.pop(0), None)

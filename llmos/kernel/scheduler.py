@@ -61,18 +61,25 @@ class Scheduler:
         priority: int = DEFAULT,
         name: str = "",
         kind: Kind = Kind.USER,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
         begun: Callable[[Process], None] | None = None,
     ) -> T:
         """Run `factory()` when its turn comes and give back its result; priority 0 is the most urgent.
 
+        The budgets are what it and its children may spend, of the budget of the process that asks if there is one.
+
         Raises:
-            UsageError: the priority is none.
+            UsageError: the priority, or a budget, is none.
+            LowBatteryError: the process that asks has not so much left.
             LLMOSError: the scheduler is, or was meanwhile, closed, or somebody killed the process.
             Exception: whatever the job raised.
         """
         if self._closed:
             raise _stopped(name)
-        process = self.processes.spawn(name, kind=kind, priority=priority)
+        process = self.processes.spawn(
+            name, kind=kind, priority=priority, budget_usd=budget_usd, budget_tokens=budget_tokens
+        )
         process.sharing = self.turns
         if begun is not None:
             begun(process)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from llmos.accounts import EntryKind, LedgerEntry, LedgerStore, LedgerTotals, Reservation, to_microusd, to_usd
 from llmos.errors import LowBatteryError, UsageError
 from llmos.kernel.bus import EventBus, LedgerMoved
+from llmos.kernel.process import current
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,10 @@ class TokenEconomy:
 
     @property
     def available_usd(self) -> float:
-        """The most that can be set aside now: the balance, or what the cap leaves; never below zero."""
-        return to_usd(max(0, self._available_microusd()))
+        """The most that can be set aside now: the balance, or what the cap or the process's own budget leaves."""
+        left = _left_of_process()
+        available = max(0, self._available_microusd())
+        return to_usd(available if left is None else min(available, left))
 
     @property
     def spent_usd(self) -> float:
@@ -170,10 +173,17 @@ class TokenEconomy:
         """Make sure that dollars of this estimate can be spent; an estimate of zero always can.
 
         Raises:
-            LowBatteryError: the battery holds less, or the cap leaves less.
+            LowBatteryError: the battery holds less, or the cap, or the budget of the process that asks, leaves less.
             UsageError: the estimate is negative or not a number.
         """
         needed = to_microusd(estimated_cost, what="the estimated cost")
+        left = _left_of_process()
+        if left is not None and needed > left:
+            raise LowBatteryError(
+                f"the budget of this process has ${to_usd(left):.4f} left and this needs ${to_usd(needed):.4f}.",
+                needed_usd=to_usd(needed),
+                available_usd=to_usd(left),
+            )
         if needed == 0 or needed <= self._available_microusd():
             return
         needed_usd, balance = to_usd(needed), self._ledger.balance_microusd()
@@ -345,6 +355,12 @@ class TokenEconomy:
                     operation=row.operation,
                 )
             )
+
+
+def _left_of_process() -> int | None:
+    """Micro-dollars left of the budget of the process that asks; None: it has none."""
+    process = current()
+    return None if process is None else process.budget.microusd.left
 
 
 def estimate_cost(history: Sequence[tuple[float, float]], prior_usd: float) -> float:

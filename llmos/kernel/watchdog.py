@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from llmos.errors import UsageError, WatchdogError
 from llmos.kernel.bus import EventBus, WatchdogBarked
+from llmos.kernel.process import current
 
 T = TypeVar("T")
 
@@ -53,11 +54,14 @@ class Watch:
         self._in_a_row = 0
         self._bark: WatchdogError | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._process = current()
+        self._idle_s = 0.0 if self._process is None else self._process.idle_s
 
     @property
     def remaining_s(self) -> float:
-        """Seconds left, never below zero."""
-        return max(0.0, self._deadline_s - self._watchdog.clock())
+        """Seconds left, never below zero; those in which its process stood still or waited don't count."""
+        idle_s = 0.0 if self._process is None else self._process.idle_s - self._idle_s
+        return max(0.0, self._deadline_s + idle_s - self._watchdog.clock())
 
     def saw_call(self, tool: str, args: Mapping[str, Any], output: Any = None, *, is_error: bool = False) -> None:
         """Tell of a call and what came of it; the work under `limit` is stopped too, should it swallow the error.
@@ -69,7 +73,7 @@ class Watch:
         self._in_a_row = self._in_a_row + 1 if this == self._last_call else 1
         self._last_call = this
         if self._in_a_row > self._watchdog.max_repeats:
-            self._stop(f"{tool} was called {self._in_a_row} times in a row with the same arguments and the same result")
+            self.stop(f"{tool} was called {self._in_a_row} times in a row with the same arguments and the same result")
 
     async def limit(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` for as long as the run has time left.
@@ -83,7 +87,8 @@ class Watch:
             raise self._bark or self._late()
         self._task = task = asyncio.create_task(work)
         try:
-            await asyncio.wait({task}, timeout=self.remaining_s)
+            while not task.done() and self.remaining_s > 0:
+                await asyncio.wait({task}, timeout=self.remaining_s)
             if not task.done():
                 self._bark = self._bark or self._late()
         finally:
@@ -96,7 +101,12 @@ class Watch:
             return task.result()
         raise self._bark from (None if cause is self._bark else cause)
 
-    def _stop(self, reason: str) -> None:
+    def stop(self, reason: str) -> NoReturn:
+        """End the work under `limit`, from inside of it or from elsewhere.
+
+        Raises:
+            WatchdogError: always.
+        """
         if self._bark is None:
             self._bark = self._error(reason)
         if self._task is not None and self._task is asyncio.current_task():

@@ -249,11 +249,20 @@ class Server:
 
     def _fits(self, request: Request) -> bool:
         """Whether what holds for the whole process is the same for this client; its code must be, too."""
-        if request.package != thin.PACKAGE or request.executable != sys.executable or self._code.folders != _folders():
+        if request.package != thin.PACKAGE or request.executable != sys.executable or not self._is_its_code():
             return False
         if any(request.environ.get(name) != self._own[name] for name in _SAME) or not self._is_set_up_so():
             return False
         return request.umask == self._own["umask"] or not self._work
+
+    def _is_its_code(self) -> bool:
+        """Whether the code on disk is what runs here; a folder changes also when compiled code comes to lie in it."""
+        if self._code.folders != _folders():
+            now = _code()
+            if now.files != self._code.files:
+                return False
+            self._code = now
+        return True
 
     def _is_set_up_so(self) -> bool:
         """Whether the home was opened as its settings have it now."""
@@ -282,7 +291,7 @@ class Server:
                 is_idle
                 or is_large
                 or _identity(self.path) != self._identity
-                or await asyncio.to_thread(_code) != self._code
+                or (await asyncio.to_thread(_code)).files != self._code.files
             ):
                 self.retire()
                 return

@@ -118,6 +118,26 @@ class MatchingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassSettings:
+    """What goals of a class get where nothing else is said: a priority, an allowance, and roles with more rules."""
+
+    priority: int = 10
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    roles: tuple[str, ...] = ()
+
+
+CLASSES = {
+    "user": ClassSettings(),
+    "system": ClassSettings(priority=5),
+    "housekeeping": ClassSettings(priority=19, max_usd=0.0),
+    "specialist": ClassSettings(),
+    "meta": ClassSettings(priority=5, max_usd=0.10),
+}
+"""The classes of `llmos.kernel.process.Kind`, which stands above this module, as they are by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DaemonSettings:
     """Whether commands leave a resident kernel behind that does the next ones, and how long it stays without any."""
 
@@ -240,6 +260,7 @@ class Settings:
     provider: ProviderSettings = ProviderSettings()
     embedding_model: str = "all-MiniLM-L6-v2"
     scheduler: SchedulerSettings = SchedulerSettings()
+    classes: Mapping[str, ClassSettings] = field(default_factory=lambda: CLASSES)
     daemon: DaemonSettings = DaemonSettings()
     mcp_servers: Mapping[str, McpServerSettings] = field(default_factory=dict)
     prices: Mapping[str, ModelPrice] = field(default_factory=dict)

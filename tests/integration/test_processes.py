@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -91,19 +93,77 @@ async def test_a_killed_learner_is_charged_and_its_run_says_so(make_lab: MakeLab
     assert spent_usd > 0
 
 
-async def test_a_suspended_learner_makes_no_call_until_it_is_resumed(make_lab: MakeLab) -> None:
-    lab = make_lab(steps(slow(1.0, call("write", file_path="a.txt", content="x")), *finishing("Written.")))
+def clis(lab: Lab) -> list[int]:
+    """The Claude CLIs that work in the workspace of a lab."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            is_cli = entry.name.isdigit() and b"_bundled/claude" in (entry / "cmdline").read_bytes()
+            if is_cli and (entry / "cwd").resolve() == lab.workspace.resolve():
+                found.append(int(entry.name))
+    return found
+
+
+async def test_a_suspended_learner_has_no_cli_and_makes_no_call_until_it_is_resumed(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(slow(1.0, writing("a")[0]), *writing("a")[1:]))
     async with lab.boot() as system:
-        task = asyncio.create_task(system.execute("Write x into a.txt"))
+        task = asyncio.create_task(system.execute("Write a into three files"))
+        await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
+        process = only(system)
+        await until(lambda: clis(lab))
+        system.home.processes.suspend(process.pid)
+        await until(lambda: process.state is State.SUSPENDED)
+        await until(lambda: not clis(lab))
+        assert [*lab.workspace.iterdir()] == []
+        assert system.home.turns.taken == 0
+        asked = len(lab.server.conversation)
+        await asyncio.sleep(1.0)
+        assert len(lab.server.conversation) == asked == 1
+        system.home.processes.resume(process.pid)
+        result = await asyncio.wait_for(task, 60)
+        spent_usd = system.economy.summary().spent_usd
+        rows = await system.home.checkpoints.list()
+    assert [lab.read(f"a{n}.txt") for n in range(3)] == ["a"] * 3
+    assert len(lab.server.conversation) == len(writing("a"))  # no turn was paid for twice
+    assert result.answer == "Written."
+    assert spent_usd == pytest.approx(result.cost_usd) == pytest.approx(process.spent_usd)
+    assert rows == []
+    sent = lab.server.conversation[1].body["messages"]
+    assert "interrupted" not in str([one for one in sent if "tool_result" in str(one)])
+
+
+async def test_calls_made_side_by_side_all_have_their_results_after_a_suspension(make_lab: MakeLab) -> None:
+    both = calls(call("write", file_path="a.txt", content="a"), call("write", file_path="b.txt", content="b"))
+    lab = make_lab(steps(slow(1.0, both), finishing("Written.")[0], *finishing("Written.")))
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Write a and b"))
         await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
         process = only(system)
         system.home.processes.suspend(process.pid)
-        await until(lambda: process.state is State.SUSPENDED)
-        assert not (lab.workspace / "a.txt").exists()
-        assert system.home.turns.taken == 0
+        await until(lambda: process.state is State.SUSPENDED and not clis(lab))
         system.home.processes.resume(process.pid)
-        await asyncio.wait_for(task, 30)
-    assert lab.read("a.txt") == "x"
+        await asyncio.wait_for(task, 60)
+    assert (lab.read("a.txt"), lab.read("b.txt")) == ("a", "b")
+    results = lab.server.conversation[1].tool_results
+    assert len(results) == 2
+    assert "interrupted" not in str(results)
+
+
+async def test_a_suspended_learner_that_is_killed_is_charged_for_what_it_did(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(slow(1.0, writing("a")[0]), *writing("a")[1:]))
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Write a into three files"))
+        await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
+        process = only(system)
+        system.home.processes.suspend(process.pid)
+        await until(lambda: process.state is State.SUSPENDED and not clis(lab))
+        system.home.processes.kill(process.pid)
+        with pytest.raises(LLMOSError, match="was killed"):
+            await asyncio.wait_for(task, 30)
+        assert system.economy.summary().spent_usd == pytest.approx(process.spent_usd)
+        assert process.spent_usd > 0
+        assert await system.home.checkpoints.list() == []
+    assert [*lab.workspace.iterdir()] == []
 
 
 async def test_who_is_asked_keeps_nobody_from_working(make_lab: MakeLab) -> None:
