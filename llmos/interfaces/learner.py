@@ -129,10 +129,16 @@ class Transcript(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Rest:
-    """A session to go on with, and what its calls without a result had come to, by the call's id."""
+    """A session to go on with (empty: the model had not answered yet).
+
+    `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost before,
+    of `max_usd` that it may cost in all.
+    """
 
     session_id: str
     results: Mapping[str, ToolResult] = field(default_factory=dict)
+    spent_usd: float = 0.0
+    max_usd: float = 0.0
 
 
 def shown(result: ToolResult, text: str) -> str:
@@ -145,7 +151,10 @@ def shown(result: ToolResult, text: str) -> str:
 
 
 class Learner(Protocol):
-    """Solves goals with a model and tools."""
+    """Solves goals with a model and tools.
+
+    One with an attribute `keeps_sessions` that is true can go on with the session of an earlier process.
+    """
 
     name: str
 

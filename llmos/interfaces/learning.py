@@ -89,7 +89,7 @@ class Learning:
         estimate = await self.estimate(run.run.goal)
         if attempt.plan is not None:
             estimate = min(estimate, attempt.max_usd)
-        recorder = self._recorder(run.run.id, attempt.first_step)
+        recorder = self.recorder(run.run.id, attempt.first_step)
         async with self.admission.before() as before:
             operation = f"{attempt.what}: {attempt.model}"
             reservation = await asyncio.to_thread(self.reserve, run.run.id, estimate, operation, attempt.max_usd)
@@ -113,7 +113,9 @@ class Learning:
             model=limits.model, max_usd=limits.max_usd_per_run, max_turns=limits.max_turns, first_step=first_step
         )
 
-    def _recorder(self, run_id: str, first_step: int) -> Recorder:
+    def recorder(self, run_id: str, first_step: int) -> Recorder:
+        """What records the calls of a run from a number on."""
+
         async def keep(step: StepRecord) -> None:
             await self.runs.add_step(run_id, step)
 

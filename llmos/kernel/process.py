@@ -96,7 +96,7 @@ class Process:
     `weight` is what its `priority` (0 is the most urgent, 19 the least) is worth where several compete: each step up
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
     `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
-    blocked or suspended, up to its last change of state.
+    blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
     """
 
     pid: int
@@ -130,6 +130,7 @@ class Process:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     killed: End | None = None
     sharing: Sharing | None = None
+    left: Any = None
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -310,6 +311,37 @@ class ProcessTable:
         self._processes[process.pid] = process
         return process
 
+    def restore(
+        self,
+        pid: int,
+        goal: str,
+        *,
+        kind: Kind,
+        priority: int,
+        parent: int | None,
+        run_id: str,
+        budget: Budget,
+        created_at: datetime,
+        left: Any,
+    ) -> Process:
+        """A process that an earlier kernel left: it stands still until it is resumed. Later ones get other numbers."""
+        process = Process(
+            pid=pid,
+            goal=goal,
+            kind=kind,
+            priority=priority,
+            parent=parent,
+            run_id=run_id,
+            budget=budget,
+            created_at=created_at,
+            left=left,
+            is_stopped=True,
+        )
+        process.move(State.SUSPENDED)
+        self._processes[pid] = process
+        self._numbers = itertools.count(max(self._processes) + 1)
+        return process
+
     def ended(self, process: Process, end: End) -> None:
         """A process is over."""
         process.move(State.TERMINATED, end)
@@ -353,6 +385,8 @@ class ProcessTable:
         process.killed = End.KILLED
         if process.task is not None:
             process.task.cancel()
+        elif process.left is not None:
+            self.ended(process, End.KILLED)
         return process
 
     def suspend(self, pid: int) -> Process:
@@ -380,6 +414,8 @@ class ProcessTable:
         process.is_stopped = False
         if process.sharing is not None:
             process.sharing.resumed(process)
+        elif process.state is State.SUSPENDED:
+            process.move(State.BLOCKED, Wait.TURN)
         return process
 
     def renice(self, pid: int, priority: int) -> Process:
