@@ -131,8 +131,8 @@ class Transcript(Protocol):
 class Rest:
     """A session to go on with (empty: the model had not answered yet).
 
-    `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost before,
-    of `max_usd` that it may cost in all.
+    `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost
+    before, of `max_usd` that it may cost in all.
     """
 
     session_id: str
