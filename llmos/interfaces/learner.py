@@ -226,6 +226,8 @@ class Recorder:
             return await self._called(tool, args, tool_use_id)
         process.turns += 1
         self._under_way += 1
+        if self.watch is not None:
+            self.watch.answered()
         try:
             await process.turn()
             self._check_budget(process)
@@ -236,6 +238,8 @@ class Recorder:
             self._under_way -= 1
         process.steps += 1
         if not self._under_way:
+            if self.watch is not None:
+                self.watch.asked()
             await self._check_point(is_asking=True)
         return result
 

@@ -14,27 +14,15 @@ from llmos.errors import LLMOSError, UsageError
 from llmos.interfaces import render
 from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
+from llmos.kernel.lending import Loan
 from llmos.kernel.process import End, Kind, Process, ProcessTable, current
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
     from llmos.settings import Settings
 
-COLUMNS = (
-    "pid",
-    "parent",
-    "class",
-    "prio",
-    "state",
-    "mode",
-    "turns",
-    "steps",
-    "cost",
-    "budget",
-    "saved",
-    "time",
-    "goal",
-)
+_WHO = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps")
+COLUMNS = (*_WHO, "cost", "budget", "saved", "time", "goal")
 EVERY_S = 1.0
 
 
@@ -49,6 +37,9 @@ def ps(*, everyone: bool, like: str | None) -> Action:
         session.screen.data({"processes": [_data(process, nearness) for process in shown]})
         columns = COLUMNS if not like else ("like", *COLUMNS)
         rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *_row(one)] for one in shown]
+        if any(one.reason for one in shown):
+            columns = (*columns, "reason")
+            rows = [[*row, render.one_line(one.reason, 80)] for row, one in zip(rows, shown, strict=True)]
         session.screen.table(columns, rows, empty="no goal is at work")
 
     return action
@@ -149,6 +140,22 @@ def _settings_of(session: Session, process: Process) -> Settings:
 def nice(pid: int, priority: int) -> Action:
     """Give a process another priority."""
     return _each([pid], lambda table, one: table.renice(one, priority), f"has priority {priority}")
+
+
+def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
+    """Lend a part of a process's budget, and its priority, to another one."""
+
+    async def action(session: Session) -> None:
+        home = (await session.system()).home
+        lender, borrower = home.processes.alive(pid), home.processes.alive(to)
+        if lender is borrower:
+            raise UsageError("a process can't lend to itself.")
+        Loan.begin(lender, borrower, usd, seconds)
+        session.screen.data({"processes": [_data(lender), _data(borrower)]})
+        until = "until one of them ends" if seconds is None else f"for {render.duration(seconds)}"
+        session.screen.show(f"process {pid} lends {render.money(usd)} and its priority to process {to}, {until}")
+
+    return action
 
 
 def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said: str) -> Action:
@@ -317,6 +324,7 @@ def _data(process: Process, nearness: dict[int, float] | None = None) -> dict[st
         "priority": process.priority,
         "state": str(process.state),
         "why": str(process.why) if process.why else None,
+        "reason": process.reason,
         "mode": process.mode,
         "turns": process.turns,
         "steps": process.steps,

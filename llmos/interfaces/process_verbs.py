@@ -98,4 +98,17 @@ def nice(pid: int, priority: int) -> Action:
     return process_commands.nice(pid, priority)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice)
+@click.command(cls=Verb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("usd", type=click.FloatRange(min=0.0))
+@click.option("--to", type=click.IntRange(min=1), required=True, metavar="PID", help="Who gets it.")
+@click.option("--for", "seconds", type=click.FloatRange(min=0.0, min_open=True), metavar="SECONDS", help="How long.")
+def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
+    """Lend USD of the budget of the process PID, and its priority, to another one."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.lend(pid, usd, to, seconds)
+
+
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend)

@@ -97,6 +97,7 @@ class Process:
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
     `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
     blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
+    `reason` says why it ended as it did.
     """
 
     pid: int
@@ -131,6 +132,7 @@ class Process:
     killed: End | None = None
     sharing: Sharing | None = None
     left: Any = None
+    reason: str = ""
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 

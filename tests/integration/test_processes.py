@@ -219,7 +219,7 @@ async def test_a_class_gives_priority_allowance_and_stricter_rules(make_lab: Mak
         "permissions: {roles: {reader: [{deny: write}]}}\n"
     )
     async with lab.boot() as system:
-        with pytest.raises(LLMOSError, match="write with .* is not permitted"):
+        with pytest.raises(LLMOSError, match=r"write with .* is not permitted"):
             await system.execute("Write x into a.txt", kind=Kind.SPECIALIST)
         process = only(system)
         assert (process.kind, process.priority, process.budget.allocated_usd) == (Kind.SPECIALIST, 3, 1.0)
