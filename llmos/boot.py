@@ -389,6 +389,7 @@ class LLMOS:
             approving=self.approving,
             standing=self.standing,
             recovery=deferred(lambda: side.recovery),
+            processes=self.home.processes,
         )
 
     @cached_property

@@ -41,6 +41,7 @@ class Wait(StrEnum):
     CHILD = "child"
     RATE_LIMIT = "rate limit"
     TIMER = "timer"
+    TWIN = "same task"
 
 
 class End(StrEnum):
