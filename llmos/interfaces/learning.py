@@ -13,6 +13,7 @@ from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
 from llmos.interfaces.keeping import Keeping
 from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
+from llmos.interfaces.logbook import telling
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
@@ -171,7 +172,11 @@ class Learning:
             LearnerError, WatchdogError: it did not finish.
         """
         try:
-            with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
+            with (
+                self.watchdog.watching(task.run_id) as watch,
+                self.taint.steered(task.run_id),
+                telling(self.bus, task.run_id),
+            ):
                 recorder.watch = watch
                 async with self.keeping.kept(task, recorder) as kept:
                     with thinking():
