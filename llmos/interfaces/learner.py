@@ -203,6 +203,8 @@ class Recorder:
     rest: Rest | None = None
     checkpoint: Callable[[bool], Awaitable[None]] | None = None
     _under_way: int = 0
+    _is_metered: bool = False
+    _keeping: set[asyncio.Task[None]] = field(default_factory=set)
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -231,7 +233,7 @@ class Recorder:
         try:
             await process.turn()
             self._check_budget(process)
-            await self._check_point(is_asking=False)
+            await self._check_point(is_asking=not self._is_metered)
             with process.doing(State.RUNNING):
                 result = await self._called(tool, args, tool_use_id)
         finally:
@@ -240,6 +242,7 @@ class Recorder:
         if not self._under_way:
             if self.watch is not None:
                 self.watch.asked()
+            self._is_metered = False
             await self._check_point(is_asking=True)
         return result
 
@@ -346,6 +349,11 @@ class Recorder:
             process.spend(more_usd)
 
     def metered(self, *, sent: int, received: int) -> None:
+        self._is_metered = True
+        if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended
+            task = asyncio.create_task(self._check_point(is_asking=False))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
         process = current()
         if process is not None:
             process.tokens_in += sent
