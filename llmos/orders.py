@@ -59,7 +59,9 @@ class Job:
     workspace: str
     plugins: tuple[str, ...] = ()
     model: str | None = None
+    audit_rate: float | None = None
     frozen: bool | None = None
+    again: bool = False
     may_learn: bool = False
     budget_usd: float | None = None
     environ: Mapping[str, str] = field(default_factory=dict)

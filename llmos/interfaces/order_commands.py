@@ -91,18 +91,27 @@ def add_watch(path: str, goal: str, *, may_learn: bool) -> Action:
 
     async def action(session: Session) -> None:
         system = await session.system()
-        place = Path(os.path.normpath(caller.placed(Path(path))))
-        if not place.exists():
-            raise UsageError(f"{place} is not there, so nothing can change in it.")
-        memory = system.settings.memory.resolve()
-        if place.resolve().is_relative_to(memory):
-            raise UsageError(f"{place} lies in the memory of LLM OS, which each goal changes.")
+        place = _place(path, system.settings.memory)
         job = _job(session, system, goal, may_learn=may_learn)
         stored = await system.home.watches.add(Watch(job=job, created_at=datetime.now(UTC), path=str(place)))
         _told(session, stored, f"watch {stored.id}: {place}")
         _note_kernel(session, "looks")
 
     return action
+
+
+def _place(path: str, memory: Path) -> Path:
+    """What is to be watched.
+
+    Raises:
+        UsageError: it is not there, or each goal changes it.
+    """
+    place = Path(os.path.normpath(caller.folder() / path))
+    if not place.exists():
+        raise UsageError(f"{place} is not there, so nothing can change in it.")
+    if place.resolve().is_relative_to(memory.resolve()):
+        raise UsageError(f"{place} lies in the memory of LLM OS, which each goal changes.")
+    return place
 
 
 def _job(session: Session, system: LLMOS, goal: str, *, may_learn: bool) -> Job:
@@ -116,7 +125,9 @@ def _job(session: Session, system: LLMOS, goal: str, *, may_learn: bool) -> Job:
         workspace=str(settings.workspace),
         plugins=tuple(str(caller.placed(one)) for one in options.plugins),
         model=options.model,
+        audit_rate=options.audit_rate,
         frozen=options.frozen,
+        again=options.again,
         may_learn=may_learn,
         budget_usd=options.budget_usd,
         environ=own_variables(),

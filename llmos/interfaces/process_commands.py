@@ -131,7 +131,7 @@ def spawn(goal: str, *, priority: int) -> Action:
             raise UsageError("a goal in the background needs the resident kernel: `boot.py up` starts it.")
         home = (await session.system()).home
         begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
-        with caller.calling(replace(asking, outlet=None, **_nowhere())):
+        with caller.calling(replace(asking, outlet=None, **nowhere())):
             task = asyncio.create_task(_background(session, goal, priority, begun))
         home.background.add(task)
         task.add_done_callback(home.background.discard)
@@ -169,7 +169,7 @@ async def _background(session: Session, goal: str, priority: int, begun: asyncio
             stream.close()
 
 
-def _nowhere() -> dict[str, Any]:
+def nowhere() -> dict[str, Any]:
     """Streams of somebody who neither says nor hears anything."""
     return {
         "stdin": open(os.devnull),  # noqa: PTH123

@@ -23,6 +23,8 @@ from llmos.errors import LLMOSError, StorageError
 from llmos.home import OpenHome
 from llmos.interfaces.cli import CallersLog, obey
 from llmos.interfaces.session import INTERRUPTED, Interrupts
+from llmos.resident.firing import Firing
+from llmos.resident.keeper import Keeper
 from llmos.resident.pool import Pool
 from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
 from llmos.resident.starting import NOW_S
@@ -83,6 +85,8 @@ class Server:
         """
         async with OpenHome(self.settings, clock=lambda: datetime.now(UTC)) as home:
             self._home, self._pool = home, Pool(home)
+            firing = Firing(self.settings.home, self._pool.opened)
+            self._keeper = Keeper(home, firing, clock=lambda: datetime.now(UTC))
             with self._listening() as listener:
                 loop = asyncio.get_running_loop()
                 loop.add_reader(listener, self._accept, listener)
@@ -91,10 +95,13 @@ class Server:
                 ready()
                 warming = asyncio.create_task(_warm(home))
                 housekeeping = asyncio.create_task(self._housekeeping())
+                keeping = asyncio.create_task(self._keeper.run())
                 await self._leaving.wait()
                 loop.remove_reader(listener)
             housekeeping.cancel()
             warming.cancel()
+            keeping.cancel()
+            await asyncio.wait({keeping})
             await self._all_ended()
 
     def retire(self) -> None:
@@ -282,7 +289,7 @@ class Server:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._idle_s / 2))
-            if self._home.background:
+            if self._home.background or self._keeper.active:
                 self._used = time.monotonic()
             is_busy = bool(self._work or self._home.background)
             is_idle = not is_busy and time.monotonic() - self._used > self._idle_s
@@ -309,6 +316,7 @@ class Server:
             "served": self._served,
             "running": [" ".join(work.args)[:200] for work in self._work],
             "background": len(self._home.background),
+            "orders": self._keeper.active,
             "systems": len(self._pool),
             "memory_bytes": _resident_bytes(),
         }
