@@ -435,7 +435,7 @@ class _Bridge:
     async def _carried_out(self, name: str, arguments: dict[str, Any], call_id: str | None) -> Told:
         if name == FINISH:
             said = await self.session.heard(at_end=True)
-            return self._finish(arguments) if not said else Told(text=NOT_YET, is_error=True, said=tuple(said))
+            return self._finish(arguments) if not said else Told(text=NOT_YET, said=tuple(said))
         result = await self.session.call(name, arguments, call_id)
         text, *said = await reply(self.session, result, shortened(result.text))
         return Told(text=text, is_error=result.is_error, said=tuple(said))

@@ -133,7 +133,7 @@ class _Work:
         if finish is None:
             return ["finish needs `answer`, a text that is not empty; call it again."], True, None
         if said := await self.session.heard(at_end=True):
-            return [NOT_YET, *said], True, None
+            return [NOT_YET, *said], False, None
         return [self.session.finish(finish.answer, finish.goal_template, finish.slots, finish.checks)], False, finish
 
     def _learned(self, answer: str, finish: Finish | None) -> Learned:

@@ -62,7 +62,10 @@ class _Work:
 
 
 class Server:
-    """The kernel of one home. `run` returns when it was told to end, was idle for `idle_s`, or its code is outdated."""
+    """The kernel of one home. `run` returns when it was told to end, was idle for `idle_s`, or its code is outdated.
+
+    `is_followed` says then that another one is needed at once: there are schedules or watches to keep.
+    """
 
     def __init__(self, settings: Settings, *, idle_s: float) -> None:
         self.settings = settings
@@ -74,6 +77,7 @@ class Server:
         self._config = _stamps(settings)
         self._work: set[_Work] = set()
         self._served = 0
+        self.is_followed = False
         self._leaving, self._given_up = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -294,12 +298,10 @@ class Server:
             is_busy = bool(self._work or self._home.background)
             is_idle = not is_busy and time.monotonic() - self._used > self._idle_s
             is_large = not is_busy and _resident_bytes() > MOST_BYTES
-            if (
-                is_idle
-                or is_large
-                or _identity(self.path) != self._identity
-                or (await asyncio.to_thread(_code)).files != self._code.files
-            ):
+            is_gone = _identity(self.path) != self._identity
+            is_outdated = (await asyncio.to_thread(_code)).files != self._code.files
+            if is_idle or is_large or is_gone or is_outdated:
+                self.is_followed = bool(self._keeper.active) and not is_gone
                 self.retire()
                 return
             await self._pool.tidy()
@@ -468,5 +470,8 @@ async def serve(settings: Settings, *, ready: Callable[[], None], patience_s: fl
             return False
         with caller.forwarding():
             CallersLog(sys.__stderr__ or sys.stderr).listen()
-            await Server(settings, idle_s=settings.daemon.idle_s).run(ready)
-        return True
+            server = Server(settings, idle_s=settings.daemon.idle_s)
+            await server.run(ready)
+    if server.is_followed:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return True
