@@ -32,6 +32,8 @@ _MISSING_S = 2.0
 _MARK = "{path}"
 _PLAIN = re.compile(r"[\w./+@%=,~-]+")
 _QUOTABLE = re.compile(r"[^\"'«»`\x00-\x1f\x7f]+")
+_PASSING = re.compile(r"\..*\.tmp")
+"""What a file is called while it is being written."""
 
 Signature = tuple[int, int, int] | None
 
@@ -186,6 +188,8 @@ class Watcher:
 
         def counts(change: Change, found: str) -> bool:
             if not is_folder and found != str(path):
+                return False
+            if _PASSING.fullmatch(os.path.basename(found)):  # noqa: PTH119
                 return False
             return not found.startswith(memory) and (not is_folder or usual(change, found))
 
