@@ -177,13 +177,14 @@ class LLMOS:
         again: bool = False,
         run_id: str | None = None,
         begun: Callable[[Process], None] | None = None,
+        resumed: Process | None = None,
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
         `mode`: auto, follow (never ask a model) or learn (always). The class `kind` has a priority (0 is served first)
         and budgets of its own in the settings, for where none is given. A goal whose earlier run still stands is only
         told of, unless it is to be done `again`. `run_id` is one that no run has yet; `begun` is told the process that
-        the goal is.
+        the goal is. `resumed` is one that an earlier kernel left, which goes on from where it was.
 
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
@@ -196,7 +197,7 @@ class LLMOS:
         named = run_id or uuid.uuid4().hex[:12]
 
         def known(process: Process) -> None:
-            process.run_id = named
+            process.run_id = process.run_id or named
             if begun is not None:
                 begun(process)
 
@@ -204,7 +205,12 @@ class LLMOS:
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(
-                    lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=named),
+                    lambda: (
+                        self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=named)
+                        if resumed is None
+                        else self.dispatcher.go_on(resumed.left, confirm=asked)
+                    ),
+                    process=resumed,
                     kind=kind,
                     priority=usual.priority if priority is None else priority,
                     budget_usd=usual.max_usd if budget_usd is None else budget_usd,
@@ -270,8 +276,10 @@ class LLMOS:
             lock=home.money,
         )
         if home.settles():
-            for reservation in self.economy.charge_left_open():
+            known_usd = {one.run_id: one.open_usd + one.unsure_usd for one in home.left}
+            for reservation in self.economy.charge_left_open(known_usd):
                 await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
+            await home.settled_left()
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.confined import DeferredSandbox
@@ -388,6 +396,8 @@ class LLMOS:
             handing=deferred(lambda: side.handing),
             approving=self.approving,
             standing=self.standing,
+            recovery=deferred(lambda: side.recovery),
+            processes=self.home.processes,
         )
 
     @cached_property

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.judging import Judging
     from llmos.interfaces.learner import Learner
     from llmos.interfaces.learning import Learning
+    from llmos.interfaces.recovery import Recovery
     from llmos.interfaces.reviving import Reviving
     from llmos.kernel.proof import Prover
 
@@ -129,6 +130,7 @@ class LearningSide:
             keeping=Keeping(
                 checkpoints=system.home.checkpoints,
                 sessions=system.home.sessions,
+                learner=self.learner,
                 workspace=system.settings.workspace,
                 is_ending=lambda: system.home.is_ending,
             ),
@@ -137,7 +139,14 @@ class LearningSide:
             registry=system.registry,
             recall=system.home.recall,
             admission=self.admission,
-            watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=system.bus),
+            watchdog=Watchdog(
+                timeout_s=limits.timeout_s,
+                max_repeats=limits.max_repeats,
+                turn_timeout_s=limits.turn_timeout_s,
+                max_fruitless=limits.max_fruitless,
+                max_output_chars=limits.max_output_chars,
+                bus=system.bus,
+            ),
             surroundings=system.surroundings,
             discover=system.mcp.discover,
             taint=system.taint,
@@ -145,6 +154,20 @@ class LearningSide:
             runs=system.runs,
             economy=system.economy,
             bus=system.bus,
+        )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        from llmos.interfaces.recovery import Recovery
+
+        system = self.system
+        return Recovery(
+            learning=self.learning,
+            runs=system.runs,
+            journal=system.effects,
+            sessions=system.home.sessions,
+            traces=system.traces,
+            registry=system.registry,
         )
 
     @cached_property

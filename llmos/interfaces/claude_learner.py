@@ -64,6 +64,7 @@ class ClaudeLearner:
 
     settings: Settings
     name: str = "claude"
+    keeps_sessions: bool = True
 
     def check(self) -> None:
         """NoLearnerError where there is neither a key nor a login nor a cloud's account."""
@@ -78,7 +79,7 @@ class ClaudeLearner:
         bridge = _Bridge(session=session)
         talk = Talk(task=task, session=session, bridge=bridge)
         try:
-            if session.rest is not None:
+            if session.rest is not None and session.rest.session_id:
                 await talk.take_up(session.rest)
             while True:
                 heard = await self._converse(self._solving(talk), talk.prompt, talk)

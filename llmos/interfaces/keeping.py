@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmos.interfaces.learner import LearnTask, Recorder
+from llmos.interfaces.learner import Learner, LearnTask, Recorder
 from llmos.kernel.process import Process, current
 from llmos.memory.processes import Checkpoint, ProcessStore
 from llmos.memory.sessions import SessionStore
@@ -21,6 +21,7 @@ class Keeping:
 
     checkpoints: ProcessStore
     sessions: SessionStore
+    learner: Learner
     workspace: Path
     is_ending: Callable[[], bool]
 
@@ -31,9 +32,12 @@ class Keeping:
         if process is None:
             yield task
             return
-        task = replace(task, session_id=recorder.rest.session_id if recorder.rest else str(uuid.uuid4()))
+        if task.taken_over or not getattr(self.learner, "keeps_sessions", False):
+            yield task  # nobody could go on with it
+            return
+        task = replace(task, session_id=(recorder.rest and recorder.rest.session_id) or str(uuid.uuid4()))
         recorder.transcript = self.sessions.of_run(task.run_id)
-        kept = _Kept(first=_first(process, task, self.workspace), process=process, recorder=recorder)
+        kept = _Kept(first=_first(process, task, recorder, self.workspace), process=process, recorder=recorder)
 
         async def keep(is_asking: bool) -> None:
             await self.checkpoints.put(kept.now(is_asking=is_asking))
@@ -42,10 +46,16 @@ class Keeping:
         recorder.checkpoint = keep
         try:
             yield task
-        finally:
-            recorder.checkpoint = None
-            if process.killed is not None or not self.is_ending():
-                await asyncio.shield(self.checkpoints.remove(task.run_id))
+        except asyncio.CancelledError:
+            if self.is_ending() and process.killed is None:
+                await asyncio.shield(keep(False))
+                raise
+            await asyncio.shield(self.checkpoints.remove(task.run_id))
+            raise
+        except BaseException:
+            await asyncio.shield(self.checkpoints.remove(task.run_id))
+            raise
+        await asyncio.shield(self.checkpoints.remove(task.run_id))
 
 
 @dataclass(kw_only=True)
@@ -68,6 +78,7 @@ class _Kept:
             budget_usd=process.budget.allocated_usd,
             turns=process.turns,
             spent_usd=self.first.spent_usd + cost_usd,
+            open_usd=cost_usd,
             dearest_usd=self.dearest_usd,
             tokens=process.tokens_in + process.tokens_out,
             is_asking=is_asking,
@@ -75,7 +86,8 @@ class _Kept:
         )
 
 
-def _first(process: Process, task: LearnTask, workspace: Path) -> Checkpoint:
+def _first(process: Process, task: LearnTask, recorder: Recorder, workspace: Path) -> Checkpoint:
+    rest = recorder.rest
     return Checkpoint(
         run_id=task.run_id,
         pid=process.pid,
@@ -88,6 +100,7 @@ def _first(process: Process, task: LearnTask, workspace: Path) -> Checkpoint:
         began_at=process.created_at.isoformat(),
         parent=process.parent,
         budget_tokens=process.budget.tokens.allocated,
-        max_usd=task.max_budget_usd,
+        spent_usd=0.0 if rest is None else rest.spent_usd,
+        max_usd=task.max_budget_usd if rest is None else rest.max_usd,
         max_turns=task.max_turns,
     )

@@ -138,10 +138,16 @@ class Transcript(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Rest:
-    """A session to go on with, and what its calls without a result had come to, by the call's id."""
+    """A session to go on with (empty: the model had not answered yet).
+
+    `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost
+    before, of `max_usd` that it may cost in all.
+    """
 
     session_id: str
     results: Mapping[str, ToolResult] = field(default_factory=dict)
+    spent_usd: float = 0.0
+    max_usd: float = 0.0
 
 
 def shown(result: ToolResult, text: str) -> str:
@@ -163,7 +169,10 @@ async def reply(session: LearnSession, result: ToolResult, text: str) -> list[st
 
 
 class Learner(Protocol):
-    """Solves goals with a model and tools."""
+    """Solves goals with a model and tools.
+
+    One with an attribute `keeps_sessions` that is true can go on with the session of an earlier process.
+    """
 
     name: str
 
@@ -217,6 +226,8 @@ class Recorder:
     limit_usd: float | None = None
     _heard: int = 0
     _under_way: int = 0
+    _is_metered: bool = False
+    _keeping: set[asyncio.Task[None]] = field(default_factory=set)
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -240,16 +251,21 @@ class Recorder:
             return await self._called(tool, args, tool_use_id)
         process.turns += 1
         self._under_way += 1
+        if self.watch is not None:
+            self.watch.answered()
         try:
             await process.turn()
             self._check_budget(process)
-            await self._check_point(is_asking=False)
+            await self._check_point(is_asking=not self._is_metered)
             with process.doing(State.RUNNING):
                 result = await self._called(tool, args, tool_use_id)
         finally:
             self._under_way -= 1
         process.steps += 1
         if not self._under_way:
+            if self.watch is not None:
+                self.watch.asked()
+            self._is_metered = False
             await self._check_point(is_asking=True)
         return result
 
@@ -373,6 +389,11 @@ class Recorder:
             process.spend(more_usd)
 
     def metered(self, *, sent: int, received: int) -> None:
+        self._is_metered = True
+        if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended
+            task = asyncio.create_task(self._check_point(is_asking=False))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
         process = current()
         if process is not None:
             process.tokens_in += sent

@@ -14,6 +14,7 @@ from llmos.interfaces.admission import Admission
 from llmos.interfaces.hearing import HURRIED, TOLD, is_hurried, is_steered
 from llmos.interfaces.keeping import Keeping
 from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
+from llmos.interfaces.logbook import telling
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
@@ -92,7 +93,7 @@ class Learning:
         estimate = await self.estimate(run.run.goal)
         if attempt.plan is not None:
             estimate = min(estimate, attempt.max_usd)
-        recorder = self._recorder(run, attempt.first_step)
+        recorder = self.recorder(run, attempt.first_step)
         async with self.admission.before() as before:
             operation = f"{attempt.what}: {attempt.model}"
             reservation = await asyncio.to_thread(self.reserve, run.run.id, estimate, operation, attempt.max_usd)
@@ -116,7 +117,8 @@ class Learning:
             model=limits.model, max_usd=limits.max_usd_per_run, max_turns=limits.max_turns, first_step=first_step
         )
 
-    def _recorder(self, run: Running, first_step: int) -> Recorder:
+    def recorder(self, run: Running, first_step: int) -> Recorder:
+        """What records the calls of a run from a number on."""
         run_id = run.run.id
 
         async def keep(step: StepRecord) -> None:
@@ -183,7 +185,11 @@ class Learning:
             LearnerError, WatchdogError: it did not finish.
         """
         try:
-            with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
+            with (
+                self.watchdog.watching(task.run_id) as watch,
+                self.taint.steered(task.run_id),
+                telling(self.bus, task.run_id),
+            ):
                 recorder.watch, recorder.limit_usd = watch, task.max_budget_usd
                 async with self.keeping.kept(task, recorder) as kept:
                     with thinking():

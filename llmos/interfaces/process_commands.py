@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos import caller
 from llmos.errors import LLMOSError, UsageError
 from llmos.interfaces import render
+from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
-from llmos.kernel.process import End, Process, ProcessTable, current
+from llmos.kernel.lending import Loan
+from llmos.kernel.process import End, Kind, Process, ProcessTable, current
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
+    from llmos.settings import Settings
 
-COLUMNS = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps", "cost", "saved", "time", "goal")
-EVERY_S = 1.0
+_WHO = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps")
+COLUMNS = (*_WHO, "cost", "budget", "saved", "time", "goal")
 
 
 def ps(*, everyone: bool, like: str | None) -> Action:
@@ -26,54 +30,54 @@ def ps(*, everyone: bool, like: str | None) -> Action:
 
     async def action(session: Session) -> None:
         system = await session.system()
-        shown = _shown(system, everyone=everyone)
+        shown = shown_processes(system, everyone=everyone)
         nearness = await _nearness(system, like, shown) if like else {}
         shown.sort(key=lambda process: -nearness.get(process.pid, 0.0))
-        session.screen.data({"processes": [_data(process, nearness) for process in shown]})
+        session.screen.data({"processes": [data_of(process, nearness) for process in shown]})
         columns = COLUMNS if not like else ("like", *COLUMNS)
-        rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *_row(one)] for one in shown]
+        rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *row_of(one)] for one in shown]
+        if any(one.reason for one in shown):
+            columns = (*columns, "reason")
+            rows = [[*row, render.one_line(one.reason, 80)] for row, one in zip(rows, shown, strict=True)]
         session.screen.table(columns, rows, empty="no goal is at work")
 
     return action
 
 
-async def top(session: Session) -> None:
-    """The same, again each second until Ctrl-C; once where nobody looks at a terminal."""
-    stdout = caller.stdout()
-    if session.screen.as_json or stdout is None or not caller.is_terminal(stdout):
-        await ps(everyone=False, like=None)(session)
-        return
-    from rich.console import Console
-    from rich.live import Live
+def logs(pid: int, *, follow: bool) -> Action:
+    """Show what a learner's process did and said lately; with `follow` go on until it has ended."""
 
-    system = await session.system()
-    console = Console(file=stdout, force_terminal=True, width=session.screen.width)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        try:
-            while True:
-                live.update(_screenful(system, session), refresh=True)
-                await asyncio.sleep(EVERY_S)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.uncancel():
-                raise
+    async def action(session: Session) -> None:
+        process = (await session.system()).home.processes.get(pid)
+        shown = process.told - len(process.lines)
+        session.screen.data({"pid": pid, "run_id": process.run_id, "lines": [*process.lines]})
+        if not process.lines and not (follow and process.is_alive):
+            session.screen.note(
+                f"process {pid} has said nothing; `runs show {process.run_id}` has the steps of its run"
+            )
+        while True:
+            new = process.told - shown
+            for line in [*process.lines][len(process.lines) - min(new, len(process.lines)) :]:
+                session.screen.show(line)
+            shown += new
+            if not follow or not process.is_alive:
+                return
+            await process.tells()
 
-
-def _screenful(system: LLMOS, session: Session) -> Any:
-    from rich.text import Text
-
-    shown = _shown(system, everyone=False)
-    turns = system.home.turns
-    battery = render.money(system.economy.available_usd)
-    head = f"{turns.taken} of {turns.slots} slots taken, {turns.waiting} waiting; battery {battery}"
-    rows = system.redactor.value([_row(process) for process in shown])
-    body = render.table(COLUMNS, rows, width=session.screen.width, color=False) if rows else "no goal is at work"
-    return Text(f"{head}\n\n{body}")
+    return action
 
 
 def kill(pids: Sequence[int]) -> Action:
-    """End processes at once."""
-    return _each(pids, ProcessTable.kill, "is ended")
+    """End processes at once; what an earlier kernel left of them is forgotten."""
+
+    async def action(session: Session) -> None:
+        home = (await session.system()).home
+        left = [one for one in map(home.processes.get, pids) if one.left is not None and one.task is None]
+        await _each(pids, ProcessTable.kill, "is ended")(session)
+        for process in left:
+            await home.checkpoints.remove(process.run_id)
+
+    return action
 
 
 def suspend(pids: Sequence[int]) -> Action:
@@ -82,13 +86,64 @@ def suspend(pids: Sequence[int]) -> Action:
 
 
 def resume(pids: Sequence[int]) -> Action:
-    """Let processes go on."""
-    return _each(pids, ProcessTable.resume, "goes on")
+    """Let processes go on, those that an earlier kernel left, too."""
+
+    async def action(session: Session) -> None:
+        table = (await session.system()).home.processes
+        left = [one for one in map(table.alive, dict.fromkeys(pids)) if one.left is not None and one.task is None]
+        if left and caller.current() is None:
+            if len(left) > 1 or len(pids) > 1:
+                raise UsageError("without the resident kernel one process goes on at a time: `boot.py up` starts it.")
+            table.resume(left[0].pid)
+            await _in_front(session, left[0])
+            return
+        await _each(pids, ProcessTable.resume, "goes on")(session)
+        for process in left:
+            await _in_background(session, process)
+
+    return action
+
+
+async def _in_front(session: Session, process: Process) -> None:
+    """Go on with a process that an earlier kernel left, and tell what it comes to."""
+    async with session.engine.opened(_settings_of(session, process)) as system:
+        result = await system.execute(process.goal, confirm=session.confirm, resumed=process)
+    show_result(session, result)
+
+
+async def _in_background(session: Session, process: Process) -> None:
+    """The same, for nobody in particular."""
+    begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+    begun.set_result(process)
+    await _leave(
+        session, _background(session, process.goal, begun, settings=_settings_of(session, process), resumed=process)
+    )
+
+
+def _settings_of(session: Session, process: Process) -> Settings:
+    """The settings of whoever resumes it, for the folder that it works in."""
+    return replace(session.options, workspace=Path(process.left.workspace), budget_usd=None).settings()
 
 
 def nice(pid: int, priority: int) -> Action:
     """Give a process another priority."""
     return _each([pid], lambda table, one: table.renice(one, priority), f"has priority {priority}")
+
+
+def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
+    """Lend a part of a process's budget, and its priority, to another one."""
+
+    async def action(session: Session) -> None:
+        home = (await session.system()).home
+        lender, borrower = home.processes.alive(pid), home.processes.alive(to)
+        if lender is borrower:
+            raise UsageError("a process can't lend to itself.")
+        Loan.begin(lender, borrower, usd, seconds)
+        session.screen.data({"processes": [data_of(lender), data_of(borrower)]})
+        until = "until one of them ends" if seconds is None else f"for {render.duration(seconds)}"
+        session.screen.show(f"process {pid} lends {render.money(usd)} and its priority to process {to}, {until}")
+
+    return action
 
 
 def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said: str) -> Action:
@@ -97,7 +152,7 @@ def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said:
         for pid in pids:
             table.alive(pid)  # all of them, or nothing is done
         done = [do(table, pid) for pid in pids if table.get(pid).is_alive]
-        session.screen.data({"processes": [_data(process) for process in done]})
+        session.screen.data({"processes": [data_of(process) for process in done]})
         for process in done:
             session.screen.show(f"process {process.pid} {said}")
 
@@ -112,7 +167,7 @@ def wait(pids: Sequence[int]) -> Action:
         processes = [table.get(pid) for pid in pids]
         for process in processes:
             await process.over.wait()
-        session.screen.data({"processes": [_data(process) for process in processes]})
+        session.screen.data({"processes": [data_of(process) for process in processes]})
         for process in processes:
             session.screen.show(f"process {process.pid}: {process.why} (run {process.run_id})")
         bad = [process for process in processes if process.why is not End.DONE]
@@ -122,44 +177,74 @@ def wait(pids: Sequence[int]) -> Action:
     return action
 
 
-def spawn(goal: str, *, priority: int) -> Action:
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On what terms a process begins; what is None is as the settings have it for its class."""
+
+    kind: str = Kind.USER
+    priority: int | None = None
+    budget_tokens: int | None = None
+
+
+def spawn(goal: str, *, terms: Terms) -> Action:
     """Begin a goal and leave it to the resident kernel."""
 
     async def action(session: Session) -> None:
-        asking = caller.current()
-        if asking is None:
+        if caller.current() is None:
             raise UsageError("a goal in the background needs the resident kernel: `boot.py up` starts it.")
-        home = (await session.system()).home
         begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
-        with caller.calling(replace(asking, outlet=None, **nowhere())):
-            task = asyncio.create_task(_background(session, goal, priority, begun))
-        home.background.add(task)
-        task.add_done_callback(home.background.discard)
+        await session.system()
+        task = await _leave(session, _background(session, goal, begun, terms=terms))
         either: set[asyncio.Future[Any]] = {task, begun}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not begun.done():
             await task  # which failed before it was a process
         process = begun.result()
-        session.screen.data({"processes": [_data(process)]})
+        session.screen.data({"processes": [data_of(process)]})
         session.screen.show(f"process {process.pid}")
         session.screen.note(f"`wait {process.pid}` waits for it, `runs show` tells what came of it")
 
     return action
 
 
-async def _background(session: Session, goal: str, priority: int, begun: asyncio.Future[Process]) -> None:
-    """Carry a goal out for nobody in particular: what it comes to stands in its run."""
+async def _leave(session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Have work done in the kernel, which goes on when this command is over and hears nothing."""
     asking = caller.current()
+    assert asking is not None
+    home = (await session.system()).home
+    with caller.calling(replace(asking, outlet=None, **nowhere())):
+        task = asyncio.create_task(work)
+    home.background.add(task)
+    task.add_done_callback(home.background.discard)
+    return task
+
+
+async def _background(
+    session: Session,
+    goal: str,
+    begun: asyncio.Future[Process],
+    *,
+    terms: Terms | None = None,
+    settings: Settings | None = None,
+    resumed: Process | None = None,
+) -> None:
+    """Carry a goal out for nobody in particular: what it comes to stands in its run."""
+    asking, terms = caller.current(), terms or Terms()
     try:
         options = session.options
-        async with session.engine.opened(options.settings()) as system:  # it stays when the command is over
+        settings = settings or replace(options, budget_usd=None).settings()
+        async with session.engine.opened(settings) as system:  # it stays when the command is over
             await system.execute(
                 goal,
                 mode=options.mode,
                 confirm=session.confirm if options.yes else None,
                 again=options.again,
-                priority=priority,
-                begun=begun.set_result,
+                kind=Kind(terms.kind),
+                priority=terms.priority,
+                budget_usd=options.budget_usd,
+                budget_tokens=terms.budget_tokens,
+                begun=None if begun.done() else begun.set_result,
+                resumed=resumed,
             )
     except (LLMOSError, asyncio.CancelledError):
         if not begun.done():
@@ -181,7 +266,7 @@ def nowhere() -> dict[str, Any]:
 # --- telling -----------------------------------------------------------------------------------------
 
 
-def _shown(system: LLMOS, *, everyone: bool) -> list[Process]:
+def shown_processes(system: LLMOS, *, everyone: bool) -> list[Process]:
     own = current()
     return [one for one in system.home.processes if (one.is_alive or everyone) and one is not own]
 
@@ -192,7 +277,7 @@ async def _nearness(system: LLMOS, like: str, shown: Sequence[Process]) -> dict[
     return {process.pid: near for process, near in zip(shown, found, strict=True)}
 
 
-def _row(process: Process) -> list[Any]:
+def row_of(process: Process) -> list[Any]:
     return [
         process.pid,
         process.parent or "",
@@ -203,13 +288,20 @@ def _row(process: Process) -> list[Any]:
         process.turns or "",
         process.steps or "",
         render.money(process.spent_usd),
+        _budget(process),
         render.money(process.saved_usd),
         render.duration(process.age_s),
         render.one_line(process.goal, 60),
     ]
 
 
-def _data(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
+def _budget(process: Process) -> str:
+    """How much of the budget is spent, with what children did; nothing where there is none."""
+    allocated = process.budget.allocated_usd
+    return "" if allocated is None else f"{process.budget.share_spent:.0%} of {render.money(allocated)}"
+
+
+def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
     like = {"like": round(nearness[process.pid], 4)} if nearness else {}
     return like | {
         "pid": process.pid,
@@ -220,10 +312,19 @@ def _data(process: Process, nearness: dict[int, float] | None = None) -> dict[st
         "priority": process.priority,
         "state": str(process.state),
         "why": str(process.why) if process.why else None,
+        "reason": process.reason,
         "mode": process.mode,
         "turns": process.turns,
         "steps": process.steps,
         "cost_usd": process.spent_usd,
+        "budget_usd": process.budget.allocated_usd,
+        "budget_spent_usd": process.budget.spent_usd,
+        "budget_left_usd": process.budget.left_usd,
+        "budget_tokens": process.budget.tokens.allocated,
+        "tokens_in": process.tokens_in,
+        "tokens_out": process.tokens_out,
+        "context_tokens": process.context_tokens,
+        "context_max_tokens": process.context_max,
         "saved_usd": process.saved_usd,
         "virtual_runtime": process.vruntime,
         "slot_s": round(process.held_s, 3),

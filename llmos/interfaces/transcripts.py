@@ -47,6 +47,12 @@ def last_calls(lines: Sequence[Line]) -> list[Use]:
     return found
 
 
+def uses(lines: Sequence[Line]) -> list[Use]:
+    """Every call that the model asked for."""
+    answers = (line for line in lines if line.get("type") == "assistant")
+    return [_use(block) for line in answers for block in _blocks(line) if block.get("type") == "tool_use"]
+
+
 def results_of(lines: Sequence[Line]) -> dict[str, Told]:
     """The results of calls that stand in a session, by the call's id."""
     found: dict[str, Told] = {}

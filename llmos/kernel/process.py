@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -20,6 +20,8 @@ from llmos.kernel.budget import Budget
 HIGHEST, DEFAULT, LOWEST = 0, 10, 19
 _KEPT = 200
 """How many processes that have ended are still told of."""
+
+_KEPT_LINES = 500
 
 
 class State(StrEnum):
@@ -41,6 +43,7 @@ class Wait(StrEnum):
     CHILD = "child"
     RATE_LIMIT = "rate limit"
     TIMER = "timer"
+    TWIN = "same task"
 
 
 class End(StrEnum):
@@ -96,7 +99,8 @@ class Process:
     `weight` is what its `priority` (0 is the most urgent, 19 the least) is worth where several compete: each step up
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
     `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
-    blocked or suspended, up to its last change of state.
+    blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
+    `reason` says why it ended as it did. `lines` are the last things it did or said, `told` how many there were in all.
     """
 
     pid: int
@@ -130,6 +134,11 @@ class Process:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     killed: End | None = None
     sharing: Sharing | None = None
+    left: Any = None
+    reason: str = ""
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    told: int = 0
+    _spoke: asyncio.Event = field(default_factory=asyncio.Event)
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -148,6 +157,22 @@ class Process:
     @property
     def weight(self) -> float:
         return float(1.25**-self.priority)
+
+    def tell(self, line: str) -> None:
+        """Note what it does or says."""
+        self.lines.append(line)
+        self.told += 1
+        self._spoke.set()
+        self._spoke = asyncio.Event()
+
+    async def tells(self) -> None:
+        """Return when it does or says something, or has ended."""
+        waits = [asyncio.ensure_future(self._spoke.wait()), asyncio.ensure_future(self.over.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     @property
     def idle_s(self) -> float:
@@ -311,6 +336,37 @@ class ProcessTable:
         self._processes[process.pid] = process
         return process
 
+    def restore(
+        self,
+        pid: int,
+        goal: str,
+        *,
+        kind: Kind,
+        priority: int,
+        parent: int | None,
+        run_id: str,
+        budget: Budget,
+        created_at: datetime,
+        left: Any,
+    ) -> Process:
+        """A process that an earlier kernel left: it stands still until it is resumed. Later ones get other numbers."""
+        process = Process(
+            pid=pid,
+            goal=goal,
+            kind=kind,
+            priority=priority,
+            parent=parent,
+            run_id=run_id,
+            budget=budget,
+            created_at=created_at,
+            left=left,
+            is_stopped=True,
+        )
+        process.move(State.SUSPENDED)
+        self._processes[pid] = process
+        self._numbers = itertools.count(max(self._processes) + 1)
+        return process
+
     def ended(self, process: Process, end: End) -> None:
         """A process is over."""
         process.move(State.TERMINATED, end)
@@ -360,6 +416,8 @@ class ProcessTable:
         process.killed = End.KILLED
         if process.task is not None:
             process.task.cancel()
+        elif process.left is not None:
+            self.ended(process, End.KILLED)
         return process
 
     def suspend(self, pid: int) -> Process:
@@ -387,6 +445,8 @@ class ProcessTable:
         process.is_stopped = False
         if process.sharing is not None:
             process.sharing.resumed(process)
+        elif process.state is State.SUSPENDED:
+            process.move(State.BLOCKED, Wait.TURN)
         return process
 
     def renice(self, pid: int, priority: int) -> Process:

@@ -64,10 +64,12 @@ class Scheduler:
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
         begun: Callable[[Process], None] | None = None,
+        process: Process | None = None,
     ) -> T:
         """Run `factory()` when its turn comes and give back its result; priority 0 is the most urgent.
 
-        The budgets are what it and its children may spend, of the budget of the process that asks if there is one.
+        It is a new process, or `process` goes on with it. The budgets are what it and its children may spend, of the
+        budget of the process that asks if there is one.
 
         Raises:
             UsageError: the priority, or a budget, is none.
@@ -77,9 +79,10 @@ class Scheduler:
         """
         if self._closed:
             raise _stopped(name)
-        process = self.processes.spawn(
-            name, kind=kind, priority=priority, budget_usd=budget_usd, budget_tokens=budget_tokens
-        )
+        if process is None:
+            process = self.processes.spawn(
+                name, kind=kind, priority=priority, budget_usd=budget_usd, budget_tokens=budget_tokens
+            )
         process.sharing = self.turns
         if begun is not None:
             begun(process)
@@ -88,6 +91,9 @@ class Scheduler:
             result = await self._run(process, factory)
             end = End.DONE
             return result
+        except LLMOSError as error:
+            process.reason = str(error)
+            raise
         except asyncio.CancelledError:
             end = process.killed or End.INTERRUPTED
             waiter = asyncio.current_task()

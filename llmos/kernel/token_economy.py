@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -300,25 +300,33 @@ class TokenEconomy:
             self._spent_microusd += actual_microusd
         self._tell(row)
 
-    def charge_left_open(self) -> list[Reservation]:
-        """Charge the reservations that an earlier process left open, in full: nobody knows what was spent of them."""
-        left_open = self._ledger.open_reservations()
-        for reservation in left_open:
+    def charge_left_open(self, known_usd: Mapping[str, float] | None = None) -> list[Reservation]:
+        """Charge the reservations that an earlier process left open; gives what was charged for each.
+
+        In full, for nobody knows what was spent of them; but a run that is `known_usd` for its dollars pays those.
+        """
+        charged = []
+        for reservation in self._ledger.open_reservations():
+            most = reservation.amount_microusd
+            known = (known_usd or {}).get(reservation.run_id)
+            amount = most if known is None else min(most, to_microusd(known, what="the cost"))
+            how = "charged in full" if amount == most else "charged for what was kept of it"
             log.warning(
-                "a reservation was never settled; it is charged in full",
+                f"a reservation was never settled; it is {how}",
                 extra={"action": "charge_left_open", "run_id": reservation.run_id},
             )
             row = self._append(
                 self._entry(
                     EntryKind.SETTLE,
-                    0,
-                    operation=f"{reservation.operation}: charged in full, the process ended before it was settled",
+                    most - amount,
+                    operation=f"{reservation.operation}: {how}, the process ended before it was settled",
                     run_id=reservation.run_id,
                     reservation_id=reservation.id,
                 )
             )
             self._tell(row)
-        return left_open
+            charged.append(replace(reservation, amount_microusd=amount))
+        return charged
 
     def _append(self, entry: LedgerEntry) -> LedgerEntry:
         with self._lock:

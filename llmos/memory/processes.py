@@ -22,9 +22,10 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """A process as it stood at the end of its last turn.
 
-    `spent_usd` is what its run cost until then; while `is_asking` a request to the model is under way, of which nobody
-    knows the cost yet: at most about `dearest_usd`, what the dearest turn cost so far. `session_id` is the model's
-    session (`llmos.memory.sessions`), `workspace` the folder it works in, `began_at` an ISO time.
+    `spent_usd` is what its run cost until then, `open_usd` how much of that its open reservation is for; while
+    `is_asking` a request to the model is under way, of which nobody knows the cost yet: about `dearest_usd`, what the
+    dearest turn cost so far. `session_id` is the model's session (`llmos.memory.sessions`), `workspace` the folder it
+    works in, `began_at` an ISO time.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class Checkpoint:
     max_turns: int = 0
     turns: int = 0
     spent_usd: float = 0.0
+    open_usd: float = 0.0
     dearest_usd: float = 0.0
     tokens: int = 0
     is_asking: bool = False
@@ -51,9 +53,9 @@ class Checkpoint:
     may_confirm: bool = False
 
     @property
-    def likely_usd(self) -> float:
-        """What it has cost, with what a request under way may have."""
-        return self.spent_usd + (self.dearest_usd if self.is_asking else 0.0)
+    def unsure_usd(self) -> float:
+        """What a request under way may have cost."""
+        return self.dearest_usd if self.is_asking else 0.0
 
 
 class ProcessStore:

@@ -14,6 +14,7 @@ from typing import Any
 
 from llmos.errors import LLMOSError, NotFoundError
 from llmos.home import OpenHome
+from llmos.kernel.process import Process
 from llmos.kernel.timing import advanced, is_missed
 from llmos.memory.orders import OrderStore
 from llmos.orders import AnyOrder, Interrupt, InterruptKind, Job, OrderState, Schedule, begun, ended, skipped
@@ -49,6 +50,7 @@ class Keeper:
         self._clock = clock
         self._woken = asyncio.Event()
         self._working: set[str] = set()
+        self._awaited: set[asyncio.Task[None]] = set()
         self.active = 0
         self._watcher = Watcher(home, self, clock=clock)
         for store in (home.schedules, home.watches):
@@ -71,6 +73,8 @@ class Keeper:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), wait_s)
         finally:
+            for task in self._awaited:
+                task.cancel()
             await self._watcher.close()
 
     async def pick_up(self) -> None:
@@ -171,6 +175,13 @@ class Keeper:
 
     async def _settle(self, store: OrderStore[Any], order: AnyOrder) -> None:
         """What became of a run that an earlier kernel began: one that left no record did nothing, and begins again."""
+        left = next((one for one in self._home.processes if one.run_id == order.last_run_id and one.is_alive), None)
+        if left is not None:
+            self._working.add(order.name)
+            task = asyncio.create_task(self._await(store, order, left))
+            self._awaited.add(task)
+            task.add_done_callback(self._awaited.discard)
+            return
         try:
             run = await self._home.runs.get(order.last_run_id)
         except NotFoundError:
@@ -184,6 +195,15 @@ class Keeper:
             status = str(run.status) if str(run.status) in ("done", "failed") else "interrupted"
             came = Came(status=status, said=run.answer or run.reason or LEFT, cost_usd=run.cost_usd)
         await self._over(store, order, order.last_run_id, came)
+
+    async def _await(self, store: OrderStore[Any], order: AnyOrder, process: Process) -> None:
+        """Wait for a run that an earlier kernel began and that goes on in this one."""
+        try:
+            await process.over.wait()
+        finally:
+            self._working.discard(order.name)
+        await self._settle(store, order)
+        self.go(store, order)
 
     async def _again(self, store: OrderStore[Any], order: AnyOrder, goal: str) -> None:
         try:

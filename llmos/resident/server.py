@@ -109,10 +109,12 @@ class Server:
             await self._all_ended()
 
     def retire(self) -> None:
-        """Take nothing new, and end when what is being done is done."""
+        """Take nothing new, and end when what is being done is done; what stands still is kept for the next kernel."""
         self._leaving.set()
+        self._home.let_go()
 
     def _end_all(self) -> None:
+        self._home.is_ending = True
         asyncio.get_running_loop().call_later(NOW_S, self._given_up.set)
         self.retire()
         for work in self._work:
@@ -293,9 +295,9 @@ class Server:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._idle_s / 2))
-            if self._home.background or self._keeper.active:
+            if self._home.has_background_work or self._keeper.active:
                 self._used = time.monotonic()
-            is_busy = bool(self._work or self._home.background)
+            is_busy = bool(self._work or self._home.has_background_work)
             is_idle = not is_busy and time.monotonic() - self._used > self._idle_s
             is_large = not is_busy and _resident_bytes() > MOST_BYTES
             is_gone = _identity(self.path) != self._identity

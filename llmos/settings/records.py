@@ -37,8 +37,10 @@ class LearnerSettings:
 
     `model` is a name the chosen learner understands; `max_usd_per_run` is reserved before a run and never exceeded;
     `first_estimate_usd` stands in for a cost while there is no history; `max_repeats` is how often the same call may
-    follow itself. `has_key` says that the environment holds a key or a token for Claude. The `guided_` limits hold
-    where a near trace is given as a plan; `guided_model` empty: the same model, GUIDED_OFF: no plan is ever given.
+    follow itself. A turn of the model may take `turn_timeout_s`, `max_fruitless` calls in a row may come to nothing
+    new, and the outputs of a run to `max_output_chars`. `has_key` says that the environment holds a key or a token for
+    Claude. The `guided_` limits hold where a near trace is given as a plan; `guided_model` empty: the same model,
+    GUIDED_OFF: no plan is ever given.
     """
 
     name: str = "claude"
@@ -48,6 +50,9 @@ class LearnerSettings:
     max_turns: int = 50
     timeout_s: float = 900.0
     max_repeats: int = 3
+    turn_timeout_s: float = 300.0
+    max_fruitless: int = 12
+    max_output_chars: int = 5_000_000
     guided_model: str = ""
     guided_max_usd: float = 0.5
     guided_max_turns: int = 20

@@ -203,7 +203,7 @@ def test_ctrl_c_at_the_prompt_drops_the_line_only(terminal: Terminal) -> None:
 @pytest.mark.parametrize("daemon", ["0", "1"])
 def test_what_is_typed_while_the_learner_works_is_told_to_it(door: Door, env: dict[str, str], daemon: str) -> None:
     def turn(request: Request) -> Turn:
-        turns = [
+        turns: list[Turn] = [
             slow(3, call("write", file_path="limerick.txt", content="x")),
             call("finish", answer="Written."),
             say("Written."),
