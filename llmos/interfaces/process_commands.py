@@ -212,7 +212,7 @@ async def _leave(session: Session, work: Coroutine[Any, Any, None]) -> asyncio.T
     asking = caller.current()
     assert asking is not None
     home = (await session.system()).home
-    with caller.calling(replace(asking, outlet=None, **_nowhere())):
+    with caller.calling(replace(asking, outlet=None, **nowhere())):
         task = asyncio.create_task(work)
     home.background.add(task)
     task.add_done_callback(home.background.discard)
@@ -254,7 +254,7 @@ async def _background(
             stream.close()
 
 
-def _nowhere() -> dict[str, Any]:
+def nowhere() -> dict[str, Any]:
     """Streams of somebody who neither says nor hears anything."""
     return {
         "stdin": open(os.devnull),  # noqa: PTH123

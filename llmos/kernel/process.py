@@ -299,6 +299,7 @@ class ProcessTable:
         self._numbers = itertools.count(1)
         self._processes: OrderedDict[int, Process] = OrderedDict()
         self._ended: list[int] = []
+        self.listeners: list[Callable[[Process], None]] = []
 
     def __iter__(self) -> Iterator[Process]:
         return iter([*self._processes.values()])
@@ -370,9 +371,15 @@ class ProcessTable:
         """A process is over."""
         process.move(State.TERMINATED, end)
         process.budget.close()
+        for listener in self.listeners:
+            listener(process)
         self._ended.append(process.pid)
         while len(self._ended) > _KEPT:
             self._processes.pop(self._ended.pop(0), None)
+
+    def find(self, pid: int) -> Process | None:
+        """The process of a number, if there is one."""
+        return self._processes.get(pid)
 
     def get(self, pid: int) -> Process:
         """The process of a number.
