@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.journal import Journal
+from llmos.kernel.outages import Outages
 from llmos.kernel.process import ProcessTable
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
@@ -58,6 +59,7 @@ class OpenHome:
         self.money = threading.RLock()
         self.processes = ProcessTable(clock=clock)
         self.turns = Turns()
+        self.outages = Outages()
         self.background: set[asyncio.Task[None]] = set()
         self._demonstrated: set[str] = set()
         self.redactors = Redactors()

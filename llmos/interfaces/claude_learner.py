@@ -55,6 +55,7 @@ class ClaudeLearner:
 
     settings: Settings
     name: str = "claude"
+    changes_model: bool = True
 
     def check(self) -> None:
         """NoLearnerError where there is neither a key nor a login nor a cloud's account."""
@@ -63,7 +64,7 @@ class ClaudeLearner:
 
     async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
         """Solve a goal with the session's tools; see `Learner.solve`."""
-        bridge = _Bridge(session=session)
+        bridge = _Bridge(session=session, heard=self._heard(task.model, session))
         options = self._options(
             model=task.model,
             max_budget_usd=task.max_budget_usd,
@@ -72,7 +73,7 @@ class ClaudeLearner:
             mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": bridge.server()}},
             allowed_tools=[f"mcp__{SERVER}"],
         )
-        heard = await self._converse(options, task.prompt, session)
+        heard = await self._converse(options, task.prompt, bridge.heard)
         cost_usd = heard.cost_usd
         session.bill(cost_usd)
         if heard.failure is not None:
@@ -91,7 +92,7 @@ class ClaudeLearner:
             system_prompt="Answer the prompt directly and briefly. Give the answer only.",
             env={"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(max_tokens)},
         )
-        heard = await self._converse(options, prompt, None)
+        heard = await self._converse(options, prompt, self._heard(model, None))
         if heard.failure is not None:
             raise heard.failure
         return Thought(text=heard.text.strip(), cost_usd=heard.cost_usd)
@@ -126,15 +127,16 @@ class ClaudeLearner:
         base_url = {"ANTHROPIC_BASE_URL": self.settings.learner.base_url} if self.settings.learner.base_url else {}
         return hidden | {"CLAUDE_CODE_MAX_RETRIES": "2"} | seen | base_url | _QUIET
 
-    async def _converse(self, options: ClaudeAgentOptions, prompt: str, session: LearnSession | None) -> _Heard:
+    def _heard(self, model: str, session: LearnSession | None) -> _Heard:
+        return _Heard(price_of=self._price, session=session, base_url=self._server(), asked_model=model or "by default")
+
+    async def _converse(self, options: ClaudeAgentOptions, prompt: str, heard: _Heard) -> _Heard:
         """Send one prompt and listen until the result; a cancelled conversation is still billed."""
         from claude_agent_sdk import ClaudeSDKError
 
-        heard = _Heard(
-            price_of=self._price, session=session, base_url=self._server(), asked_model=options.model or "by default"
-        )
         try:
             async with _client(options) as client:
+                heard.client = client
                 await client.query(prompt)
                 try:
                     await heard.listen(client)
@@ -195,6 +197,7 @@ class _Heard:
     error_kind: str = ""
     result: ResultMessage | None = None
     running_usd: float = 0.0
+    client: ClaudeSDKClient | None = None
     _price: Price | None = None
     _input: dict[str, Any] = field(default_factory=dict)
 
@@ -213,6 +216,12 @@ class _Heard:
         """Take every message up to the result."""
         async for message in client.receive_response():
             self.take(message)
+
+    async def ask_another(self, model: str) -> None:
+        """Have another model answer from the next request on."""
+        if self.client is not None:
+            await self.client.set_model(model)
+            self.asked_model = model
 
     async def stop(self, client: ClaudeSDKClient) -> None:
         """Interrupt the model and wait a moment for the bill."""
@@ -270,7 +279,15 @@ class _Heard:
         if not result.is_error:
             return None
         kind = NoLearnerError if self._unreachable(result.api_error_status) else LearnerError
-        return kind(self._sentence(result), cost_usd=self.cost_usd)
+        return kind(self._sentence(result), cost_usd=self.cost_usd, is_down=self._is_down(result))
+
+    @staticmethod
+    def _is_down(result: ResultMessage) -> bool:
+        """Whether another model may do: not where a key is refused, which somebody must mend."""
+        status = result.api_error_status
+        if status is None:
+            return any(sign in (result.result or "") for sign in _NO_SERVER)
+        return status in (404, 408, 429) or status >= 500
 
     def _unreachable(self, status: int | None) -> bool:
         said = self.result.result or "" if self.result is not None else ""
@@ -321,6 +338,7 @@ class _Bridge:
     """Our tools as an in-process MCP server; every call goes through the session with the model's own call id."""
 
     session: LearnSession
+    heard: _Heard
     answer: str | None = None
 
     def server(self) -> Any:
@@ -346,6 +364,8 @@ class _Bridge:
         else:
             call_id = (params.meta or {}).get("claudecode/toolUseId") if isinstance(params.meta, dict) else None
             result = await self.session.call(params.name, arguments, call_id)
+            if model := self.session.other_model():
+                await self.heard.ask_another(model)
             text, failed = shown(result, shortened(result.text)), result.is_error
         return CallToolResult(content=[TextContent(type="text", text=text)], is_error=failed)
 

@@ -16,6 +16,7 @@ from llmos.kernel.watchdog import Watch
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool, ToolResult
+from llmos.settings import LEARNER
 from llmos.trace.program import Effect
 from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 
@@ -24,6 +25,7 @@ from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 class LearnTask:
     """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most.
 
+    `task` is what the router knows its model and those that stand in for it by.
     With `taken_over` a replay has begun already, and `plan` says what it did, where it stopped and what is left.
     `secrets` are the names that it may use in arguments.
     """
@@ -36,6 +38,7 @@ class LearnTask:
     plan: str | None = None
     taken_over: bool = False
     secrets: tuple[str, ...] = ()
+    task: str = LEARNER
 
     @property
     def prompt(self) -> str:
@@ -45,7 +48,10 @@ class LearnTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """How a learner ended: its answer, what it told `finish`, the bill and the model that sent it."""
+    """How a learner ended: its answer, what it told `finish`, the bill and the model that sent it.
+
+    `fell_back` says which models were down before.
+    """
 
     answer: str
     finish: Finish | None
@@ -53,6 +59,7 @@ class Learned:
     model: str
     turns: int = 0
     note: str = ""
+    fell_back: str = ""
 
     def answered(self) -> str:
         """The answer.
@@ -67,10 +74,11 @@ class Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """One bounded model call and its bill."""
+    """One bounded model call and its bill; `model` is who answered, if that was asked of several."""
 
     text: str
     cost_usd: float
+    model: str = ""
 
 
 class LearnSession(Protocol):
@@ -97,6 +105,9 @@ class LearnSession(Protocol):
 
     def bill(self, cost_usd: float) -> None:
         """The bill of this run so far, final or not: what is known is charged, however the run ends."""
+
+    def other_model(self) -> str:
+        """The model that is to go on from here, at the end of a turn; '' for the same."""
 
 
 def shown(result: ToolResult, text: str) -> str:
@@ -257,6 +268,13 @@ class Recorder:
         self.asked = True
         self.bill(cost_usd)
         self.bus.publish(ModelSpoke(run_id=self.run_id, text=text, cost_usd=self.cost_usd))
+
+    def other_model(self) -> str:
+        process = current()
+        if process is None or not process.next_model:
+            return ""
+        process.model, process.next_model = process.next_model, ""
+        return process.model
 
     def bill(self, cost_usd: float) -> None:
         process, more_usd = current(), max(0.0, cost_usd - self.cost_usd)

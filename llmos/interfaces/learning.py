@@ -11,7 +11,8 @@ from typing import Any
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
-from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
+from llmos.interfaces.learner import Learned, LearnTask, Recorder
+from llmos.interfaces.models import Models
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
@@ -23,7 +24,7 @@ from llmos.kernel.watchdog import Watchdog
 from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
-from llmos.settings import LearnerSettings
+from llmos.settings import GUIDED, LEARNER, LearnerSettings
 from llmos.trace.induce import NotATrace
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord, step_ids
@@ -46,6 +47,10 @@ class Attempt:
         return Mode.LEARNER if self.plan is None else Mode.GUIDED
 
     @property
+    def task(self) -> str:
+        return LEARNER if self.plan is None else GUIDED
+
+    @property
     def what(self) -> str:
         return "learning" if self.plan is None else "guided"
 
@@ -57,7 +62,7 @@ class Learning:
     `discover` starts MCP servers whose tools are not known yet.
     """
 
-    learner: Learner
+    models: Models
     limits: LearnerSettings
     registry: ToolRegistry
     recall: Recall
@@ -82,8 +87,8 @@ class Learning:
             CallRefusedError: it ended after a call that was not permitted, and found no other way; charged likewise.
         """
         await self.discover()
-        self.learner.check()
         attempt = attempt or self.alone()
+        self.models.check(attempt.task)
         estimate = await self.estimate(run.run.goal)
         if attempt.plan is not None:
             estimate = min(estimate, attempt.max_usd)
@@ -108,7 +113,10 @@ class Learning:
         """The attempt of a learner that nobody helps."""
         limits = self.limits
         return Attempt(
-            model=limits.model, max_usd=limits.max_usd_per_run, max_turns=limits.max_turns, first_step=first_step
+            model=self.models.first(LEARNER),
+            max_usd=limits.max_usd_per_run,
+            max_turns=limits.max_turns,
+            first_step=first_step,
         )
 
     def _recorder(self, run_id: str, first_step: int) -> Recorder:
@@ -142,6 +150,7 @@ class Learning:
             max_turns=attempt.max_turns,
             plan=attempt.plan,
             secrets=self.surroundings.settings.secrets,
+            task=attempt.task,
         )
         self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
         try:
@@ -149,6 +158,8 @@ class Learning:
             run.update(model=learned.model)
             if recorder.refused is not None:
                 raise recorder.refused
+            if learned.fell_back:
+                run.update(reason=f"{run.run.reason}; {learned.fell_back}")
             return learned.answered()
         except (LearnerError, WatchdogError) as error:
             if recorder.refused is not None and not isinstance(error, NoLearnerError):
@@ -170,7 +181,7 @@ class Learning:
             with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
                 recorder.watch = watch
                 with thinking():
-                    learned = await watch.limit(self.learner.solve(task, recorder))
+                    learned = await watch.limit(self.models.solve(task, recorder))
         except (LearnerError, WatchdogError) as error:
             bill = error.__cause__ if isinstance(error, WatchdogError) else error
             recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)

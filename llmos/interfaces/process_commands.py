@@ -29,7 +29,7 @@ def ps(*, everyone: bool, like: str | None) -> Action:
         shown = _shown(system, everyone=everyone)
         nearness = await _nearness(system, like, shown) if like else {}
         shown.sort(key=lambda process: -nearness.get(process.pid, 0.0))
-        session.screen.data({"processes": [_data(process, nearness) for process in shown]})
+        session.screen.data({"processes": [told(process, nearness) for process in shown]})
         columns = COLUMNS if not like else ("like", *COLUMNS)
         rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *_row(one)] for one in shown]
         session.screen.table(columns, rows, empty="no goal is at work")
@@ -97,7 +97,7 @@ def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said:
         for pid in pids:
             table.alive(pid)  # all of them, or nothing is done
         done = [do(table, pid) for pid in pids if table.get(pid).is_alive]
-        session.screen.data({"processes": [_data(process) for process in done]})
+        session.screen.data({"processes": [told(process) for process in done]})
         for process in done:
             session.screen.show(f"process {process.pid} {said}")
 
@@ -112,7 +112,7 @@ def wait(pids: Sequence[int]) -> Action:
         processes = [table.get(pid) for pid in pids]
         for process in processes:
             await process.over.wait()
-        session.screen.data({"processes": [_data(process) for process in processes]})
+        session.screen.data({"processes": [told(process) for process in processes]})
         for process in processes:
             session.screen.show(f"process {process.pid}: {process.why} (run {process.run_id})")
         bad = [process for process in processes if process.why is not End.DONE]
@@ -140,7 +140,7 @@ def spawn(goal: str, *, priority: int) -> Action:
         if not begun.done():
             await task  # which failed before it was a process
         process = begun.result()
-        session.screen.data({"processes": [_data(process)]})
+        session.screen.data({"processes": [told(process)]})
         session.screen.show(f"process {process.pid}")
         session.screen.note(f"`wait {process.pid}` waits for it, `runs show` tells what came of it")
 
@@ -209,7 +209,8 @@ def _row(process: Process) -> list[Any]:
     ]
 
 
-def _data(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
+def told(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
+    """A process as data."""
     like = {"like": round(nearness[process.pid], 4)} if nearness else {}
     return like | {
         "pid": process.pid,

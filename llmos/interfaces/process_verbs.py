@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from llmos.interfaces.options import Action
-from llmos.interfaces.parsing import Verb, shared_options
+from llmos.interfaces.parsing import NumberedVerb, Verb, shared_options
 
 _PIDS = click.argument("pids", type=click.IntRange(min=1), nargs=-1, required=True, metavar="PID...")
 
@@ -94,4 +94,24 @@ def nice(pid: int, priority: int) -> Action:
     return process_commands.nice(pid, priority)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice)
+@click.command(cls=Verb)
+@shared_options()
+def models() -> Action:
+    """Show which models do what, at what price, and which are down."""
+    from llmos.interfaces import model_commands
+
+    return model_commands.models
+
+
+@click.command(cls=NumberedVerb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("name", metavar="NAME")
+def model(pid: int, name: str) -> Action:
+    """Have the model NAME go on with the process PID, from the end of its turn on."""
+    from llmos.interfaces import model_commands
+
+    return model_commands.model(pid, name)
+
+
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, models, model)

@@ -94,6 +94,8 @@ class Process:
 
     `weight` is what its `priority` (0 is the most urgent, 19 the least) is worth where several compete: each step up
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
+    While a `model` works on it, `reach` refuses models that it can't go on with; `next_model` takes over at the end of
+    the turn.
     """
 
     pid: int
@@ -122,6 +124,9 @@ class Process:
     killed: End | None = None
     sharing: Sharing | None = None
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    model: str = ""
+    next_model: str = ""
+    reach: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         self.priority = checked(self.priority)
@@ -330,6 +335,21 @@ class ProcessTable:
         process.is_stopped = False
         if process.sharing is not None:
             process.sharing.resumed(process)
+        return process
+
+    def change_model(self, pid: int, model: str) -> Process:
+        """Have another model go on with a process, from the end of its turn on.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+            UsageError: no model works on it, or who does can't ask that one.
+        """
+        process = self.alive(pid)
+        if process.reach is None:
+            how = f"it is a {process.mode}" if process.mode else f"it is {_told(process.state, process.why)}"
+            raise UsageError(f"no model works on process {pid} ({how}), so there is none to change.")
+        process.reach(model)
+        process.next_model = "" if model == process.model else model
         return process
 
     def renice(self, pid: int, priority: int) -> Process:
