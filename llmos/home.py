@@ -35,6 +35,7 @@ from llmos.memory.retention import Retention
 from llmos.memory.runs import RunStore
 from llmos.memory.standing import StandingStore
 from llmos.memory.store import SemanticMemory
+from llmos.memory.system_parses import SystemParses
 from llmos.memory.taints import TaintStore
 from llmos.memory.traces import TraceStore
 from llmos.redaction import Redactors
@@ -79,6 +80,7 @@ class OpenHome:
         self.effects = JournalStore(self.database, clock=clock)
         self.taints = TaintStore(self.database, clock=clock)
         self.approvals = Approvals(self.database, clock=clock)
+        self.system_parses = SystemParses(self.database, clock=clock)
         self.standing_runs = StandingStore(self.database)
         self.facts = SemanticMemory(self.database, embedder, clock=clock)
         self.recall = Recall(self.database, self.traces, self.index, embedder)

@@ -114,4 +114,15 @@ def model(pid: int, name: str) -> Action:
     return model_commands.model(pid, name)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, models, model)
+@click.command("sys")
+@shared_options()
+@click.argument("sentence", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Only show the call.")
+def system_call(sentence: Sequence[str], dry_run: bool) -> Action:
+    """Make the call that SENTENCE means, such as "suspend the reviewer"."""
+    from llmos.interfaces import system_calls
+
+    return system_calls.system_call(" ".join(sentence), dry_run=dry_run)
+
+
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, models, model, system_call)

@@ -119,6 +119,10 @@ CREATE TABLE processes (
 """
 
 # And the sessions of their models, line by line as the Claude CLI writes them, by the run they belong to.
+_SYSTEM_PARSES = """
+CREATE TABLE system_parses (id VARCHAR PRIMARY KEY, trace VARCHAR NOT NULL, learned_at TIMESTAMP NOT NULL);
+"""
+
 _SESSIONS = """
 CREATE SEQUENCE session_line_no;
 CREATE TABLE session_lines (
@@ -206,6 +210,7 @@ CREATE TABLE facts (
 {_RETENTION}
 {_PROCESSES}
 {_SESSIONS}
+{_SYSTEM_PARSES}
 {INDEXES}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
@@ -229,5 +234,6 @@ INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = 
     4: f"""
 {_PROCESSES}
 {_SESSIONS}
+{_SYSTEM_PARSES}
 """,
 }

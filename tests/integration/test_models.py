@@ -93,7 +93,8 @@ async def test_a_thought_of_the_summary_task_is_asked_of_its_own_model(make_lab:
     async with lab.boot() as system:
         model = system.models.first("summary")
         thought = await system.models.think("Say it", max_tokens=50, model=model, max_budget_usd=0.1, task="summary")
-    assert (thought.text, thought.model, thought.cost_usd) == ("short", "local:m", pytest.approx(0.001))
+    assert (thought.text, thought.model) == ("short", "local:m")
+    assert thought.cost_usd == pytest.approx(0.001)
 
 
 # -------------------------------------------------------------------------------------------------------- fallback
@@ -176,8 +177,8 @@ async def test_a_refused_key_is_no_outage(make_lab: MakeLab, serve: Serve) -> No
 def by_model(request: Request) -> Turn:
     """Slow first turns, so that somebody can change the model meanwhile."""
     turns = [slow(1.5, calls(call("write", file_path=f"{n}.txt", content="x"), usage=BIG)) for n in range(2)]
-    done = [calls(turn, usage=BIG) for turn in finishing("Written.")]
-    return steps(*turns, *done)(request)
+    closing = calls(call("finish", answer="Written."), usage=BIG), say("Written.", usage=BIG)
+    return steps(*turns, *closing)(request)
 
 
 async def test_claude_goes_on_with_another_model_at_the_end_of_its_turn(make_lab: MakeLab) -> None:
