@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from llmos.errors import NotFoundError
 from llmos.interfaces.render import one_line
 from llmos.kernel.process import Process
-from llmos.trace.english import ARTICLES, CONDITIONAL, DAYS, DEICTIC, DIRECTION, NEGATION, QUANTIFIER, TIMES
+from llmos.trace.english import ARTICLES, CONDITIONAL, DAYS, DEICTIC, DIRECTION, FUNCTION, NEGATION, QUANTIFIER, TIMES
 from llmos.trace.lex import Kind, Token, tokenize
 
 LEAST_LIKE, LEAST_AHEAD = 0.35, 0.15
@@ -58,7 +58,7 @@ class Objects:
         numbers = [token for token in telling if token.kind is Kind.NUMBER]
         if len(telling) == 1 and numbers:
             return [one for one in self.processes if str(one.pid) == telling[0].value]
-        if not telling or not all(_is_telling(token) for token in telling):
+        if all(token.key in FUNCTION for token in telling) or not all(_is_telling(token) for token in telling):
             return []
         return [one for one in self.processes if _holds(tokenize(one.goal), telling)]
 

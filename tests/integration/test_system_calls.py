@@ -119,6 +119,25 @@ async def test_no_near_miss_of_a_learned_sentence_makes_another_call(make_lab: M
     pytest.fail(f"{sentence!r} made {made(found)}")
 
 
+HARD = [
+    one
+    for one in NEAR
+    if "suspend" in one and one not in ("suspend 1 and 2", "suspend the painter", "unsuspend the reviewer")
+]
+
+
+@pytest.mark.parametrize("sentence", [*HARD, "resume the reviewer", "kill the reviewer", "unsuspend the reviewer"])
+async def test_not_even_a_model_that_says_so_makes_the_learned_call_of_a_near_miss(
+    make_lab: MakeLab, sentence: str
+) -> None:
+    lab = make_lab(answering(others=SUSPEND["suspend the reviewer"]))
+    async with lab.boot() as system:
+        await learned(system, "suspend the reviewer")
+        with pytest.raises(LLMOSError):
+            await parsing(system).parsed(sentence)
+        assert len(await system.home.system_parses.all()) == 1
+
+
 @pytest.mark.parametrize(
     ("sentence", "lie", "why"),
     [
