@@ -15,7 +15,7 @@ from llmos.deferred import deferred
 from llmos.errors import GoalError, TraceFormatError, UsageError
 from llmos.interfaces.results import Confirm, Explanation, Question, Reply, Result
 from llmos.kernel.bus import EventBus
-from llmos.kernel.process import Wait, current
+from llmos.kernel.process import Kind, Wait, current
 from llmos.redaction.logs import guarded
 from llmos.settings import Settings, load_settings
 
@@ -170,16 +170,21 @@ class LLMOS:
         *,
         mode: str = "auto",
         confirm: Confirm | None = None,
-        priority: int = 10,
+        kind: Kind = Kind.USER,
+        priority: int | None = None,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
         again: bool = False,
         run_id: str | None = None,
         begun: Callable[[Process], None] | None = None,
+        resumed: Process | None = None,
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
-        `mode`: auto, follow (never ask a model) or learn (always); `priority` 0 is served first. A goal whose earlier
-        run still stands is only told of, unless it is to be done `again`. `run_id` is one that no run has yet; `begun`
-        is told the process that the goal is.
+        `mode`: auto, follow (never ask a model) or learn (always). The class `kind` has a priority (0 is served first)
+        and budgets of its own in the settings, for where none is given. A goal whose earlier run still stands is only
+        told of, unless it is to be done `again`. `run_id` is one that no run has yet; `begun` is told the process that
+        the goal is. `resumed` is one that an earlier kernel left, which goes on from where it was.
 
         Raises:
             LLMOSError: the goal was refused or failed; its attribute `result` holds what is known of the run.
@@ -188,12 +193,21 @@ class LLMOS:
         self.plugins.rescan()
         asked = _waited_for(confirm if confirm is not None else self._confirm)
         goal = self.redactor.named(goal)
+        usual = self.settings.classes[kind]
         await self.home.housekeeping.room()
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(
-                    lambda: self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id),
-                    priority=priority,
+                    lambda: (
+                        self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id)
+                        if resumed is None
+                        else self.dispatcher.go_on(resumed.left, confirm=asked)
+                    ),
+                    process=resumed,
+                    kind=kind,
+                    priority=usual.priority if priority is None else priority,
+                    budget_usd=usual.max_usd if budget_usd is None else budget_usd,
+                    budget_tokens=usual.max_tokens if budget_tokens is None else budget_tokens,
                     begun=begun,
                     name=self.redactor.text(goal),
                 )
@@ -255,8 +269,10 @@ class LLMOS:
             lock=home.money,
         )
         if home.settles():
-            for reservation in self.economy.charge_left_open():
+            known_usd = {one.run_id: one.open_usd + one.unsure_usd for one in home.left}
+            for reservation in self.economy.charge_left_open(known_usd):
                 await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
+            await home.settled_left()
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.confined import DeferredSandbox
@@ -287,9 +303,15 @@ class LLMOS:
 
         side = self._learning_side
         side.check_name()
-        policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
+        permitted = self.settings.permissions
+        policy = Policy.of(permitted.effective, self.settings.workspace)
+        stricter = {
+            kind: Policy.of(permitted.with_roles(self.settings.classes[kind].roles), self.settings.workspace)
+            for kind in Kind
+            if self.settings.classes[kind].roles
+        }
         self.taint = Taint(log=self.home.taints)
-        self.permissions = Permissions(policy=policy, approvals=self.approvals, doubts=self.taint)
+        self.permissions = Permissions(usual=policy, by_kind=stricter, approvals=self.approvals, doubts=self.taint)
         surroundings = self.surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
@@ -301,7 +323,7 @@ class LLMOS:
             now=self._clock,
             middleware=(self.witnessing, self.permissions, self.taint, self.journal),
             sandbox=DeferredSandbox(lambda: self.sandbox),
-            gate=None if policy.is_empty else self.permissions,
+            gate=None if policy.is_empty and not stricter else self.permissions,
         )
         self.scheduler = Scheduler(
             self.settings.scheduler.max_concurrent, self.bus, turns=self.home.turns, processes=self.home.processes
@@ -367,6 +389,7 @@ class LLMOS:
             handing=deferred(lambda: side.handing),
             approving=self.approving,
             standing=self.standing,
+            recovery=deferred(lambda: side.recovery),
         )
 
     @cached_property

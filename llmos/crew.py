@@ -160,7 +160,7 @@ class _Worker:
         self.plugins.load()
         policy = Policy.of(settings.permissions.effective, settings.workspace)
         taint = Taint(log=nowhere)
-        permissions = Permissions(policy=policy, approvals=nowhere, doubts=taint)
+        permissions = Permissions(usual=policy, approvals=nowhere, doubts=taint)
         redactor = settings.redactor
         sandbox = DeferredSandbox(lambda: Sandbox.of(settings, self.bus))
         self.surroundings = Surroundings(

@@ -6,15 +6,17 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from llmos.interfaces.housekeeping import Housekeeping
+from llmos.kernel.budget import Budget
 from llmos.kernel.journal import Journal
 from llmos.kernel.outages import Outages
-from llmos.kernel.process import ProcessTable
+from llmos.kernel.process import Kind, ProcessTable, State
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
 from llmos.memory.approvals import Approvals
@@ -29,10 +31,12 @@ from llmos.memory.home_files import HomeFiles
 from llmos.memory.index import VectorIndex
 from llmos.memory.journal import JournalStore
 from llmos.memory.ledger import Ledger
+from llmos.memory.processes import Checkpoint, ProcessStore
 from llmos.memory.recall import Recall
 from llmos.memory.replays import ReplayLog
 from llmos.memory.retention import Retention
 from llmos.memory.runs import RunStore
+from llmos.memory.sessions import SessionStore
 from llmos.memory.standing import StandingStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.system_parses import SystemParses
@@ -61,6 +65,9 @@ class OpenHome:
         self.processes = ProcessTable(clock=clock)
         self.turns = Turns()
         self.outages = Outages()
+        self.is_ending = False
+        self._has_offered = False
+        self.left: list[Checkpoint] = []
         self.background: set[asyncio.Task[None]] = set()
         self._demonstrated: set[str] = set()
         self.redactors = Redactors()
@@ -81,6 +88,8 @@ class OpenHome:
         self.taints = TaintStore(self.database, clock=clock)
         self.approvals = Approvals(self.database, clock=clock)
         self.system_parses = SystemParses(self.database, clock=clock)
+        self.checkpoints = ProcessStore(self.database, clock=clock)
+        self.sessions = SessionStore(self.database)
         self.standing_runs = StandingStore(self.database)
         self.facts = SemanticMemory(self.database, embedder, clock=clock)
         self.recall = Recall(self.database, self.traces, self.index, embedder)
@@ -135,10 +144,40 @@ class OpenHome:
             stack.push_async_callback(self.replays.close)
             stack.push_async_callback(self.recall.close)
             stack.push_async_callback(self.housekeeping.aclose)
+            self._restore(await self.checkpoints.list())
             await self.journal.settle_open()
             await self.journal.prune_if_due()
             remove_leftovers(self.settings.memory)
             self._stack = stack.pop_all()
+
+    def _restore(self, left: list[Checkpoint]) -> None:
+        """Put the processes that an earlier kernel left into the table; they stand still there."""
+        self.left = left
+        for one in left:
+            parent = next((each for each in self.processes if each.pid == one.parent), None)
+            budget = Budget(one.budget_usd, tokens=one.budget_tokens, parent=None if parent is None else parent.budget)
+            process = self.processes.restore(
+                one.pid,
+                one.goal,
+                kind=Kind(one.kind),
+                priority=one.priority,
+                parent=None if parent is None else parent.pid,
+                run_id=one.run_id,
+                budget=budget,
+                created_at=datetime.fromisoformat(one.began_at),
+                left=one,
+            )
+            process.turns, process.mode = one.turns, "learner"
+        for process in self.processes:
+            process.spend(process.left.spent_usd + process.left.unsure_usd, process.left.tokens)
+
+    async def settled_left(self) -> None:
+        """What was open of processes that an earlier kernel left is charged: they have spent it."""
+        for process in self.processes:
+            if isinstance(process.left, Checkpoint):
+                spent_usd = process.left.spent_usd + process.left.unsure_usd
+                process.left = replace(process.left, spent_usd=spent_usd, open_usd=0.0, is_asking=False)
+                await self.checkpoints.put(process.left)
 
     async def close(self) -> None:
         """Finish what was asked for, and let go of the files."""
@@ -152,6 +191,27 @@ class OpenHome:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def offered(self) -> list[int]:
+        """The numbers of the processes that an earlier kernel left, the first time; nothing later."""
+        if self._has_offered:
+            return []
+        self._has_offered = True
+        return [one.pid for one in self.processes if one.left is not None and one.state is State.SUSPENDED]
+
+    @property
+    def has_background_work(self) -> bool:
+        """Whether a process that nobody waits for is at work, or may soon be; one that is suspended waits for ever."""
+        standing = {one.task for one in self.processes if one.state is State.SUSPENDED}
+        at_work = [one for one in self.processes if one.is_alive and one.task is not None and one.task not in standing]
+        return bool(self.background) and bool(at_work)
+
+    def let_go(self) -> None:
+        """End what stands still: its checkpoint is kept, so that the next kernel can go on with it."""
+        self.is_ending = True
+        for process in self.processes:
+            if process.state is State.SUSPENDED and process.task is not None:
+                process.task.cancel()
 
     @contextmanager
     def without_secrets_of(self, redactor: Redactor) -> Iterator[None]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.learner import Learner
     from llmos.interfaces.learning import Learning
     from llmos.interfaces.models import Models
+    from llmos.interfaces.recovery import Recovery
     from llmos.interfaces.reviving import Reviving
     from llmos.kernel.proof import Prover
 
@@ -128,23 +129,52 @@ class LearningSide:
 
     @cached_property
     def learning(self) -> Learning:
+        from llmos.interfaces.keeping import Keeping
         from llmos.interfaces.learning import Learning
         from llmos.kernel.watchdog import Watchdog
 
         system, limits = self.system, self.system.settings.learner
         return Learning(
             models=self.models,
+            keeping=Keeping(
+                checkpoints=system.home.checkpoints,
+                sessions=system.home.sessions,
+                learner_of=self.models.learner,
+                workspace=system.settings.workspace,
+                is_ending=lambda: system.home.is_ending,
+            ),
             limits=limits,
             registry=system.registry,
             recall=system.home.recall,
             admission=self.admission,
-            watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=system.bus),
+            watchdog=Watchdog(
+                timeout_s=limits.timeout_s,
+                max_repeats=limits.max_repeats,
+                turn_timeout_s=limits.turn_timeout_s,
+                max_fruitless=limits.max_fruitless,
+                max_output_chars=limits.max_output_chars,
+                bus=system.bus,
+            ),
             surroundings=system.surroundings,
             discover=system.mcp.discover,
             taint=system.taint,
             runs=system.runs,
             economy=system.economy,
             bus=system.bus,
+        )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        from llmos.interfaces.recovery import Recovery
+
+        system = self.system
+        return Recovery(
+            learning=self.learning,
+            runs=system.runs,
+            journal=system.effects,
+            sessions=system.home.sessions,
+            traces=system.traces,
+            registry=system.registry,
         )
 
     @cached_property

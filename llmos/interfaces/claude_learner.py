@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, ToolError
-from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought, shown
+from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Rest, Thought, shown
 from llmos.interfaces.prices import Price, Tokens, price_of
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
+from llmos.interfaces.transcripts import Told, answered, last_calls
 from llmos.plugins.schemas import validate_arguments
 from llmos.settings import hidden_variables
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
 
-    from llmos.plugins.tool import Tool
+    from llmos.plugins.tool import Tool, ToolResult
     from llmos.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,6 +34,11 @@ log = logging.getLogger(__name__)
 SERVER = "llmos"
 MAX_RESULT_CHARS = 30_000
 _CLOSING_S = 5.0
+_SETTLING_S = 0.2
+"""How long the CLI takes to write down what the model said, and to tell us."""
+
+_FORGETFUL: dict[str, str | None] = {"no-session-persistence": None}
+GO_ON = "You were interrupted after the last results. Go on from there."
 _NO_SERVER = ("Connection refused", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH")
 _BUFFER_BYTES = 64 * 2**20
 _MAX_TOKENS = 10**9  # of one answer; more are a mistake
@@ -56,6 +65,7 @@ class ClaudeLearner:
     settings: Settings
     name: str = "claude"
     changes_model: bool = True
+    keeps_sessions: bool = True
 
     def check(self) -> None:
         """NoLearnerError where there is neither a key nor a login nor a cloud's account."""
@@ -63,24 +73,41 @@ class ClaudeLearner:
             raise NoLearnerError(NO_LOGIN)
 
     async def solve(self, task: LearnTask, session: LearnSession) -> Learned:
-        """Solve a goal with the session's tools; see `Learner.solve`."""
-        bridge = _Bridge(session=session, heard=self._heard(task.model, session))
-        options = self._options(
-            model=task.model,
-            max_budget_usd=task.max_budget_usd,
-            max_turns=task.max_turns,
-            system_prompt=SYSTEM,
-            mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": bridge.server()}},
-            allowed_tools=[f"mcp__{SERVER}"],
-        )
-        heard = await self._converse(options, task.prompt, bridge.heard)
-        cost_usd = heard.cost_usd
-        session.bill(cost_usd)
+        """Solve a goal with the session's tools; see `Learner.solve`.
+
+        While its process is suspended there is no CLI: the session is gone on with in a new one.
+        """
+        bridge = _Bridge(session=session)
+        talk = Talk(task=task, session=session, bridge=bridge)
+        bridge.another = talk.ask_another
+        try:
+            if session.rest is not None and session.rest.session_id:
+                await talk.take_up(session.rest)
+            while True:
+                heard = await self._converse(self._solving(talk), talk.prompt, talk)
+                talk.heard(heard)
+                if not heard.is_parked:
+                    break
+                await talk.go_on()
+        finally:
+            await bridge.close()
+        session.bill(talk.cost_usd)
         if heard.failure is not None:
             raise heard.failure
         answer = bridge.answer if bridge.answer is not None else heard.text
-        return Learned(
-            answer=answer.strip(), finish=None, cost_usd=cost_usd, model=heard.model or task.model, turns=heard.turns
+        model = heard.model or talk.task.model
+        return Learned(answer=answer.strip(), finish=None, cost_usd=talk.cost_usd, model=model, turns=talk.turns)
+
+    def _solving(self, talk: Talk) -> ClaudeAgentOptions:
+        """The options of the next CLI: what is left of money and turns, and the session it begins or goes on with."""
+        return self._options(
+            model=talk.task.model,
+            max_budget_usd=max(0.0, talk.task.max_budget_usd - talk.cost_usd),
+            max_turns=max(1, talk.task.max_turns - talk.turns),
+            system_prompt=SYSTEM,
+            mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": talk.bridge.server()}},
+            allowed_tools=[f"mcp__{SERVER}"],
+            **talk.options,
         )
 
     async def think(self, prompt: str, *, max_tokens: int, model: str, max_budget_usd: float) -> Thought:
@@ -92,7 +119,7 @@ class ClaudeLearner:
             system_prompt="Answer the prompt directly and briefly. Give the answer only.",
             env={"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(max_tokens)},
         )
-        heard = await self._converse(options, prompt, self._heard(model, None))
+        heard = await self._converse(options, prompt, None)
         if heard.failure is not None:
             raise heard.failure
         return Thought(text=heard.text.strip(), cost_usd=heard.cost_usd)
@@ -111,7 +138,7 @@ class ClaudeLearner:
             include_partial_messages=True,
             max_buffer_size=_BUFFER_BYTES,
             cwd=self.settings.workspace,
-            extra_args={"no-session-persistence": None, "disable-slash-commands": None},
+            extra_args={"disable-slash-commands": None, **({} if "session_store" in more else _FORGETFUL)},
             stderr=lambda line: log.debug("claude: %s", line, extra={"action": "cli_stderr"}),
             env=self._environment() | leash_env | (env or {}),
             **more,
@@ -127,26 +154,41 @@ class ClaudeLearner:
         base_url = {"ANTHROPIC_BASE_URL": self.settings.learner.base_url} if self.settings.learner.base_url else {}
         return hidden | {"CLAUDE_CODE_MAX_RETRIES": "2"} | seen | base_url | _QUIET
 
-    def _heard(self, model: str, session: LearnSession | None) -> _Heard:
-        return _Heard(price_of=self._price, session=session, base_url=self._server(), asked_model=model or "by default")
-
-    async def _converse(self, options: ClaudeAgentOptions, prompt: str, heard: _Heard) -> _Heard:
+    async def _converse(self, options: ClaudeAgentOptions, prompt: str, talk: Talk | None) -> _Heard:
         """Send one prompt and listen until the result; a cancelled conversation is still billed."""
         from claude_agent_sdk import ClaudeSDKError
 
+        heard = _Heard(
+            price_of=self._price,
+            session=talk.session if talk is not None else None,
+            before_usd=talk.cost_usd if talk is not None else 0.0,
+            base_url=self._server(),
+            asked_model=options.model or "by default",
+        )
         try:
             async with _client(options) as client:
-                heard.client = client
                 await client.query(prompt)
                 try:
-                    await heard.listen(client)
+                    await (heard.listen(client) if talk is None else talk.listen(client, heard))
                 except asyncio.CancelledError:
                     await heard.stop(client)
                     raise
         except ClaudeSDKError as error:
             if heard.result is None:
-                raise LearnerError(f"the Claude CLI failed: {_first_line(error)}", cost_usd=heard.cost_usd) from error
+                cost_usd = heard.before_usd + heard.cost_usd
+                raise LearnerError(f"the Claude CLI failed: {_first_line(error)}", cost_usd=cost_usd) from error
+        finally:
+            if talk is not None:
+                await asyncio.to_thread(self._remove_session, talk.session_id)
         return heard
+
+    def _remove_session(self, session_id: str) -> None:
+        """Remove what the CLI keeps of a session: it is in the home's database, with its secrets taken out."""
+        seen = self.settings.environment
+        config = seen.get("CLAUDE_CONFIG_DIR") or os.path.join(seen.get("HOME") or Path.home(), ".claude")  # noqa: PTH118
+        for path in Path(config, "projects").glob(f"*/{session_id}*"):
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _price(self, model: str) -> Price | None:
         try:
@@ -181,12 +223,25 @@ async def _client(options: ClaudeAgentOptions) -> AsyncIterator[ClaudeSDKClient]
     try:
         yield client
     finally:
-        await client.disconnect()
+        await _finished(client.disconnect())
+
+
+async def _finished(work: Coroutine[Any, Any, None]) -> None:
+    """Do something to its end, even where this task is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 @dataclass(kw_only=True)
 class _Heard:
-    """What came back in one conversation; `text` is the last thing the model itself said."""
+    """What came back in one conversation; `text` is the last thing the model itself said.
+
+    `before_usd` is what earlier conversations of the same session cost; `is_parked`: it was ended for its process.
+    """
 
     price_of: Callable[[str], Price | None]
     base_url: str
@@ -197,7 +252,9 @@ class _Heard:
     error_kind: str = ""
     result: ResultMessage | None = None
     running_usd: float = 0.0
-    client: ClaudeSDKClient | None = None
+    before_usd: float = 0.0
+    is_answering: bool = False
+    is_parked: bool = False
     _price: Price | None = None
     _input: dict[str, Any] = field(default_factory=dict)
 
@@ -217,12 +274,6 @@ class _Heard:
         async for message in client.receive_response():
             self.take(message)
 
-    async def ask_another(self, model: str) -> None:
-        """Have another model answer from the next request on."""
-        if self.client is not None:
-            await self.client.set_model(model)
-            self.asked_model = model
-
     async def stop(self, client: ClaudeSDKClient) -> None:
         """Interrupt the model and wait a moment for the bill."""
         with suppress(Exception):
@@ -230,7 +281,7 @@ class _Heard:
                 await client.interrupt()
                 await self.listen(client)
         if self.session is not None:
-            self.session.bill(self.cost_usd)
+            self.session.bill(self.before_usd + self.cost_usd)
 
     def take(self, message: Any) -> None:
         """Take in one message of the SDK."""
@@ -249,15 +300,18 @@ class _Heard:
                 if isinstance(block, TextBlock) and block.text.strip():
                     self.text = block.text
                     if self.session is not None:
-                        self.session.spoke(block.text, self.running_usd)
+                        self.session.spoke(block.text, self.before_usd + self.running_usd)
 
     def _meter(self, event: dict[str, Any]) -> None:
         """Add up what the answers used, so that progress shows dollars before the bill arrives."""
+        if event.get("type") == "message_stop":
+            self.is_answering = False
         if event.get("type") == "message_start":
+            self.is_answering = True
             message = _mapping(event.get("message"))
             self._input = _mapping(message.get("usage"))
             self._price = self.price_of(str(message.get("model")))
-        if event.get("type") == "message_delta" and self._price is not None:
+        if event.get("type") == "message_delta":
             usage = self._input | {k: v for k, v in _mapping(event.get("usage")).items() if v}
             cached, written = (_count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
             tokens = Tokens(
@@ -266,9 +320,10 @@ class _Heard:
                 cached=cached,
                 written=written,
             )
-            self.running_usd += self._price.cost_usd(tokens)
+            self.running_usd += self._price.cost_usd(tokens) if self._price is not None else 0.0
             if self.session is not None:
-                self.session.spoke("", self.running_usd)
+                self.session.metered(sent=tokens.input, received=tokens.output)
+                self.session.spoke("", self.before_usd + self.running_usd)
 
     @property
     def failure(self) -> LearnerError | None:
@@ -335,11 +390,23 @@ def _first_line(error: object) -> str:
 
 @dataclass(kw_only=True)
 class _Bridge:
-    """Our tools as an in-process MCP server; every call goes through the session with the model's own call id."""
+    """Our tools as an in-process MCP server; every call goes through the session with the model's own call id.
+
+    A call is carried out in a task of its own: while it `is_parking` the CLI may go, and the call goes on.
+    """
 
     session: LearnSession
-    heard: _Heard
+    another: Callable[[str], Awaitable[None]] | None = None
     answer: str | None = None
+    is_parking: bool = False
+    calls: dict[str, asyncio.Task[Told]] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """End the calls that nobody waits for any more."""
+        tasks = [*self.calls.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def server(self) -> Any:
         """The MCP server the SDK connects the CLI to."""
@@ -358,24 +425,146 @@ class _Bridge:
     async def _call(self, ctx: Any, params: Any) -> Any:
         from mcp.types import CallToolResult, TextContent
 
-        arguments = dict(params.arguments or {})
-        if params.name == FINISH:
-            text, failed = self._finish(arguments)
-        else:
-            call_id = (params.meta or {}).get("claudecode/toolUseId") if isinstance(params.meta, dict) else None
-            result = await self.session.call(params.name, arguments, call_id)
-            if model := self.session.other_model():
-                await self.heard.ask_another(model)
-            text, failed = shown(result, shortened(result.text)), result.is_error
-        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=failed)
+        call_id = (params.meta or {}).get("claudecode/toolUseId") if isinstance(params.meta, dict) else None
+        task = self.begin(params.name, dict(params.arguments or {}), call_id)
+        try:
+            told = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not self.is_parking:
+                task.cancel()
+                await asyncio.wait({task})
+            raise
+        return CallToolResult(content=[TextContent(type="text", text=told.text)], is_error=told.is_error)
 
-    def _finish(self, arguments: dict[str, Any]) -> tuple[str, bool]:
+    def begin(self, name: str, arguments: dict[str, Any], call_id: str | None) -> asyncio.Task[Told]:
+        """Carry a call out, or wait for it if it is under way already."""
+        key = call_id or secrets.token_hex(8)
+        if key not in self.calls:
+            self.calls[key] = asyncio.create_task(self._carried_out(name, arguments, call_id))
+        return self.calls[key]
+
+    async def _carried_out(self, name: str, arguments: dict[str, Any], call_id: str | None) -> Told:
+        if name == FINISH:
+            return self._finish(arguments)
+        result = await self.session.call(name, arguments, call_id)
+        if self.another is not None and (model := self.session.other_model()):
+            await self.another(model)
+        return told(result)
+
+    def _finish(self, arguments: dict[str, Any]) -> Told:
         try:
             validate_arguments(FINISH, FINISH_SCHEMA, arguments)
         except ToolError as error:
-            return str(error), True
+            return Told(text=str(error), is_error=True)
         self.answer = str(arguments["answer"])
-        return self.session.finish(**arguments), False
+        return Told(text=self.session.finish(**arguments))
+
+
+def told(result: ToolResult) -> Told:
+    """A call's result as the model is told it."""
+    return Told(text=shown(result, shortened(result.text)), is_error=result.is_error)
+
+
+@dataclass(kw_only=True)
+class Talk:
+    """A session with the model, in one conversation after the other: each has a CLI of its own."""
+
+    task: LearnTask
+    session: LearnSession
+    bridge: _Bridge
+    session_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    prompt: str = ""
+    cost_usd: float = 0.0
+    turns: int = 0
+    is_begun: bool = False
+    client: ClaudeSDKClient | None = None
+
+    def __post_init__(self) -> None:
+        self.prompt = self.task.prompt
+        self.session_id = self.task.session_id or self.session_id
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the CLI is to be told of the session."""
+        transcript = self.session.transcript
+        if transcript is None:
+            return {}
+        name = {"resume": self.session_id} if self.is_begun else {"session_id": self.session_id}
+        return {"session_store": transcript, "session_store_flush": "eager", **name}
+
+    def heard(self, heard: _Heard) -> None:
+        """A conversation is over."""
+        self.cost_usd += heard.cost_usd
+        self.turns += heard.turns
+
+    async def ask_another(self, model: str) -> None:
+        """Have another model answer from the next request on, of this CLI or of the one after it."""
+        self.task = replace(self.task, model=model)
+        if self.client is not None:
+            await self.client.set_model(model)
+
+    async def listen(self, client: ClaudeSDKClient, heard: _Heard) -> None:
+        """Take every message up to the result; or end the conversation at a turn's end where its process stands."""
+        listening = asyncio.ensure_future(heard.listen(client))
+        self.client = client
+        try:
+            while not listening.done():
+                standing = asyncio.ensure_future(self.session.stands_still())
+                try:
+                    await asyncio.wait({listening, standing}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    standing.cancel()
+                if not listening.done() and await self._can_park(heard):
+                    await self._park(client, heard, listening)
+                    return
+            listening.result()
+        finally:
+            self.client = None
+            listening.cancel()
+
+    async def _can_park(self, heard: _Heard) -> bool:
+        """Whether the model's answer is there as a whole, and kept, and calls of it are what is waited for."""
+        await asyncio.sleep(_SETTLING_S)
+        if heard.is_answering or self.session.transcript is None:
+            return False
+        asked = {use.id for use in last_calls(await self.session.transcript.lines(self.session_id))}
+        return any(call_id in asked for call_id, task in self.bridge.calls.items() if not task.done())
+
+    async def _park(self, client: ClaudeSDKClient, heard: _Heard, listening: asyncio.Future[None]) -> None:
+        self.bridge.is_parking = heard.is_parked = True
+        self.client = None
+        try:
+            with suppress(Exception):
+                async with asyncio.timeout(_CLOSING_S):
+                    await client.interrupt()
+                    await listening
+        finally:
+            if self.session is not None:
+                self.session.bill(self.cost_usd + heard.cost_usd)
+
+    async def go_on(self) -> None:
+        """Wait for the calls that were under way, and put what they came to into the session."""
+        assert self.session.transcript is not None
+        lines = await self.session.transcript.lines(self.session_id)
+        results = {}
+        for use in last_calls(lines):
+            name = use.name.removeprefix(f"mcp__{SERVER}__")
+            results[use.id] = await self.bridge.begin(name, use.arguments, use.id)
+        self.bridge.calls.clear()
+        self.bridge.is_parking = False
+        await self.session.transcript.rewrite(self.session_id, answered(lines, results, datetime.now(UTC)))
+        self.is_begun, self.prompt = True, GO_ON
+
+    async def take_up(self, rest: Rest) -> None:
+        """Go on with a session of an earlier process: calls that were recorded then are not made again."""
+        self.session_id = rest.session_id
+        for call_id, result in rest.results.items():
+            self.bridge.calls[call_id] = asyncio.create_task(_as_told(result))
+        await self.go_on()
+
+
+async def _as_told(result: ToolResult) -> Told:
+    return told(result)
 
 
 def wire_tool(tool: Tool) -> dict[str, Any]:

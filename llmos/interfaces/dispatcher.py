@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from llmos.interfaces.guiding import Guiding
     from llmos.interfaces.handing import HandingOver
     from llmos.interfaces.learning import Learning
+    from llmos.interfaces.recovery import Recovery
     from llmos.interfaces.reviving import Reviving
+    from llmos.memory.processes import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Dispatcher:
     handing: HandingOver
     approving: Approving
     standing: Standing
+    recovery: Recovery
 
     async def handle(
         self,
@@ -89,6 +92,24 @@ class Dispatcher:
                 outputs = await self._carried_out(run, decision, mode, confirm)
             return await self._done(run, outputs)
         except (Exception, asyncio.CancelledError) as error:  # a run is a border: whatever ended it is kept with it
+            if not isinstance(error, LLMOSError | asyncio.CancelledError):
+                log.exception("a run broke", extra={"action": "run_broke", "run_id": run.run.id})
+            await asyncio.shield(self._failed(run, error))
+            raise
+
+    async def go_on(self, left: Checkpoint, *, confirm: Confirm | None = None) -> Result:
+        """Go on with the run of a process that an earlier kernel left.
+
+        Raises:
+            LLMOSError: it failed; `.result` holds what is known of the run.
+        """
+        run = Running(run=await self.runs.get(left.run_id), stored=True)
+        self.bus.publish(GoalAccepted(run_id=run.run.id, goal=run.run.goal))
+        try:
+            with self.approving.asking(run.run.id, run.run.goal, confirm):
+                outputs = await self.recovery.take_up(run, left)
+            return await self._done(run, outputs)
+        except (Exception, asyncio.CancelledError) as error:
             if not isinstance(error, LLMOSError | asyncio.CancelledError):
                 log.exception("a run broke", extra={"action": "run_broke", "run_id": run.run.id})
             await asyncio.shield(self._failed(run, error))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError
 from llmos.interfaces.models import Models
+from llmos.kernel.process import spend
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.settings import JUDGE, JudgeSettings
 from llmos.trace.aligning import readable
@@ -101,6 +102,7 @@ class Judging:
             cost_usd = error.cost_usd
             return Verdict(same=None, why=f"{model} failed: {str(error).rstrip('.')}", cost_usd=cost_usd)
         finally:
+            spend(cost_usd)
             await asyncio.shield(asyncio.to_thread(self.economy.settle, reservation, cost_usd, f"judged: {model}"))
 
     @staticmethod

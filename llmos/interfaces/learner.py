@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
-from llmos.kernel.process import State, current
+from llmos.kernel.process import Process, State, current
 from llmos.kernel.watchdog import Watch
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
@@ -37,6 +38,7 @@ class LearnTask:
     max_turns: int = 50
     plan: str | None = None
     taken_over: bool = False
+    session_id: str = ""
     secrets: tuple[str, ...] = ()
     task: str = LEARNER
 
@@ -109,6 +111,50 @@ class LearnSession(Protocol):
     def other_model(self) -> str:
         """The model that is to go on from here, at the end of a turn; '' for the same."""
 
+    def metered(self, *, sent: int, received: int) -> None:
+        """The tokens of one request, those from a cache too, and of its answer."""
+
+    def window(self, tokens: int) -> None:
+        """How many tokens the model's context holds at most."""
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """Where the model's session is kept, so that the process can go on without its CLI; None: nowhere."""
+
+    @property
+    def rest(self) -> Rest | None:
+        """Where a session that is gone on with stood, if this is one."""
+
+    async def stands_still(self) -> None:
+        """Return when the process has stopped, so that nobody need keep a model's client for it."""
+
+    async def begin_anew(self, *, is_kept: bool) -> str:
+        """Another model begins from nothing; gives the session it has, where it `is_kept` one ('': none)."""
+
+
+class Transcript(Protocol):
+    """The sessions of one run (`llmos.memory.sessions`); `append`, `load` and `list_subkeys` are the SDK's."""
+
+    async def append(self, key: Any, entries: Any) -> None: ...
+    async def load(self, key: Any) -> list[Any] | None: ...
+    async def list_subkeys(self, key: Any) -> list[str]: ...
+    async def lines(self, session_id: str) -> list[dict[str, Any]]: ...
+    async def rewrite(self, session_id: str, lines: Sequence[dict[str, Any]]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rest:
+    """A session to go on with (empty: the model had not answered yet).
+
+    `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost
+    before, of `max_usd` that it may cost in all.
+    """
+
+    session_id: str
+    results: Mapping[str, ToolResult] = field(default_factory=dict)
+    spent_usd: float = 0.0
+    max_usd: float = 0.0
+
 
 def shown(result: ToolResult, text: str) -> str:
     """A result's text (which may be cut) as a model gets it: between marks if somebody else may have written it.
@@ -120,7 +166,10 @@ def shown(result: ToolResult, text: str) -> str:
 
 
 class Learner(Protocol):
-    """Solves goals with a model and tools."""
+    """Solves goals with a model and tools.
+
+    One with an attribute `keeps_sessions` that is true can go on with the session of an earlier process.
+    """
 
     name: str
 
@@ -148,7 +197,8 @@ class Recorder:
     """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
 
     `first_step` is the number of the first call, where an earlier attempt made some already; `origin` is noted with
-    each. `refusals` counts the calls that were not permitted; `refused` is the last one, if no call was made after.
+    each. `checkpoint` is told at each turn whether the model is asked next. `refusals` counts the calls that were not
+    permitted; `refused` is the last one, if no call was made after.
     """
 
     run_id: str
@@ -164,6 +214,11 @@ class Recorder:
     origin: Origin | None = None
     refusals: int = 0
     refused: CallRefusedError | None = None
+    transcript: Transcript | None = None
+    rest: Rest | None = None
+    checkpoint: Callable[[bool], Awaitable[None]] | None = None
+    session_id: str = ""
+    _under_way: int = 0
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -186,11 +241,47 @@ class Recorder:
         if process is None:
             return await self._called(tool, args, tool_use_id)
         process.turns += 1
-        await process.turn()
-        with process.doing(State.RUNNING):
-            result = await self._called(tool, args, tool_use_id)
+        self._under_way += 1
+        if self.watch is not None:
+            self.watch.answered()
+        try:
+            await process.turn()
+            self._check_budget(process)
+            await self._check_point(is_asking=False)
+            with process.doing(State.RUNNING):
+                result = await self._called(tool, args, tool_use_id)
+        finally:
+            self._under_way -= 1
         process.steps += 1
+        if not self._under_way:
+            if self.watch is not None:
+                self.watch.asked()
+            await self._check_point(is_asking=True)
         return result
+
+    async def _check_point(self, *, is_asking: bool) -> None:
+        if self.checkpoint is not None:
+            await self.checkpoint(is_asking)
+
+    async def begin_anew(self, *, is_kept: bool) -> str:
+        self.session_id = str(uuid.uuid4()) if is_kept and self.checkpoint is not None else ""
+        await self._check_point(is_asking=True)
+        return self.session_id
+
+    async def stands_still(self) -> None:
+        process = current()
+        if process is None or self.transcript is None:
+            await asyncio.Event().wait()
+        while process is not None and process.state is not State.SUSPENDED:
+            await process.moves()
+
+    def _check_budget(self, process: Process) -> None:
+        """Go on only with money to go on with; the CLI's own fence does not know what children spend."""
+        if process.budget.is_spent:
+            reason = f"its budget is spent (${process.budget.spent_usd:.4f}, with its children)"
+            if self.watch is None:
+                raise LearnerError(f"the learner was stopped: {reason}", cost_usd=self.cost_usd)
+            self.watch.stop(reason)
 
     async def _called(self, tool: str, args: dict[str, Any], tool_use_id: str | None) -> ToolResult:
         index = self.number()
@@ -280,4 +371,17 @@ class Recorder:
         process, more_usd = current(), max(0.0, cost_usd - self.cost_usd)
         self.cost_usd += more_usd
         if process is not None:
-            process.spent_usd += more_usd
+            process.spend(more_usd)
+
+    def metered(self, *, sent: int, received: int) -> None:
+        process = current()
+        if process is not None:
+            process.tokens_in += sent
+            process.tokens_out += received
+            process.context_tokens = sent + received
+            process.spend(0.0, sent + received)
+
+    def window(self, tokens: int) -> None:
+        process = current()
+        if process is not None:
+            process.context_max = tokens

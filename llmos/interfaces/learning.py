@@ -11,6 +11,7 @@ from typing import Any
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
+from llmos.interfaces.keeping import Keeping
 from llmos.interfaces.learner import Learned, LearnTask, Recorder
 from llmos.interfaces.models import Models
 from llmos.interfaces.running import Running
@@ -74,6 +75,7 @@ class Learning:
     surroundings: Surroundings
     discover: Callable[[], Awaitable[None]]
     taint: Taint
+    keeping: Keeping
     _reserving: threading.Lock = field(default_factory=threading.Lock)
 
     async def learn(self, run: Running, reason: str, attempt: Attempt | None = None) -> dict[str, Any]:
@@ -92,7 +94,7 @@ class Learning:
         estimate = await self.estimate(run.run.goal)
         if attempt.plan is not None:
             estimate = min(estimate, attempt.max_usd)
-        recorder = self._recorder(run.run.id, attempt.first_step)
+        recorder = self.recorder(run.run.id, attempt.first_step)
         async with self.admission.before() as before:
             operation = f"{attempt.what}: {attempt.model}"
             reservation = await asyncio.to_thread(self.reserve, run.run.id, estimate, operation, attempt.max_usd)
@@ -119,7 +121,9 @@ class Learning:
             first_step=first_step,
         )
 
-    def _recorder(self, run_id: str, first_step: int) -> Recorder:
+    def recorder(self, run_id: str, first_step: int) -> Recorder:
+        """What records the calls of a run from a number on."""
+
         async def keep(step: StepRecord) -> None:
             await self.runs.add_step(run_id, step)
 
@@ -180,8 +184,9 @@ class Learning:
         try:
             with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
                 recorder.watch = watch
-                with thinking():
-                    learned = await watch.limit(self.models.solve(task, recorder))
+                async with self.keeping.kept(task, recorder) as kept:
+                    with thinking():
+                        learned = await watch.limit(self.models.solve(kept, recorder))
         except (LearnerError, WatchdogError) as error:
             bill = error.__cause__ if isinstance(error, WatchdogError) else error
             recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)

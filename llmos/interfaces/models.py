@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, UsageError
-from llmos.interfaces.learner import Learned, Learner, LearnSession, LearnTask, Thought
+from llmos.interfaces.learner import Learned, Learner, LearnSession, LearnTask, Rest, Thought, Transcript
 from llmos.interfaces.prices import Price, price_of
 from llmos.kernel.outages import Outages
 from llmos.kernel.process import Process, current
@@ -85,15 +85,19 @@ class Models:
         for model, is_last in self._line(task.task, task.model):
             left_usd = max(0.0, task.max_budget_usd - attempt.before_usd)
             asked = replace(task, model=model, max_budget_usd=left_usd)
+            if missed:
+                is_kept = bool(getattr(self.learner(model), "keeps_sessions", False))
+                asked = replace(asked, session_id=await session.begin_anew(is_kept=is_kept))
             try:
                 with self._asking(model), self._changing(model):
                     learned = await self.learner(model).solve(asked, attempt)
             except LearnerError as error:
                 error.cost_usd += attempt.before_usd
-                if is_last or not error.is_down or attempt.calls or error.cost_usd >= task.max_budget_usd:
+                began = attempt.calls or session.rest is not None
+                if is_last or not error.is_down or began or error.cost_usd >= task.max_budget_usd:
                     raise _told(error, missed, attempt.calls if error.is_down and not is_last else 0) from error
                 missed.append(self._missed(model, error))
-                attempt.begin_anew(error.cost_usd)
+                attempt.before_usd = error.cost_usd
                 continue
             cost_usd = learned.cost_usd + attempt.before_usd
             return replace(learned, cost_usd=cost_usd, fell_back="; ".join(missed))
@@ -238,6 +242,22 @@ class _Attempt:
     def other_model(self) -> str:
         return self.session.other_model()
 
-    def begin_anew(self, spent_usd: float) -> None:
-        """Another model is asked now; so much was spent before."""
-        self.before_usd = spent_usd
+    def metered(self, *, sent: int, received: int) -> None:
+        self.session.metered(sent=sent, received=received)
+
+    def window(self, tokens: int) -> None:
+        self.session.window(tokens)
+
+    @property
+    def transcript(self) -> Transcript | None:
+        return self.session.transcript
+
+    @property
+    def rest(self) -> Rest | None:
+        return self.session.rest
+
+    async def stands_still(self) -> None:
+        await self.session.stands_still()
+
+    async def begin_anew(self, *, is_kept: bool) -> str:
+        return await self.session.begin_anew(is_kept=is_kept)

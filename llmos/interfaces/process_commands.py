@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos import caller
 from llmos.errors import LLMOSError, UsageError
 from llmos.interfaces import render
+from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
-from llmos.kernel.process import End, Process, ProcessTable, current
+from llmos.kernel.lending import Loan
+from llmos.kernel.process import End, Kind, Process, ProcessTable, current
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
+    from llmos.settings import Settings
 
-COLUMNS = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps", "cost", "saved", "time", "goal")
+_WHO = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps")
+COLUMNS = (*_WHO, "cost", "budget", "saved", "time", "goal")
 EVERY_S = 1.0
 
 
@@ -32,6 +37,9 @@ def ps(*, everyone: bool, like: str | None) -> Action:
         session.screen.data({"processes": [told(process, nearness) for process in shown]})
         columns = COLUMNS if not like else ("like", *COLUMNS)
         rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *_row(one)] for one in shown]
+        if any(one.reason for one in shown):
+            columns = (*columns, "reason")
+            rows = [[*row, render.one_line(one.reason, 80)] for row, one in zip(rows, shown, strict=True)]
         session.screen.table(columns, rows, empty="no goal is at work")
 
     return action
@@ -72,8 +80,16 @@ def _screenful(system: LLMOS, session: Session) -> Any:
 
 
 def kill(pids: Sequence[int]) -> Action:
-    """End processes at once."""
-    return _each(pids, ProcessTable.kill, "is ended")
+    """End processes at once; what an earlier kernel left of them is forgotten."""
+
+    async def action(session: Session) -> None:
+        home = (await session.system()).home
+        left = [one for one in map(home.processes.get, pids) if one.left is not None and one.task is None]
+        await _each(pids, ProcessTable.kill, "is ended")(session)
+        for process in left:
+            await home.checkpoints.remove(process.run_id)
+
+    return action
 
 
 def suspend(pids: Sequence[int]) -> Action:
@@ -82,13 +98,64 @@ def suspend(pids: Sequence[int]) -> Action:
 
 
 def resume(pids: Sequence[int]) -> Action:
-    """Let processes go on."""
-    return _each(pids, ProcessTable.resume, "goes on")
+    """Let processes go on, those that an earlier kernel left, too."""
+
+    async def action(session: Session) -> None:
+        table = (await session.system()).home.processes
+        left = [one for one in map(table.alive, dict.fromkeys(pids)) if one.left is not None and one.task is None]
+        if left and caller.current() is None:
+            if len(left) > 1 or len(pids) > 1:
+                raise UsageError("without the resident kernel one process goes on at a time: `boot.py up` starts it.")
+            table.resume(left[0].pid)
+            await _in_front(session, left[0])
+            return
+        await _each(pids, ProcessTable.resume, "goes on")(session)
+        for process in left:
+            await _in_background(session, process)
+
+    return action
+
+
+async def _in_front(session: Session, process: Process) -> None:
+    """Go on with a process that an earlier kernel left, and tell what it comes to."""
+    async with session.engine.opened(_settings_of(session, process)) as system:
+        result = await system.execute(process.goal, confirm=session.confirm, resumed=process)
+    show_result(session, result)
+
+
+async def _in_background(session: Session, process: Process) -> None:
+    """The same, for nobody in particular."""
+    begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+    begun.set_result(process)
+    await _leave(
+        session, _background(session, process.goal, begun, settings=_settings_of(session, process), resumed=process)
+    )
+
+
+def _settings_of(session: Session, process: Process) -> Settings:
+    """The settings of whoever resumes it, for the folder that it works in."""
+    return replace(session.options, workspace=Path(process.left.workspace), budget_usd=None).settings()
 
 
 def nice(pid: int, priority: int) -> Action:
     """Give a process another priority."""
     return _each([pid], lambda table, one: table.renice(one, priority), f"has priority {priority}")
+
+
+def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
+    """Lend a part of a process's budget, and its priority, to another one."""
+
+    async def action(session: Session) -> None:
+        home = (await session.system()).home
+        lender, borrower = home.processes.alive(pid), home.processes.alive(to)
+        if lender is borrower:
+            raise UsageError("a process can't lend to itself.")
+        Loan.begin(lender, borrower, usd, seconds)
+        session.screen.data({"processes": [told(lender), told(borrower)]})
+        until = "until one of them ends" if seconds is None else f"for {render.duration(seconds)}"
+        session.screen.show(f"process {pid} lends {render.money(usd)} and its priority to process {to}, {until}")
+
+    return action
 
 
 def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said: str) -> Action:
@@ -122,19 +189,24 @@ def wait(pids: Sequence[int]) -> Action:
     return action
 
 
-def spawn(goal: str, *, priority: int) -> Action:
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On what terms a process begins; what is None is as the settings have it for its class."""
+
+    kind: str = Kind.USER
+    priority: int | None = None
+    budget_tokens: int | None = None
+
+
+def spawn(goal: str, *, terms: Terms) -> Action:
     """Begin a goal and leave it to the resident kernel."""
 
     async def action(session: Session) -> None:
-        asking = caller.current()
-        if asking is None:
+        if caller.current() is None:
             raise UsageError("a goal in the background needs the resident kernel: `boot.py up` starts it.")
-        home = (await session.system()).home
         begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
-        with caller.calling(replace(asking, outlet=None, **_nowhere())):
-            task = asyncio.create_task(_background(session, goal, priority, begun))
-        home.background.add(task)
-        task.add_done_callback(home.background.discard)
+        await session.system()
+        task = await _leave(session, _background(session, goal, begun, terms=terms))
         either: set[asyncio.Future[Any]] = {task, begun}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not begun.done():
@@ -147,19 +219,44 @@ def spawn(goal: str, *, priority: int) -> Action:
     return action
 
 
-async def _background(session: Session, goal: str, priority: int, begun: asyncio.Future[Process]) -> None:
-    """Carry a goal out for nobody in particular: what it comes to stands in its run."""
+async def _leave(session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Have work done in the kernel, which goes on when this command is over and hears nothing."""
     asking = caller.current()
+    assert asking is not None
+    home = (await session.system()).home
+    with caller.calling(replace(asking, outlet=None, **_nowhere())):
+        task = asyncio.create_task(work)
+    home.background.add(task)
+    task.add_done_callback(home.background.discard)
+    return task
+
+
+async def _background(
+    session: Session,
+    goal: str,
+    begun: asyncio.Future[Process],
+    *,
+    terms: Terms | None = None,
+    settings: Settings | None = None,
+    resumed: Process | None = None,
+) -> None:
+    """Carry a goal out for nobody in particular: what it comes to stands in its run."""
+    asking, terms = caller.current(), terms or Terms()
     try:
         options = session.options
-        async with session.engine.opened(options.settings()) as system:  # it stays when the command is over
+        settings = settings or replace(options, budget_usd=None).settings()
+        async with session.engine.opened(settings) as system:  # it stays when the command is over
             await system.execute(
                 goal,
                 mode=options.mode,
                 confirm=session.confirm if options.yes else None,
                 again=options.again,
-                priority=priority,
-                begun=begun.set_result,
+                kind=Kind(terms.kind),
+                priority=terms.priority,
+                budget_usd=options.budget_usd,
+                budget_tokens=terms.budget_tokens,
+                begun=None if begun.done() else begun.set_result,
+                resumed=resumed,
             )
     except (LLMOSError, asyncio.CancelledError):
         if not begun.done():
@@ -203,10 +300,17 @@ def _row(process: Process) -> list[Any]:
         process.turns or "",
         process.steps or "",
         render.money(process.spent_usd),
+        _budget(process),
         render.money(process.saved_usd),
         render.duration(process.age_s),
         render.one_line(process.goal, 60),
     ]
+
+
+def _budget(process: Process) -> str:
+    """How much of the budget is spent, with what children did; nothing where there is none."""
+    allocated = process.budget.allocated_usd
+    return "" if allocated is None else f"{process.budget.share_spent:.0%} of {render.money(allocated)}"
 
 
 def told(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
@@ -221,10 +325,19 @@ def told(process: Process, nearness: dict[int, float] | None = None) -> dict[str
         "priority": process.priority,
         "state": str(process.state),
         "why": str(process.why) if process.why else None,
+        "reason": process.reason,
         "mode": process.mode,
         "turns": process.turns,
         "steps": process.steps,
         "cost_usd": process.spent_usd,
+        "budget_usd": process.budget.allocated_usd,
+        "budget_spent_usd": process.budget.spent_usd,
+        "budget_left_usd": process.budget.left_usd,
+        "budget_tokens": process.budget.tokens.allocated,
+        "tokens_in": process.tokens_in,
+        "tokens_out": process.tokens_out,
+        "context_tokens": process.context_tokens,
+        "context_max_tokens": process.context_max,
         "saved_usd": process.saved_usd,
         "virtual_runtime": process.vruntime,
         "slot_s": round(process.held_s, 3),

@@ -8,6 +8,7 @@ import click
 
 from llmos.interfaces.options import Action
 from llmos.interfaces.parsing import NumberedVerb, Verb, shared_options
+from llmos.settings.records import CLASSES
 
 _PIDS = click.argument("pids", type=click.IntRange(min=1), nargs=-1, required=True, metavar="PID...")
 
@@ -35,12 +36,15 @@ def top() -> Action:
 @click.command()
 @shared_options()
 @click.argument("goal", nargs=-1, required=True)
-@click.option("--priority", type=click.IntRange(0, 19), default=10, show_default=True, help="0 is the most urgent.")
-def spawn(goal: Sequence[str], priority: int) -> Action:
+@click.option("--priority", type=click.IntRange(0, 19), help="0 is the most urgent; by default that of its class, 10.")
+@click.option("--class", "kind", type=click.Choice([*CLASSES]), default="user", show_default=True)
+@click.option("--tokens", type=click.IntRange(min=1), metavar="N", help="How many it and its children may use.")
+def spawn(goal: Sequence[str], priority: int | None, kind: str, tokens: int | None) -> Action:
     """Begin GOAL in the resident kernel, and go on at once."""
     from llmos.interfaces import process_commands, reading
 
-    return reading.with_goal(list(goal), lambda text: process_commands.spawn(text, priority=priority))
+    terms = process_commands.Terms(kind=kind, priority=priority, budget_tokens=tokens)
+    return reading.with_goal(list(goal), lambda text: process_commands.spawn(text, terms=terms))
 
 
 @click.command(cls=Verb)
@@ -125,4 +129,17 @@ def system_call(sentence: Sequence[str], dry_run: bool) -> Action:
     return system_calls.system_call(" ".join(sentence), dry_run=dry_run)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, models, model, system_call)
+@click.command(cls=Verb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("usd", type=click.FloatRange(min=0.0))
+@click.option("--to", type=click.IntRange(min=1), required=True, metavar="PID", help="Who gets it.")
+@click.option("--for", "seconds", type=click.FloatRange(min=0.0, min_open=True), metavar="SECONDS", help="How long.")
+def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
+    """Lend USD of the budget of the process PID, and its priority, to another one."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.lend(pid, usd, to, seconds)
+
+
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, models, model, system_call)

@@ -101,7 +101,8 @@ class Running:
         self.run = replace(self.run, status=status, duration_s=time.perf_counter() - self.started_s)
         process = current()
         if process is not None:
-            process.spent_usd, process.saved_usd = max(process.spent_usd, self.run.cost_usd), self.run.saved_usd
+            process.spend(max(0.0, self.run.cost_usd - process.spent_usd))
+            process.saved_usd = self.run.saved_usd
 
 
 def result_of(

@@ -8,7 +8,7 @@ import gc
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -164,6 +164,9 @@ class Engine:
             if failure not in self._told:
                 screen.note(f"llmos: {failure.message}")
         self._told = failures
+        left = self._system.home.offered()
+        if left:
+            screen.note(f"llmos: {_offer(left)}")
         return self._system
 
     def _settings(self) -> Settings:
@@ -172,6 +175,14 @@ class Engine:
         if self.min_jobs <= settings.scheduler.max_concurrent:
             return settings
         return replace(settings, scheduler=replace(settings.scheduler, max_concurrent=self.min_jobs))
+
+
+def _offer(left: Sequence[int]) -> str:
+    """The sentence about processes that an earlier kernel left."""
+    pids = " ".join(map(str, left))
+    it = "it" if len(left) == 1 else "them"
+    were = "a process was at work" if len(left) == 1 else f"{len(left)} processes were at work"
+    return f"{were} when the kernel ended: `resume {pids}` goes on with {it}, `kill {pids}` forgets {it}"
 
 
 @dataclass(frozen=True, kw_only=True)

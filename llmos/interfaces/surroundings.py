@@ -14,7 +14,7 @@ from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError, NoLearnerError
 from llmos.interfaces.models import Models
 from llmos.interfaces.prices import Tokens
-from llmos.kernel.process import thinking
+from llmos.kernel.process import spend, thinking
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
@@ -154,6 +154,7 @@ class Surroundings:
             raise
         finally:
             self._thought_usd[run_id] = self._thought_usd.get(run_id, 0.0) + cost_usd
+            spend(cost_usd)
             await asyncio.shield(asyncio.to_thread(self.economy.settle, reservation, cost_usd, f"thought: {name}"))
 
     def _reserve(self, run_id: str, model: str) -> Reservation:

@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from llmos.errors import CallRefusedError
 from llmos.kernel.places import Host, Place, host_of, resource_of
+from llmos.kernel.process import Kind as ProcessKind
+from llmos.kernel.process import current
 from llmos.kernel.rules import Answer, Policy, Said, line_for
 from llmos.plugins.context import TraceStep
 from llmos.plugins.tool import ToolCall, ToolResult
@@ -104,15 +106,23 @@ _under_way: ContextVar[_UnderWay | None] = ContextVar("llmos_call_under_way", de
 class Permissions:
     """Middleware: holds each call against the policy, and asks the person of its run where the policy says so.
 
-    One approval holds for its digest until the run ends. It is also the gate of its contexts.
+    One approval holds for its digest until the run ends. It is also the gate of its contexts. Classes of processes that
+    have roles of their own have a policy `by_kind`.
     """
 
-    policy: Policy
+    usual: Policy
+    by_kind: Mapping[ProcessKind, Policy] = field(default_factory=dict)
     approvals: ApprovalStore | None = None
     doubts: Doubts | None = None
     _asks: dict[str, Ask] = field(default_factory=dict)
     _granted: dict[str, set[str]] = field(default_factory=dict)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy for whoever asks."""
+        process = current()
+        return self.usual if process is None else self.by_kind.get(process.kind, self.usual)
 
     @contextmanager
     def asking(self, run_id: str, ask: Ask | None) -> Iterator[None]:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 from llmos.errors import LLMOSError, NotFoundError, UsageError
+from llmos.kernel.budget import Budget
 
 HIGHEST, DEFAULT, LOWEST = 0, 10, 19
 _KEPT = 200
@@ -94,8 +95,10 @@ class Process:
 
     `weight` is what its `priority` (0 is the most urgent, 19 the least) is worth where several compete: each step up
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
-    While a `model` works on it, `reach` refuses models that it can't go on with; `next_model` takes over at the end of
-    the turn.
+    `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
+    blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
+    `reason` says why it ended as it did. While a `model` works on it, `reach` refuses models that it can't go on with;
+    `next_model` takes over at the end of the turn.
     """
 
     pid: int
@@ -113,8 +116,14 @@ class Process:
     steps: int = 0
     spent_usd: float = 0.0
     saved_usd: float = 0.0
+    budget: Budget = field(default_factory=Budget)
+    tokens_in: int = 0
+    tokens_out: int = 0
+    context_tokens: int = 0
+    context_max: int | None = None
     vruntime: float = 0.0
     held_s: float = 0.0
+    waited_s: float = 0.0
     is_stopped: bool = False
     since_s: float = field(init=False)
     began_s: float = field(init=False)
@@ -123,10 +132,13 @@ class Process:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     killed: End | None = None
     sharing: Sharing | None = None
+    left: Any = None
+    reason: str = ""
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
     model: str = ""
     next_model: str = ""
     reach: Callable[[str], None] | None = None
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.priority = checked(self.priority)
@@ -145,6 +157,15 @@ class Process:
         return float(1.25**-self.priority)
 
     @property
+    def idle_s(self) -> float:
+        """Seconds in which it was not at work, up to now."""
+        return self.waited_s + (0.0 if self.is_at_work or not self.is_alive else self.clock() - self.since_s)
+
+    async def moves(self) -> None:
+        """Return when it comes into another state."""
+        await self._moved.wait()
+
+    @property
     def age_s(self) -> float:
         """Seconds since it began, up to its end."""
         return (self.clock() if self.ended_s is None else self.ended_s) - self.began_s
@@ -160,10 +181,20 @@ class Process:
             raise IllegalTransitionError(
                 f"process {self.pid} is {_told(self.state, self.why)} and can't become {_told(state, why)}."
             )
-        self.state, self.why, self.since_s = state, why, self.clock()
+        now = self.clock()
+        if not self.is_at_work:
+            self.waited_s += now - self.since_s
+        self.state, self.why, self.since_s = state, why, now
+        self._moved.set()
+        self._moved = asyncio.Event()
         if state is State.TERMINATED:
             self.ended_s = self.since_s
             self.over.set()
+
+    def spend(self, usd: float, tokens: int = 0) -> None:
+        """Book what it has spent; whether that was left is seen at the end of its turn."""
+        self.spent_usd += usd
+        self.budget.spend(usd, tokens)
 
     @property
     def is_due(self) -> bool:
@@ -217,6 +248,13 @@ def current() -> Process | None:
     return _current.get()
 
 
+def spend(usd: float) -> None:
+    """Book what this code's process has spent."""
+    process = current()
+    if process is not None:
+        process.spend(usd)
+
+
 @contextmanager
 def thinking() -> Iterator[None]:
     """A model's answer is awaited, for the length of a block."""
@@ -247,13 +285,25 @@ class ProcessTable:
     def __iter__(self) -> Iterator[Process]:
         return iter([*self._processes.values()])
 
-    def spawn(self, goal: str, *, kind: Kind = Kind.USER, priority: int = DEFAULT, run_id: str = "") -> Process:
-        """A process for a goal, which waits for its turn; a child of the one that asks.
+    def spawn(
+        self,
+        goal: str,
+        *,
+        kind: Kind = Kind.USER,
+        priority: int = DEFAULT,
+        run_id: str = "",
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
+    ) -> Process:
+        """A process for a goal, which waits for its turn; a child of the one that asks, with a part of its budget.
 
         Raises:
-            UsageError: the priority is none.
+            UsageError: the priority, or the budget, is none.
+            LowBatteryError: the parent's budget has not so much left.
         """
         parent = current()
+        priority = checked(priority)
+        budget = Budget(budget_usd, tokens=budget_tokens, parent=None if parent is None else parent.budget)
         process = Process(
             pid=next(self._numbers),
             goal=goal,
@@ -261,14 +311,47 @@ class ProcessTable:
             priority=priority,
             parent=parent.pid if parent is not None else None,
             run_id=run_id,
+            budget=budget,
             created_at=self._clock(),
         )
         self._processes[process.pid] = process
         return process
 
+    def restore(
+        self,
+        pid: int,
+        goal: str,
+        *,
+        kind: Kind,
+        priority: int,
+        parent: int | None,
+        run_id: str,
+        budget: Budget,
+        created_at: datetime,
+        left: Any,
+    ) -> Process:
+        """A process that an earlier kernel left: it stands still until it is resumed. Later ones get other numbers."""
+        process = Process(
+            pid=pid,
+            goal=goal,
+            kind=kind,
+            priority=priority,
+            parent=parent,
+            run_id=run_id,
+            budget=budget,
+            created_at=created_at,
+            left=left,
+            is_stopped=True,
+        )
+        process.move(State.SUSPENDED)
+        self._processes[pid] = process
+        self._numbers = itertools.count(max(self._processes) + 1)
+        return process
+
     def ended(self, process: Process, end: End) -> None:
         """A process is over."""
         process.move(State.TERMINATED, end)
+        process.budget.close()
         self._ended.append(process.pid)
         while len(self._ended) > _KEPT:
             self._processes.pop(self._ended.pop(0), None)
@@ -308,6 +391,8 @@ class ProcessTable:
         process.killed = End.KILLED
         if process.task is not None:
             process.task.cancel()
+        elif process.left is not None:
+            self.ended(process, End.KILLED)
         return process
 
     def suspend(self, pid: int) -> Process:
@@ -335,6 +420,8 @@ class ProcessTable:
         process.is_stopped = False
         if process.sharing is not None:
             process.sharing.resumed(process)
+        elif process.state is State.SUSPENDED:
+            process.move(State.BLOCKED, Wait.TURN)
         return process
 
     def change_model(self, pid: int, model: str) -> Process:

@@ -61,18 +61,28 @@ class Scheduler:
         priority: int = DEFAULT,
         name: str = "",
         kind: Kind = Kind.USER,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
         begun: Callable[[Process], None] | None = None,
+        process: Process | None = None,
     ) -> T:
         """Run `factory()` when its turn comes and give back its result; priority 0 is the most urgent.
 
+        It is a new process, or `process` goes on with it. The budgets are what it and its children may spend, of the
+        budget of the process that asks if there is one.
+
         Raises:
-            UsageError: the priority is none.
+            UsageError: the priority, or a budget, is none.
+            LowBatteryError: the process that asks has not so much left.
             LLMOSError: the scheduler is, or was meanwhile, closed, or somebody killed the process.
             Exception: whatever the job raised.
         """
         if self._closed:
             raise _stopped(name)
-        process = self.processes.spawn(name, kind=kind, priority=priority)
+        if process is None:
+            process = self.processes.spawn(
+                name, kind=kind, priority=priority, budget_usd=budget_usd, budget_tokens=budget_tokens
+            )
         process.sharing = self.turns
         if begun is not None:
             begun(process)
@@ -81,6 +91,9 @@ class Scheduler:
             result = await self._run(process, factory)
             end = End.DONE
             return result
+        except LLMOSError as error:
+            process.reason = str(error)
+            raise
         except asyncio.CancelledError:
             end = process.killed or End.INTERRUPTED
             waiter = asyncio.current_task()

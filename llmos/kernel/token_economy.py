@@ -11,13 +11,14 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from llmos.accounts import EntryKind, LedgerEntry, LedgerStore, LedgerTotals, Reservation, to_microusd, to_usd
 from llmos.errors import LowBatteryError, UsageError
 from llmos.kernel.bus import EventBus, LedgerMoved
+from llmos.kernel.process import current
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,10 @@ class TokenEconomy:
 
     @property
     def available_usd(self) -> float:
-        """The most that can be set aside now: the balance, or what the cap leaves; never below zero."""
-        return to_usd(max(0, self._available_microusd()))
+        """The most that can be set aside now: the balance, or what the cap or the process's own budget leaves."""
+        left = _left_of_process()
+        available = max(0, self._available_microusd())
+        return to_usd(available if left is None else min(available, left))
 
     @property
     def spent_usd(self) -> float:
@@ -170,10 +173,17 @@ class TokenEconomy:
         """Make sure that dollars of this estimate can be spent; an estimate of zero always can.
 
         Raises:
-            LowBatteryError: the battery holds less, or the cap leaves less.
+            LowBatteryError: the battery holds less, or the cap, or the budget of the process that asks, leaves less.
             UsageError: the estimate is negative or not a number.
         """
         needed = to_microusd(estimated_cost, what="the estimated cost")
+        left = _left_of_process()
+        if left is not None and needed > left:
+            raise LowBatteryError(
+                f"the budget of this process has ${to_usd(left):.4f} left and this needs ${to_usd(needed):.4f}.",
+                needed_usd=to_usd(needed),
+                available_usd=to_usd(left),
+            )
         if needed == 0 or needed <= self._available_microusd():
             return
         needed_usd, balance = to_usd(needed), self._ledger.balance_microusd()
@@ -290,25 +300,33 @@ class TokenEconomy:
             self._spent_microusd += actual_microusd
         self._tell(row)
 
-    def charge_left_open(self) -> list[Reservation]:
-        """Charge the reservations that an earlier process left open, in full: nobody knows what was spent of them."""
-        left_open = self._ledger.open_reservations()
-        for reservation in left_open:
+    def charge_left_open(self, known_usd: Mapping[str, float] | None = None) -> list[Reservation]:
+        """Charge the reservations that an earlier process left open; gives what was charged for each.
+
+        In full, for nobody knows what was spent of them; but a run that is `known_usd` for its dollars pays those.
+        """
+        charged = []
+        for reservation in self._ledger.open_reservations():
+            most = reservation.amount_microusd
+            known = (known_usd or {}).get(reservation.run_id)
+            amount = most if known is None else min(most, to_microusd(known, what="the cost"))
+            how = "charged in full" if amount == most else "charged for what was kept of it"
             log.warning(
-                "a reservation was never settled; it is charged in full",
+                f"a reservation was never settled; it is {how}",
                 extra={"action": "charge_left_open", "run_id": reservation.run_id},
             )
             row = self._append(
                 self._entry(
                     EntryKind.SETTLE,
-                    0,
-                    operation=f"{reservation.operation}: charged in full, the process ended before it was settled",
+                    most - amount,
+                    operation=f"{reservation.operation}: {how}, the process ended before it was settled",
                     run_id=reservation.run_id,
                     reservation_id=reservation.id,
                 )
             )
             self._tell(row)
-        return left_open
+            charged.append(replace(reservation, amount_microusd=amount))
+        return charged
 
     def _append(self, entry: LedgerEntry) -> LedgerEntry:
         with self._lock:
@@ -345,6 +363,12 @@ class TokenEconomy:
                     operation=row.operation,
                 )
             )
+
+
+def _left_of_process() -> int | None:
+    """Micro-dollars left of the budget of the process that asks; None: it has none."""
+    process = current()
+    return None if process is None else process.budget.microusd.left
 
 
 def estimate_cost(history: Sequence[tuple[float, float]], prior_usd: float) -> float:

@@ -75,6 +75,11 @@ class RunStore:
 
         await self._db.run(work)
 
+    async def go_on(self, run: Run) -> None:
+        """Say that a run that was interrupted is being worked on again."""
+        row = [str(run.mode), str(RunStatus.RUNNING), clean(run.reason), run.id]
+        await self._db.run(lambda connection: connection.execute(sql.RUN_GOES_ON, row) and None)
+
     async def add_cost(self, run_id: str, cost_usd: float) -> None:
         """Charge a run with dollars that became known after it ended; nothing happens if it was never stored."""
         row = [cost_usd, run_id]

@@ -37,6 +37,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "handovers": ("handovers",),
     "taints": ("taints",),
     "runs that may still stand": ("standing_runs",),
+    "processes that are not over": ("processes", "session_lines"),
 }
 """Tables that only make sense together are taken from one source."""
 
@@ -48,6 +49,7 @@ _NUMBERED = {
     "journal_outcome_no": ("journal_outcomes", "no"),
     "embedding_no": ("embeddings", "id"),
     "taint_no": ("taints", "no"),
+    "session_line_no": ("session_lines", "no"),
 }
 """The sequences, and the column that each of them numbers."""
 

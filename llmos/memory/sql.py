@@ -91,6 +91,7 @@ SELECT id FROM runs WHERE end_no = (SELECT max(end_no) FROM runs WHERE status = 
 """
 
 # One process holds the file, so a run still marked running when it is opened has lost its process.
+RUN_GOES_ON = "UPDATE runs SET mode = ?, status = ?, reason = ? WHERE id = ?"
 ADD_RUN_COST = "UPDATE runs SET cost_usd = cost_usd + ? WHERE id = ?"
 
 INTERRUPT_RUNNING = "UPDATE runs SET status = 'interrupted', reason = ? WHERE status = 'running' RETURNING id, mode"

@@ -98,10 +98,12 @@ class Server:
             await self._all_ended()
 
     def retire(self) -> None:
-        """Take nothing new, and end when what is being done is done."""
+        """Take nothing new, and end when what is being done is done; what stands still is kept for the next kernel."""
         self._leaving.set()
+        self._home.let_go()
 
     def _end_all(self) -> None:
+        self._home.is_ending = True
         asyncio.get_running_loop().call_later(NOW_S, self._given_up.set)
         self.retire()
         for work in self._work:
@@ -249,11 +251,20 @@ class Server:
 
     def _fits(self, request: Request) -> bool:
         """Whether what holds for the whole process is the same for this client; its code must be, too."""
-        if request.package != thin.PACKAGE or request.executable != sys.executable or self._code.folders != _folders():
+        if request.package != thin.PACKAGE or request.executable != sys.executable or not self._is_its_code():
             return False
         if any(request.environ.get(name) != self._own[name] for name in _SAME) or not self._is_set_up_so():
             return False
         return request.umask == self._own["umask"] or not self._work
+
+    def _is_its_code(self) -> bool:
+        """Whether the code on disk is what runs here; a folder changes also when compiled code comes to lie in it."""
+        if self._code.folders != _folders():
+            now = _code()
+            if now.files != self._code.files:
+                return False
+            self._code = now
+        return True
 
     def _is_set_up_so(self) -> bool:
         """Whether the home was opened as its settings have it now."""
@@ -273,16 +284,16 @@ class Server:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._idle_s / 2))
-            if self._home.background:
+            if self._home.has_background_work:
                 self._used = time.monotonic()
-            is_busy = bool(self._work or self._home.background)
+            is_busy = bool(self._work or self._home.has_background_work)
             is_idle = not is_busy and time.monotonic() - self._used > self._idle_s
             is_large = not is_busy and _resident_bytes() > MOST_BYTES
             if (
                 is_idle
                 or is_large
                 or _identity(self.path) != self._identity
-                or await asyncio.to_thread(_code) != self._code
+                or (await asyncio.to_thread(_code)).files != self._code.files
             ):
                 self.retire()
                 return

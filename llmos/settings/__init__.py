@@ -13,6 +13,7 @@ from llmos.settings.permissions import PermissionSettings, RuleSettings
 from llmos.settings.records import (
     CONFIG_NAME,
     PROVIDER,
+    ClassSettings,
     JournalSettings,
     JudgeSettings,
     LearnerSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "PROVIDER",
     "SUMMARY",
     "TASKS",
+    "ClassSettings",
     "JournalSettings",
     "JudgeSettings",
     "LearnerSettings",

@@ -17,8 +17,10 @@ from llmos.settings.models import ModelSettings, load_models, load_servers, name
 from llmos.settings.permissions import lay_over, load_permissions
 from llmos.settings.places import absolute, find_checkout, find_config, find_home, find_plugins
 from llmos.settings.records import (
+    CLASSES,
     CONFIG_NAME,
     MAX_WRONG,
+    ClassSettings,
     DaemonSettings,
     JournalSettings,
     JudgeSettings,
@@ -81,6 +83,7 @@ def load_settings(
         servers=load_servers(config, env),
         embedding_model=config.get("memory", {}).get("embedding_model", Settings.embedding_model),
         scheduler=SchedulerSettings(**config.get("scheduler", {})),
+        classes=_classes(config),
         daemon=DaemonSettings(**config.get("daemon", {})),
         mcp_servers=MappingProxyType(
             {name: _mcp_server(name, entry, env) for name, entry in config.get("mcp_servers", {}).items()}
@@ -148,6 +151,19 @@ def _sandbox(config: Mapping[str, Any]) -> SandboxSettings:
         readable=config.get("sandbox_readable", ()),
         writable=config.get("sandbox_writable", ()),
     )
+
+
+def _classes(config: Mapping[str, Any]) -> Mapping[str, ClassSettings]:
+    given = config.get("classes", {})
+    known = config.get("permissions", {}).get("roles", {})
+    for name, entry in given.items():
+        for role in entry.get("roles", ()):
+            if role not in known:
+                raise SettingsError(
+                    f"{CONFIG_NAME}: classes.{name} names the role {role!r}, which is not in permissions.roles "
+                    f"({', '.join(sorted(known)) or 'none'})."
+                )
+    return MappingProxyType({name: replace(usual, **given.get(name, {})) for name, usual in CLASSES.items()})
 
 
 def _matching(config: Mapping[str, Any]) -> MatchingSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +52,12 @@ class PermissionSettings:
     @property
     def effective(self) -> tuple[RuleSettings, ...]:
         """The rules that hold for the principal."""
-        own = [rule for role in self.principals.get(self.principal, ()) for rule in self.roles.get(role, ())]
-        return (*self.rules, *own)
+        return self.with_roles(())
+
+    def with_roles(self, roles: Sequence[str]) -> tuple[RuleSettings, ...]:
+        """The rules that hold for the principal in roles beside its own."""
+        names = dict.fromkeys((*self.principals.get(self.principal, ()), *roles))
+        return (*self.rules, *(rule for role in names for rule in self.roles.get(role, ())))
 
 
 def quoted(text: str) -> str:

@@ -35,8 +35,9 @@ class LearnerSettings:
 
     `name` is who is asked for models that are no provider's; `max_usd_per_run` is reserved before a run and never
     exceeded; `first_estimate_usd` stands in for a cost while there is no history; `max_repeats` is how often the same
-    call may follow itself. `has_key` says that the environment holds a key or a token for Claude. The `guided_` limits
-    hold where a near trace is given as a plan.
+    call may follow itself. A turn of the model may take `turn_timeout_s`, `max_fruitless` calls in a row may come to
+    nothing new, and the outputs of a run to `max_output_chars`. `has_key` says that the environment holds a key or a
+    token for Claude. The `guided_` limits hold where a near trace is given as a plan.
     """
 
     name: str = "claude"
@@ -45,6 +46,9 @@ class LearnerSettings:
     max_turns: int = 50
     timeout_s: float = 900.0
     max_repeats: int = 3
+    turn_timeout_s: float = 300.0
+    max_fruitless: int = 12
+    max_output_chars: int = 5_000_000
     guided_max_usd: float = 0.5
     guided_max_turns: int = 20
     base_url: str | None = None
@@ -96,6 +100,26 @@ class MatchingSettings:
     """How likely a replay may be wrong, by the trace's effect; an effect that is missing needs a proof."""
 
     max_wrong: Mapping[str, float] = field(default_factory=lambda: dict(MAX_WRONG))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSettings:
+    """What goals of a class get where nothing else is said: a priority, an allowance, and roles with more rules."""
+
+    priority: int = 10
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    roles: tuple[str, ...] = ()
+
+
+CLASSES = {
+    "user": ClassSettings(),
+    "system": ClassSettings(priority=5),
+    "housekeeping": ClassSettings(priority=19, max_usd=0.0),
+    "specialist": ClassSettings(),
+    "meta": ClassSettings(priority=5, max_usd=0.10),
+}
+"""The classes of `llmos.kernel.process.Kind`, which stands above this module, as they are by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +245,7 @@ class Settings:
     servers: Mapping[str, ServerSettings] = field(default_factory=dict)
     embedding_model: str = "all-MiniLM-L6-v2"
     scheduler: SchedulerSettings = SchedulerSettings()
+    classes: Mapping[str, ClassSettings] = field(default_factory=lambda: CLASSES)
     daemon: DaemonSettings = DaemonSettings()
     mcp_servers: Mapping[str, McpServerSettings] = field(default_factory=dict)
     prices: Mapping[str, ModelPrice] = field(default_factory=dict)

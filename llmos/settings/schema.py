@@ -14,7 +14,7 @@ from llmos.checked_yaml import Many, Named, Section
 from llmos.errors import SettingsError
 from llmos.settings.models import MODELS
 from llmos.settings.permissions import permissions_schema
-from llmos.settings.records import MAX_WRONG, MAY_HAVE_NETWORK, SANDBOXES
+from llmos.settings.records import CLASSES, MAX_WRONG, MAY_HAVE_NETWORK, SANDBOXES
 
 T = TypeVar("T")
 EFFECTS = ("pure", "read", "write", "external", "unknown")
@@ -61,6 +61,12 @@ def count(value: Any) -> int:
         raise ValueError("a whole number, 1 or more")
     if value > MAX_COUNT:
         raise ValueError(f"a whole number, at most {MAX_COUNT:,}")
+    return value
+
+
+def priority(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 19:
+        raise ValueError("a whole number from 0 (the most urgent) to 19")
     return value
 
 
@@ -157,6 +163,9 @@ SCHEMA = Section(
                 "max_turns": count,
                 "timeout_s": seconds,
                 "max_repeats": count,
+                "turn_timeout_s": seconds,
+                "max_fruitless": count,
+                "max_output_chars": count,
                 "guided_max_usd": dollars,
                 "guided_max_turns": count,
                 "base_url": url,
@@ -167,6 +176,12 @@ SCHEMA = Section(
         "servers": Named(key=server_name, of=Section(keys={"base_url": url, "api_key_env": variable})),
         "memory": Section(keys={"embedding_model": text}),
         "scheduler": Section(keys={"max_concurrent": count}),
+        "classes": Section(
+            keys=dict.fromkeys(
+                CLASSES,
+                Section(keys={"priority": priority, "max_usd": dollars, "max_tokens": count, "roles": Many(of=text)}),
+            )
+        ),
         "daemon": Section(keys={"enabled": boolean, "idle_s": seconds}),
         "mcp_servers": Named(
             key=server_name,

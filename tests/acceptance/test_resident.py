@@ -35,7 +35,7 @@ async def linger(ctx: ToolContext, path: str) -> str:
     target = ctx.resolve(path, write=True)
     with target.open("a") as stream:
         stream.write("begun\\n")
-    await asyncio.sleep(4.0)
+    await asyncio.sleep(8.0)
     with target.open("a") as stream:
         stream.write("ended\\n")
     return "lingered"
@@ -392,7 +392,7 @@ OF_THREADS = "    await waiting\n"
 
 @pytest.mark.parametrize("waits", [OF_TASKS, OF_THREADS])
 def test_down_now_does_not_wait_for_what_can_not_be_interrupted(lingering: Door, waits: str) -> None:
-    head, _, rest = LINGER.partition("    await asyncio.sleep(4.0)\n")
+    head, _, rest = LINGER.partition("    await asyncio.sleep(8.0)\n")
     tail = rest[rest.index("    return") :]
     (lingering.home / "plugins" / "linger.py").write_text(f"import time\n{head}{STUBBORN}{waits}{tail}")
     process = lingering.start(*LINGERS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from llmos.boot import LLMOS
 from llmos.errors import LLMOSError
 from llmos.kernel.bus import ToolCalled
-from llmos.kernel.process import End, Process, State, Wait
+from llmos.kernel.process import End, Kind, Process, State, Wait
 from llmos.testing import Request, Turn, call, calls, slow, usage
 from tests.lab import Lab, MakeLab, finishing, steps
 
@@ -91,19 +93,77 @@ async def test_a_killed_learner_is_charged_and_its_run_says_so(make_lab: MakeLab
     assert spent_usd > 0
 
 
-async def test_a_suspended_learner_makes_no_call_until_it_is_resumed(make_lab: MakeLab) -> None:
-    lab = make_lab(steps(slow(1.0, call("write", file_path="a.txt", content="x")), *finishing("Written.")))
+def clis(lab: Lab) -> list[int]:
+    """The Claude CLIs that work in the workspace of a lab."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            is_cli = entry.name.isdigit() and b"_bundled/claude" in (entry / "cmdline").read_bytes()
+            if is_cli and (entry / "cwd").resolve() == lab.workspace.resolve():
+                found.append(int(entry.name))
+    return found
+
+
+async def test_a_suspended_learner_has_no_cli_and_makes_no_call_until_it_is_resumed(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(slow(1.0, writing("a")[0]), *writing("a")[1:]))
     async with lab.boot() as system:
-        task = asyncio.create_task(system.execute("Write x into a.txt"))
+        task = asyncio.create_task(system.execute("Write a into three files"))
+        await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
+        process = only(system)
+        await until(lambda: clis(lab))
+        system.home.processes.suspend(process.pid)
+        await until(lambda: process.state is State.SUSPENDED)
+        await until(lambda: not clis(lab))
+        assert [*lab.workspace.iterdir()] == []
+        assert system.home.turns.taken == 0
+        asked = len(lab.server.conversation)
+        await asyncio.sleep(1.0)
+        assert len(lab.server.conversation) == asked == 1
+        system.home.processes.resume(process.pid)
+        result = await asyncio.wait_for(task, 60)
+        spent_usd = system.economy.summary().spent_usd
+        rows = await system.home.checkpoints.list()
+    assert [lab.read(f"a{n}.txt") for n in range(3)] == ["a"] * 3
+    assert len(lab.server.conversation) == len(writing("a"))  # no turn was paid for twice
+    assert result.answer == "Written."
+    assert spent_usd == pytest.approx(result.cost_usd) == pytest.approx(process.spent_usd)
+    assert rows == []
+    sent = lab.server.conversation[1].body["messages"]
+    assert "interrupted" not in str([one for one in sent if "tool_result" in str(one)])
+
+
+async def test_calls_made_side_by_side_all_have_their_results_after_a_suspension(make_lab: MakeLab) -> None:
+    both = calls(call("write", file_path="a.txt", content="a"), call("write", file_path="b.txt", content="b"))
+    lab = make_lab(steps(slow(1.0, both), finishing("Written.")[0], *finishing("Written.")))
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Write a and b"))
         await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
         process = only(system)
         system.home.processes.suspend(process.pid)
-        await until(lambda: process.state is State.SUSPENDED)
-        assert not (lab.workspace / "a.txt").exists()
-        assert system.home.turns.taken == 0
+        await until(lambda: process.state is State.SUSPENDED and not clis(lab))
         system.home.processes.resume(process.pid)
-        await asyncio.wait_for(task, 30)
-    assert lab.read("a.txt") == "x"
+        await asyncio.wait_for(task, 60)
+    assert (lab.read("a.txt"), lab.read("b.txt")) == ("a", "b")
+    results = lab.server.conversation[1].tool_results
+    assert len(results) == 2
+    assert "interrupted" not in str(results)
+
+
+async def test_a_suspended_learner_that_is_killed_is_charged_for_what_it_did(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(slow(1.0, writing("a")[0]), *writing("a")[1:]))
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Write a into three files"))
+        await until(lambda: [one for one in system.home.processes if one.state is State.THINKING])
+        process = only(system)
+        system.home.processes.suspend(process.pid)
+        await until(lambda: process.state is State.SUSPENDED and not clis(lab))
+        system.home.processes.kill(process.pid)
+        with pytest.raises(LLMOSError, match="was killed"):
+            await asyncio.wait_for(task, 30)
+        assert system.economy.summary().spent_usd == pytest.approx(process.spent_usd)
+        assert process.spent_usd > 0
+        assert await system.home.checkpoints.list() == []
+    assert [*lab.workspace.iterdir()] == []
 
 
 async def test_who_is_asked_keeps_nobody_from_working(make_lab: MakeLab) -> None:
@@ -125,3 +185,44 @@ async def test_who_is_asked_keeps_nobody_from_working(make_lab: MakeLab) -> None
             await system.execute("Fetch example.com with curl", confirm=confirm)
     assert asked.is_set()
     assert waiting[0] == (State.BLOCKED, Wait.APPROVAL)
+
+
+async def test_a_learner_that_tries_can_not_spend_more_than_its_budget_by_more_than_a_turn(make_lab: MakeLab) -> None:
+    """Each turn costs twenty cents or more, and the model would go on for ever."""
+    lab = make_lab(lambda request: calls(call("write", file_path=f"{len(request.tool_results)}.txt"), usage=BIG))
+    lab.configure("learner: {first_estimate_usd: 0.10, max_usd_per_run: 5.0, max_turns: 100}\n")
+    async with lab.boot() as system:
+        with pytest.raises(LLMOSError, match="budget"):
+            await system.execute("Write many files", budget_usd=0.50)
+        process = only(system)
+        spent_usd = system.economy.summary().spent_usd
+    assert process.budget.is_spent
+    assert 0.5 <= spent_usd <= 0.5 + 0.21
+    assert spent_usd == pytest.approx(process.budget.spent_usd)
+
+
+async def test_tokens_are_a_budget_too(make_lab: MakeLab) -> None:
+    lab = make_lab(lambda request: calls(call("write", file_path=f"{len(request.tool_results)}.txt"), usage=BIG))
+    lab.configure("learner: {first_estimate_usd: 0.10, max_usd_per_run: 5.0, max_turns: 100}\n")
+    async with lab.boot() as system:
+        with pytest.raises(LLMOSError, match="budget is spent"):
+            await system.execute("Write many files", budget_tokens=150_000)
+        process = only(system)
+    assert process.tokens_in + process.tokens_out == 200_200
+    assert process.context_tokens == 100_100
+
+
+async def test_a_class_gives_priority_allowance_and_stricter_rules(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(call("write", file_path="a.txt", content="x"), *finishing("Done.")))
+    lab.configure(
+        "classes: {specialist: {priority: 3, max_usd: 1.0, roles: [reader]}}\n"
+        "permissions: {roles: {reader: [{deny: write}]}}\n"
+    )
+    async with lab.boot() as system:
+        with pytest.raises(LLMOSError, match=r"write with .* is not permitted"):
+            await system.execute("Write x into a.txt", kind=Kind.SPECIALIST)
+        process = only(system)
+        assert (process.kind, process.priority, process.budget.allocated_usd) == (Kind.SPECIALIST, 3, 1.0)
+        assert not (lab.workspace / "a.txt").exists()
+        await system.execute("Write x into a.txt")
+    assert lab.read("a.txt") == "x"

@@ -64,7 +64,7 @@ class Desk:
     def __post_init__(self) -> None:
         for tool in (*llmos_tools(), tool_of(send), tool_of(store)):
             self.registry.register(tool)
-        self.permissions = Permissions(policy=Policy.of(self.rules, self.root / "work"), approvals=self.approvals)
+        self.permissions = Permissions(usual=Policy.of(self.rules, self.root / "work"), approvals=self.approvals)
 
     @property
     def ctx(self) -> ToolContext:

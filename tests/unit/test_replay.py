@@ -348,7 +348,7 @@ def test_a_call_known_only_in_the_midst_is_refused_before_it_is_made(ctx: ToolCo
 
 
 def test_permissions_are_judged_before_the_first_effect(ctx: ToolContext) -> None:
-    permissions = Permissions(policy=Policy.of([], ctx.workspace))
+    permissions = Permissions(usual=Policy.of([], ctx.workspace))
     guarded = replace(ctx, middleware=(permissions,))
     unknown = replace(SHELL, steps=(SHELL.steps[0], replace(SHELL.calls[1], effect=Effect.UNKNOWN)))
     with pytest.raises(CallRefusedError, match="needs an approval"):
@@ -359,7 +359,7 @@ def test_permissions_are_judged_before_the_first_effect(ctx: ToolContext) -> Non
 
 
 def test_a_step_whose_condition_is_known_not_to_hold_is_not_asked_about(ctx: ToolContext) -> None:
-    guarded = replace(ctx, middleware=(Permissions(policy=Policy.of([], ctx.workspace)),))
+    guarded = replace(ctx, middleware=(Permissions(usual=Policy.of([], ctx.workspace)),))
     never = Condition(kind=ConditionKind.EQUALS, value=SlotRef(name="source"), expected=Const(value="other.txt"))
     run = replace(SHELL.calls[1], effect=Effect.UNKNOWN, when=(never,))
     replay = asyncio.run(shell_follower(guarded, "python3 x.py", replace(SHELL, steps=(SHELL.steps[0], run))).run())
@@ -367,7 +367,7 @@ def test_a_step_whose_condition_is_known_not_to_hold_is_not_asked_about(ctx: Too
 
 
 def test_a_call_refused_in_the_midst_is_no_effect_that_was_done(ctx: ToolContext) -> None:
-    guarded = replace(ctx, middleware=(Permissions(policy=Policy.of([], ctx.workspace)),))
+    guarded = replace(ctx, middleware=(Permissions(usual=Policy.of([], ctx.workspace)),))
     command = OutputRef(step="look", path=("text",))
     run = Step(id="run", tool="bash", args={"command": command}, effect=Effect.UNKNOWN)
     (ctx.workspace / "a.txt").write_text("python3 x.py")

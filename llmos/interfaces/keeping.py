@@ -1,0 +1,112 @@
+"""What a learner's process goes on from: its state is kept at each end of a turn, its model's session line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llmos.interfaces.learner import Learner, LearnTask, Recorder
+from llmos.kernel.process import Process, current
+from llmos.memory.processes import Checkpoint, ProcessStore
+from llmos.memory.sessions import SessionStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """Keeps learners' processes for the length of their work; while the house `is_ending` what there is stays kept."""
+
+    checkpoints: ProcessStore
+    sessions: SessionStore
+    learner_of: Callable[[str], Learner]
+    workspace: Path
+    is_ending: Callable[[], bool]
+
+    @asynccontextmanager
+    async def kept(self, task: LearnTask, recorder: Recorder) -> AsyncIterator[LearnTask]:
+        """Keep a learner's process; gives the task with the session it is to have."""
+        process = current()
+        if process is None:
+            yield task
+            return
+        if task.taken_over or not getattr(self.learner_of(task.model), "keeps_sessions", False):
+            yield task  # nobody could go on with it
+            return
+        task = replace(task, session_id=(recorder.rest and recorder.rest.session_id) or str(uuid.uuid4()))
+        recorder.session_id = task.session_id
+        recorder.transcript = self.sessions.of_run(task.run_id)
+        kept = _Kept(first=_first(process, task, recorder, self.workspace), process=process, recorder=recorder)
+
+        async def keep(is_asking: bool) -> None:
+            if recorder.session_id:
+                await self.checkpoints.put(kept.now(is_asking=is_asking))
+            else:  # nobody could go on with it
+                await self.checkpoints.remove(task.run_id)
+
+        await keep(True)
+        recorder.checkpoint = keep
+        try:
+            yield task
+        except asyncio.CancelledError:
+            if self.is_ending() and process.killed is None:
+                await asyncio.shield(keep(False))
+                raise
+            await asyncio.shield(self.checkpoints.remove(task.run_id))
+            raise
+        except BaseException:
+            await asyncio.shield(self.checkpoints.remove(task.run_id))
+            raise
+        await asyncio.shield(self.checkpoints.remove(task.run_id))
+
+
+@dataclass(kw_only=True)
+class _Kept:
+    """The checkpoints of one process, the dearest turn seen so far included."""
+
+    first: Checkpoint
+    process: Process
+    recorder: Recorder
+    dearest_usd: float = 0.0
+    seen_usd: float = 0.0
+
+    def now(self, *, is_asking: bool) -> Checkpoint:
+        process, cost_usd = self.process, self.recorder.cost_usd
+        self.dearest_usd = max(self.dearest_usd, cost_usd - self.seen_usd)
+        self.seen_usd = cost_usd
+        return replace(
+            self.first,
+            model=process.model if process.reach is not None else self.first.model,
+            session_id=self.recorder.session_id,
+            priority=process.priority,
+            budget_usd=process.budget.allocated_usd,
+            turns=process.turns,
+            spent_usd=self.first.spent_usd + cost_usd,
+            open_usd=cost_usd,
+            dearest_usd=self.dearest_usd,
+            tokens=process.tokens_in + process.tokens_out,
+            is_asking=is_asking,
+            is_suspended=process.is_stopped,
+        )
+
+
+def _first(process: Process, task: LearnTask, recorder: Recorder, workspace: Path) -> Checkpoint:
+    rest = recorder.rest
+    return Checkpoint(
+        run_id=task.run_id,
+        pid=process.pid,
+        goal=task.goal,
+        kind=str(process.kind),
+        priority=process.priority,
+        model=task.model,
+        session_id=task.session_id,
+        workspace=str(workspace),
+        began_at=process.created_at.isoformat(),
+        parent=process.parent,
+        budget_tokens=process.budget.tokens.allocated,
+        spent_usd=0.0 if rest is None else rest.spent_usd,
+        max_usd=task.max_budget_usd if rest is None else rest.max_usd,
+        max_turns=task.max_turns,
+    )

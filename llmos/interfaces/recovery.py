@@ -1,0 +1,167 @@
+"""Going on with a learner's process that a kernel left behind: from its last finished turn, with no effect repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmos.errors import LearnerError, LowBatteryError
+from llmos.interfaces.learner import LearnTask, Recorder, Rest
+from llmos.interfaces.learning import Learning
+from llmos.interfaces.running import Running
+from llmos.interfaces.transcripts import Use, last_calls, uses
+from llmos.kernel.bus import LearnerStarted
+from llmos.kernel.journal import key_of
+from llmos.kernel.once import Once
+from llmos.memory.journal import JournalStore
+from llmos.memory.processes import Checkpoint
+from llmos.memory.runs import RunStore
+from llmos.memory.sessions import SessionStore
+from llmos.memory.traces import TraceStore
+from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import ToolResult
+from llmos.trace.effects import JournalEntry, Outcome
+from llmos.trace.program import Status, Trace
+from llmos.trace.run import Run, RunStatus, StepRecord, step_ids
+
+LOST = "This call was made, and did what it was asked to; what it gave was lost with the process that made it."
+_UNSEEN = "it went on after the process that began it had ended, and nobody has looked at it yet"
+_PREFIX = "mcp__llmos__"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """Takes up learners' runs; `learning` solves the rest as it solves the whole."""
+
+    learning: Learning
+    runs: RunStore
+    journal: JournalStore
+    sessions: SessionStore
+    traces: TraceStore
+    registry: ToolRegistry
+
+    async def take_up(self, run: Running, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Go on with a run; gives the outputs by step id, answer and trace go into the run.
+
+        Raises:
+            LowBatteryError: the battery, or what its process may spend, can't carry the rest.
+            LearnerError, WatchdogError: it did not finish; what it cost is charged.
+        """
+        learning, done = self.learning, run.run.steps
+        await learning.discover()
+        learning.models.check()
+        await learning.taint.inherit(run.run.id, run.run.id)
+        known, is_lost = await self._known(checkpoint, done)
+        recorder = await self._recorder(run.run, checkpoint, known)
+        left_usd = checkpoint.max_usd - checkpoint.spent_usd
+        if left_usd <= 0:
+            raise LowBatteryError(f"run {run.run.id} has spent what it may (${checkpoint.max_usd:.4f}).")
+        reason = f"{run.run.reason}; gone on with after its process had ended"
+        run.update(status=RunStatus.RUNNING, reason=reason, model=checkpoint.model)
+        operation = f"going on: {checkpoint.model}"
+        reservation = await asyncio.to_thread(
+            learning.reserve, run.run.id, min(left_usd, checkpoint.dearest_usd), operation, left_usd
+        )
+        try:
+            await self.runs.go_on(run.run)
+            answer = await self._answered(run, recorder, checkpoint, reservation.amount_usd)
+        finally:
+            await asyncio.shield(self._settled(run, recorder, reservation, done))
+        run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
+        run.update(taint=learning.taint.sources(run.run.id))
+        if is_lost:
+            run.update(reason=f"{run.run.reason}; not kept as a trace: what a call gave was lost")
+        else:
+            await self._keep(run)
+        steps = run.run.steps
+        return {i: s.output for i, s in zip(step_ids(steps), steps, strict=True) if not s.is_error}
+
+    async def _keep(self, run: Running) -> None:
+        """What was learned in two parts was not seen from its beginning: a person looks at it first."""
+        trace = await self.learning.keep(run, None)
+        if isinstance(trace, Trace) and trace.status is Status.TRUSTED and trace.run_id == run.run.id:
+            await self.traces.set_status(trace.id, Status.CANDIDATE, _UNSEEN)
+
+    async def _answered(self, run: Running, recorder: Recorder, checkpoint: Checkpoint, most_usd: float) -> str:
+        task = LearnTask(
+            run_id=run.run.id,
+            goal=run.run.goal,
+            model=checkpoint.model,
+            max_budget_usd=most_usd,
+            max_turns=max(1, checkpoint.max_turns - checkpoint.turns),
+            secrets=self.learning.surroundings.settings.secrets,
+        )
+        self.learning.bus.publish(LearnerStarted(run_id=run.run.id, model=checkpoint.model, reserved_usd=most_usd))
+        learned = await self.learning.ask(task, recorder)
+        run.update(model=learned.model)
+        if recorder.refused is not None:
+            raise recorder.refused
+        return learned.answered()
+
+    async def _settled(self, run: Running, recorder: Recorder, reservation: Any, done: tuple[StepRecord, ...]) -> None:
+        """Charge what is known of the bill, and keep the steps of both parts."""
+        settle = self.learning.economy.settle
+        await asyncio.to_thread(settle, reservation, recorder.cost_usd, f"gone on: {run.run.model}")
+        cost_usd = run.run.cost_usd + recorder.cost_usd + self.learning.surroundings.spent(run.run.id)
+        run.update(steps=(*done, *recorder.steps), cost_usd=cost_usd)
+
+    # --- what was done before ------------------------------------------------------------------------
+
+    async def _known(self, checkpoint: Checkpoint, done: Sequence[StepRecord]) -> tuple[dict[str, ToolResult], bool]:
+        """What the last calls had come to, if they were made, by the call's id; and whether something is lost."""
+        by_id = {step.tool_use_id: step for step in done if step.tool_use_id}
+        unrecorded = await self._unrecorded(checkpoint.run_id, done)
+        results: dict[str, ToolResult] = {}
+        left = [*unrecorded]
+        for use in last_calls(await self.sessions.load(checkpoint.session_id)):
+            made = next((entry for entry in left if self._is_made(entry, use)), None)
+            if use.id in by_id:
+                step = by_id[use.id]
+                results[use.id] = ToolResult(output=step.output, is_error=step.is_error, is_recorded=True)
+            elif made is not None:
+                left.remove(made)
+                results[use.id] = ToolResult(output=LOST, is_recorded=True)
+        if left:
+            entry = left[0]
+            raise LearnerError(
+                f"{entry.tool} was made as step {entry.step + 1} and what it gave is lost, so nobody can go on: "
+                f"`runs show {entry.run_id}` says what was done, `undo {entry.run_id}` takes files back."
+            )
+        return results, bool(unrecorded)
+
+    async def _unrecorded(self, run_id: str, done: Sequence[StepRecord]) -> list[JournalEntry]:
+        """The effects that were made, and whose steps were not stored any more; of unknown ones the journal tells."""
+        stored = {step.index for step in done}
+        entries = await self.journal.of_run(run_id)
+        return [one for one in entries if one.step not in stored and one.outcome in (Outcome.DONE, Outcome.FAILED)]
+
+    def _is_made(self, entry: JournalEntry, use: Use) -> bool:
+        name = use.name.removeprefix(_PREFIX)
+        if entry.tool != name or name not in self.registry:
+            return False
+        tool = self.registry.get(name)
+        return entry.key == key_of(tool.name, tool.version, use.arguments)
+
+    async def _recorder(self, run: Run, checkpoint: Checkpoint, known: Mapping[str, ToolResult]) -> Recorder:
+        """Records the rest; calls whose place in the session was lost are answered once with what they gave."""
+        recorder = self.learning.recorder(run.id, _next_number(run.steps, await self.journal.of_run(run.id)))
+        lines = await self.sessions.load(checkpoint.session_id)
+        told = {use.id for use in uses(lines)}
+        once = Once(ctx=recorder.ctx, stands_in=True)
+        for step in run.steps:
+            if step.effect.changes_world and not step.is_error and step.tool_use_id not in told:
+                once.add(self.registry.get(step.tool), step)
+        recorder.ctx = replace(recorder.ctx, middleware=(once, *recorder.ctx.middleware))
+        recorder.rest = Rest(
+            session_id=checkpoint.session_id if uses(lines) else "",
+            results=known,
+            spent_usd=checkpoint.spent_usd,
+            max_usd=checkpoint.max_usd,
+        )
+        return recorder
+
+
+def _next_number(done: Sequence[StepRecord], journalled: Sequence[JournalEntry]) -> int:
+    return max([-1, *(step.index for step in done), *(entry.step for entry in journalled)]) + 1

@@ -1,0 +1,134 @@
+"""A session of the Claude CLI, as the lines it writes: which calls have no answer, and how they get one.
+
+The CLI writes a line for each block of an answer and one for each result, each naming the line before it. A session
+that was broken off ends with calls whose results are missing; the CLI would tell the model that nobody knows what came
+of them. Here the real results are put there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+Line: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """A call that the model asked for."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a call came to, as the model is told it."""
+
+    text: str
+    is_error: bool = False
+
+
+def last_calls(lines: Sequence[Line]) -> list[Use]:
+    """The calls of the model's last answer, if that asked for any, whether they have results or not."""
+    at = _last_answer(lines)
+    if at is None:
+        return []
+    message_id = _message(lines[at]).get("id")
+    found = []
+    for line in lines[: at + 1]:
+        if line.get("type") == "assistant" and _message(line).get("id") == message_id:
+            found += [_use(block) for block in _blocks(line) if block.get("type") == "tool_use"]
+    return found
+
+
+def uses(lines: Sequence[Line]) -> list[Use]:
+    """Every call that the model asked for."""
+    answers = (line for line in lines if line.get("type") == "assistant")
+    return [_use(block) for line in answers for block in _blocks(line) if block.get("type") == "tool_use"]
+
+
+def results_of(lines: Sequence[Line]) -> dict[str, Told]:
+    """The results of calls that stand in a session, by the call's id."""
+    found: dict[str, Told] = {}
+    for line in lines:
+        if line.get("type") == "user":
+            for block in _blocks(line):
+                if block.get("type") == "tool_result":
+                    found[str(block.get("tool_use_id"))] = _told(block)
+    return found
+
+
+def answered(lines: Sequence[Line], results: Mapping[str, Told], now: datetime) -> list[Line]:
+    """The session up to the model's last answer, and after it the results of its calls, one line each.
+
+    What the CLI wrote after the answer, of an interruption, is left out.
+    """
+    at = _last_answer(lines)
+    if at is None:
+        return [*lines]
+    kept, previous = [*lines[: at + 1]], lines[at]
+    for call in last_calls(lines):
+        line = _result_line(previous, call, results[call.id], now)
+        kept.append(line)
+        previous = line
+    return kept
+
+
+def _last_answer(lines: Sequence[Line]) -> int | None:
+    """The place of the last line of the model's own; what the CLI says in its place is none."""
+    for at in range(len(lines) - 1, -1, -1):
+        line = lines[at]
+        if line.get("type") == "assistant" and not line.get("isApiErrorMessage") and not _is_synthetic(line):
+            return at
+    return None
+
+
+def _is_synthetic(line: Line) -> bool:
+    return _message(line).get("model") == "<synthetic>"
+
+
+def _result_line(previous: Line, call: Use, told: Told, now: datetime) -> Line:
+    block: dict[str, Any] = {
+        "tool_use_id": call.id,
+        "type": "tool_result",
+        "content": [{"type": "text", "text": told.text}],
+    }
+    if told.is_error:
+        block["is_error"] = True
+    same = ("isSidechain", "userType", "entrypoint", "cwd", "sessionId", "version", "gitBranch")
+    return {
+        "parentUuid": previous.get("uuid"),
+        **{name: previous[name] for name in same if name in previous},
+        "type": "user",
+        "message": {"role": "user", "content": [block]},
+        "uuid": str(uuid.uuid4()),
+        "timestamp": now.isoformat().replace("+00:00", "Z"),
+    }
+
+
+def _message(line: Line) -> dict[str, Any]:
+    message = line.get("message")
+    return message if isinstance(message, dict) else {}
+
+
+def _blocks(line: Line) -> list[dict[str, Any]]:
+    content = _message(line).get("content")
+    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+
+
+def _use(block: Mapping[str, Any]) -> Use:
+    given = block.get("input")
+    return Use(id=str(block.get("id")), name=str(block.get("name")), arguments=given if isinstance(given, dict) else {})
+
+
+def _told(block: Mapping[str, Any]) -> Told:
+    content = block.get("content")
+    if isinstance(content, str):
+        return Told(text=content, is_error=bool(block.get("is_error")))
+    parts = [part.get("text", "") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return Told(text="\n".join(parts), is_error=bool(block.get("is_error")))

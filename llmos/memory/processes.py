@@ -1,0 +1,107 @@
+"""Processes that can go on after the kernel that ran them has ended: what must be known of each, one row a process."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import logging
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from llmos.memory import process_sql as sql
+from llmos.memory.database import Clock, Database, clean, to_utc, utc_now
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A process as it stood at the end of its last turn.
+
+    `spent_usd` is what its run cost until then, `open_usd` how much of that its open reservation is for; while
+    `is_asking` a request to the model is under way, of which nobody knows the cost yet: about `dearest_usd`, what the
+    dearest turn cost so far. `session_id` is the model's session (`llmos.memory.sessions`), `workspace` the folder it
+    works in, `began_at` an ISO time.
+    """
+
+    run_id: str
+    pid: int
+    goal: str
+    kind: str
+    priority: int
+    model: str
+    session_id: str
+    workspace: str
+    began_at: str
+    mode: str = "auto"
+    parent: int | None = None
+    budget_usd: float | None = None
+    budget_tokens: int | None = None
+    max_usd: float = 0.0
+    max_turns: int = 0
+    turns: int = 0
+    spent_usd: float = 0.0
+    open_usd: float = 0.0
+    dearest_usd: float = 0.0
+    tokens: int = 0
+    is_asking: bool = False
+    is_suspended: bool = False
+    may_confirm: bool = False
+
+    @property
+    def unsure_usd(self) -> float:
+        """What a request under way may have cost."""
+        return self.dearest_usd if self.is_asking else 0.0
+
+
+class ProcessStore:
+    """The checkpoints of a home."""
+
+    def __init__(self, db: Database, *, clock: Clock = utc_now) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def put(self, checkpoint: Checkpoint) -> None:
+        """Keep how a process stands now; durable on return."""
+        kept = self._db.redactor.record(checkpoint)
+        row = [clean(kept.run_id), kept.pid, clean(json.dumps(asdict(kept))), to_utc(self._clock())]
+        await self._db.run(lambda connection: connection.execute(sql.PUT_PROCESS, row) and None)
+
+    async def remove(self, run_id: str) -> None:
+        """Forget a process and its model's session: it is over."""
+
+        def work(connection: DuckDBPyConnection) -> None:
+            connection.execute(sql.DELETE_PROCESS, [clean(run_id)])
+            connection.execute(sql.DELETE_SESSION_LINES, [clean(run_id)])
+
+        await self._db.run(work)
+
+    async def list(self) -> builtins.list[Checkpoint]:
+        """Every process that is not over, by pid; a row that can't be read is left out, and told."""
+        rows = await self._db.run(lambda connection: connection.execute(sql.LIST_PROCESSES).fetchall())
+        found = [_read(str(body)) for (body,) in rows]
+        return [one for one in found if one is not None]
+
+
+_KNOWN = {one.name for one in fields(Checkpoint)}
+
+
+def _read(body: str) -> Checkpoint | None:
+    try:
+        data: dict[str, Any] = json.loads(body)
+        return Checkpoint(**{name: value for name, value in data.items() if name in _KNOWN})
+    except (ValueError, TypeError) as error:
+        log.warning("the record of a process can't be read: %s", error, extra={"action": "process_unread"})
+        return None
+
+
+def ago(began_at: str, now: datetime) -> float:
+    """Seconds since an ISO time; 0 where it is none."""
+    try:
+        return max(0.0, (now - datetime.fromisoformat(began_at)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

@@ -1,0 +1,94 @@
+"""The sessions of models, line by line as the Claude CLI writes them: what a process goes on from.
+
+An `OfRun` fits the SDK's `SessionStore`, by its form alone: nothing of the SDK is imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from llmos.memory import process_sql as sql
+from llmos.memory.bulk import insert_many
+from llmos.memory.database import Database, clean
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Line: TypeAlias = dict[str, Any]
+"""One entry of a session, of the CLI's own form: `type` and `uuid` are ours to read, and the messages in them."""
+
+
+class SessionStore:
+    """The lines of all sessions; those of a run go with its process (`llmos.memory.processes`)."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def append(self, run_id: str, session_id: str, lines: Sequence[Mapping[str, Any]], subpath: str = "") -> None:
+        """Keep lines in their order; one whose `uuid` is known in the session is kept once."""
+        redact = self._db.redactor.value
+        head = [clean(run_id), clean(session_id), clean(subpath)]
+        rows = [[*head, str(line.get("uuid") or ""), clean(json.dumps(redact(dict(line))))] for line in lines]
+
+        def work(connection: DuckDBPyConnection) -> None:
+            known = {row[0] for row in connection.execute(sql.SESSION_UUIDS, [head[1], head[2]]).fetchall()}
+            fresh = []
+            for row in rows:
+                if not row[3] or row[3] not in known:
+                    fresh.append(row)
+                    known.add(row[3])
+            insert_many(connection, sql.INSERT_SESSION_LINES, fresh)
+
+        await self._db.run(work)
+
+    async def load(self, session_id: str, subpath: str = "") -> list[Line]:
+        """The lines of a session, in their order."""
+        query = [clean(session_id), clean(subpath)]
+        rows = await self._db.run(lambda connection: connection.execute(sql.SESSION_LINES, query).fetchall())
+        return [json.loads(body) for (body,) in rows]
+
+    async def subpaths(self, session_id: str) -> list[str]:
+        """The parts of a session that have lines of their own."""
+        query = [clean(session_id)]
+        rows = await self._db.run(lambda connection: connection.execute(sql.SESSION_SUBPATHS, query).fetchall())
+        return [str(row[0]) for row in rows]
+
+    async def rewrite(self, run_id: str, session_id: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Put these lines in the place of those that a session has, all or none."""
+        head = [clean(run_id), clean(session_id), ""]
+        rows = [[*head, str(line.get("uuid") or ""), clean(json.dumps(dict(line)))] for line in lines]
+
+        def work(connection: DuckDBPyConnection) -> None:
+            connection.execute(sql.DELETE_SESSION, head[1:])
+            insert_many(connection, sql.INSERT_SESSION_LINES, rows)
+
+        await self._db.run(work)
+
+    def of_run(self, run_id: str) -> OfRun:
+        return OfRun(store=self, run_id=run_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfRun:
+    """The sessions of one run, as the SDK asks for them."""
+
+    store: SessionStore
+    run_id: str
+
+    async def append(self, key: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> None:
+        await self.store.append(self.run_id, key["session_id"], entries, key.get("subpath", ""))
+
+    async def load(self, key: Mapping[str, str]) -> list[Line] | None:
+        return await self.store.load(key["session_id"], key.get("subpath", "")) or None
+
+    async def list_subkeys(self, key: Mapping[str, str]) -> list[str]:
+        return await self.store.subpaths(key["session_id"])
+
+    async def lines(self, session_id: str) -> list[Line]:
+        return await self.store.load(session_id)
+
+    async def rewrite(self, session_id: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        await self.store.rewrite(self.run_id, session_id, lines)

@@ -1,0 +1,159 @@
+"""Processes after a kernel was killed: what was running is offered, goes on from its last turn, and repeats nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from llmos.testing import Request, ScriptedServer, Turn, call, calls, slow, usage
+from tests.door import Door
+from tests.lab import finishing, steps
+
+WAIT_S = 90.0
+RINGS = 4
+TURN_USD = 0.2012  # of the tokens below, with the default model
+BIG = usage(input_tokens=100_000, output_tokens=100)
+
+RING = """\
+import asyncio
+from pathlib import Path
+
+from plugins import llm_tool
+
+
+async def ring(times: str) -> str:
+    with Path("BELL").open("a") as bell:
+        bell.write(f"{times}\\n")
+    await asyncio.sleep(0.3)
+    return f"rang {times}"
+
+
+llm_tool("ring", "Ring the bell.", {"times": str}, effect="external", version="1")(ring)
+"""
+
+
+def ringing(request: Request) -> Turn:
+    """A ring a turn, each numbered, then the end."""
+    turns = [slow(0.3, calls(call("ring", times=str(n)), usage=BIG)) for n in range(RINGS)]
+    return steps(*turns, *finishing("Rang."))(request)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(ringing) as running:
+        yield running
+
+
+@pytest.fixture
+def home(door: Door, server: ScriptedServer) -> Iterator[Door]:
+    """A door to a resident kernel whose model is scripted, with a bell that can't be unrung."""
+    door.env |= {**server.env(door.user), "LLMOS_DAEMON": "1", "HOME": str(door.user)}
+    (door.home / "plugins").mkdir(parents=True)
+    (door.home / "plugins" / "ring.py").write_text(RING.replace("BELL", str(door.workspace / "bell.txt")))
+    (door.home / "llmos.yaml").write_text("permissions: {rules: [{allow: ring, effect: external, tainted: true}]}\n")
+    yield door
+    door("down", "--now")
+
+
+def until(what: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT_S
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def rings(door: Door) -> list[str]:
+    path = door.workspace / "bell.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def kill_kernel(door: Door) -> None:
+    pid = int(door.json("status")["pid"])
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not os.path.exists(f"/proc/{pid}"))  # noqa: PTH110
+
+
+def only(door: Door) -> dict[str, Any]:
+    (process,) = [one for one in door.json("ps", "--all")["processes"] if "Ring" in one["goal"]]
+    return dict(process)
+
+
+def test_what_was_running_is_offered_and_goes_on_from_its_last_turn(home: Door, server: ScriptedServer) -> None:
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    until(lambda: len(rings(home)) == 2)
+    asked = len(server.conversation)
+    kill_kernel(home)
+    told = home("Calculate 2 + 3")
+    assert told.stdout == "5\n"
+    assert f"`resume {pid}` goes on with it" in told.stderr
+    assert "resume" not in home("Calculate 2 + 3").stderr  # it is said once
+    process = only(home)
+    assert (process["pid"], process["state"], process["goal"]) == (pid, "suspended", "Ring the bell four times")
+    assert process["cost_usd"] >= TURN_USD
+    assert home("resume", str(pid)).returncode == 0
+    done = home("wait", str(pid))
+    assert done.returncode == 0, done.stderr
+    assert rings(home) == ["0", "1", "2", "3"]
+    assert len(server.conversation) <= asked + 1 + (RINGS + len(finishing("")) - 2)
+    run = home.json("runs", "show", process["run_id"])
+    assert (run["status"], run["answer"]) == ("done", "Rang.")
+    assert [step["tool"] for step in run["steps"]] == ["ring"] * RINGS
+    assert home.json("ps")["processes"] == []
+
+
+def test_what_is_not_gone_on_with_is_forgotten_by_kill(home: Door) -> None:
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    until(lambda: rings(home))
+    kill_kernel(home)
+    assert home("kill", str(pid)).returncode == 0
+    kill_kernel(home)
+    assert pid not in {process["pid"] for process in home.json("ps", "--all")["processes"]}
+
+
+def test_a_suspended_process_outlives_an_orderly_end_of_its_kernel(home: Door) -> None:
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    until(lambda: rings(home))
+    assert home("suspend", str(pid)).returncode == 0
+    until(lambda: only(home)["state"] == "suspended")
+    spent_usd = only(home)["cost_usd"]
+    assert home("down").returncode == 0
+    process = only(home)
+    assert (process["pid"], process["state"]) == (pid, "suspended")
+    assert process["cost_usd"] == pytest.approx(spent_usd)
+    assert home("resume", str(pid)).returncode == 0
+    assert home("wait", str(pid)).returncode == 0
+    assert rings(home) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_random_points_nothing_is_done_twice_and_the_bill_is_right(
+    home: Door, server: ScriptedServer, seed: int
+) -> None:
+    rng, kills = random.Random(seed), 0
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    for _ in range(3):
+        until(lambda asked=kills: len(server.conversation) > asked)  # type: ignore[misc]
+        time.sleep(rng.uniform(0.0, 1.5))
+        kill_kernel(home)
+        kills += 1
+        if pid not in {process["pid"] for process in home.json("ps")["processes"]}:
+            break
+        assert home("resume", str(pid)).returncode == 0
+    home("wait", str(pid))
+    (run,) = [one for one in home.json("runs", "list")["runs"] if "Ring" in one["goal"]]
+    asked = sum(len(request.tool_results) < RINGS for request in server.conversation)
+    battery = home.json("battery", "show")
+    assert run["status"] == "done", run["reason"]
+    assert len(rings(home)) == len(set(rings(home)))
+    assert battery["reserved_usd"] == 0
+    assert battery["spent_usd"] == pytest.approx(run["cost_usd"])
+    assert (asked - kills) * TURN_USD <= battery["spent_usd"] + 1e-6
+    assert battery["spent_usd"] <= (asked + kills + 1) * TURN_USD
+    assert home("audit", "verify").returncode == 0
