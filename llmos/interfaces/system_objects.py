@@ -145,4 +145,4 @@ def _same(one: Token, other: Token) -> bool:
     if short == long:
         return True
     stem = short.removesuffix("e")
-    return len(stem) >= 4 and long.startswith(stem) and long[len(stem) :].removeprefix(stem[-1]) in _ENDINGS
+    return len(stem) >= 3 and long.startswith(stem) and long[len(stem) :].removeprefix(stem[-1]) in _ENDINGS

@@ -157,7 +157,7 @@ class SystemParsing:
         taken = [str(value) for value in _flat(call).values()]
         rest = sentence
         for value in taken:
-            rest = re.sub(re.escape(value), " ", rest, flags=re.IGNORECASE)
+            rest = re.sub(rf"(?<![\w.]){re.escape(value)}(?!\w|\.\d)", " ", rest, flags=re.IGNORECASE)
             if re.search(rf"{re.escape(value)}['’]s?\b", sentence, re.IGNORECASE):
                 raise UsageError(f"what belongs to {value!r} is not {value!r} itself: say the exact call.")
         said = {token.key for token in tokenize(rest)}
