@@ -8,9 +8,9 @@ import os
 import secrets
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,7 @@ class ClaudeLearner:
 
     settings: Settings
     name: str = "claude"
+    changes_model: bool = True
     keeps_sessions: bool = True
 
     def check(self) -> None:
@@ -78,6 +79,7 @@ class ClaudeLearner:
         """
         bridge = _Bridge(session=session)
         talk = Talk(task=task, session=session, bridge=bridge)
+        bridge.another = talk.ask_another
         try:
             if session.rest is not None and session.rest.session_id:
                 await talk.take_up(session.rest)
@@ -93,7 +95,7 @@ class ClaudeLearner:
         if heard.failure is not None:
             raise heard.failure
         answer = bridge.answer if bridge.answer is not None else heard.text
-        model = heard.model or task.model
+        model = heard.model or talk.task.model
         return Learned(answer=answer.strip(), finish=None, cost_usd=talk.cost_usd, model=model, turns=talk.turns)
 
     def _solving(self, talk: Talk) -> ClaudeAgentOptions:
@@ -332,7 +334,15 @@ class _Heard:
         if not result.is_error:
             return None
         kind = NoLearnerError if self._unreachable(result.api_error_status) else LearnerError
-        return kind(self._sentence(result), cost_usd=self.cost_usd)
+        return kind(self._sentence(result), cost_usd=self.cost_usd, is_down=self._is_down(result))
+
+    @staticmethod
+    def _is_down(result: ResultMessage) -> bool:
+        """Whether another model may do: not where a key is refused, which somebody must mend."""
+        status = result.api_error_status
+        if status is None:
+            return any(sign in (result.result or "") for sign in _NO_SERVER)
+        return status in (404, 408, 429) or status >= 500
 
     def _unreachable(self, status: int | None) -> bool:
         said = self.result.result or "" if self.result is not None else ""
@@ -386,6 +396,7 @@ class _Bridge:
     """
 
     session: LearnSession
+    another: Callable[[str], Awaitable[None]] | None = None
     answer: str | None = None
     is_parking: bool = False
     calls: dict[str, asyncio.Task[Told]] = field(default_factory=dict)
@@ -438,6 +449,8 @@ class _Bridge:
             said = await self.session.heard(at_end=True)
             return self._finish(arguments) if not said else Told(text=NOT_YET, said=tuple(said))
         result = await self.session.call(name, arguments, call_id)
+        if self.another is not None and (model := self.session.other_model()):
+            await self.another(model)
         text, *said = await reply(self.session, result, shortened(result.text))
         return Told(text=text, is_error=result.is_error, said=tuple(said))
 
@@ -467,6 +480,7 @@ class Talk:
     cost_usd: float = 0.0
     turns: int = 0
     is_begun: bool = False
+    client: ClaudeSDKClient | None = None
 
     def __post_init__(self) -> None:
         self.prompt = self.task.prompt
@@ -486,9 +500,16 @@ class Talk:
         self.cost_usd += heard.cost_usd
         self.turns += heard.turns
 
+    async def ask_another(self, model: str) -> None:
+        """Have another model answer from the next request on, of this CLI or of the one after it."""
+        self.task = replace(self.task, model=model)
+        if self.client is not None:
+            await self.client.set_model(model)
+
     async def listen(self, client: ClaudeSDKClient, heard: _Heard) -> None:
         """Take every message up to the result; or end the conversation at a turn's end where its process stands."""
         listening = asyncio.ensure_future(heard.listen(client))
+        self.client = client
         try:
             while not listening.done():
                 standing = asyncio.ensure_future(self.session.stands_still())
@@ -501,6 +522,7 @@ class Talk:
                     return
             listening.result()
         finally:
+            self.client = None
             listening.cancel()
 
     async def _can_park(self, heard: _Heard) -> bool:
@@ -513,6 +535,7 @@ class Talk:
 
     async def _park(self, client: ClaudeSDKClient, heard: _Heard, listening: asyncio.Future[None]) -> None:
         self.bridge.is_parking = heard.is_parked = True
+        self.client = None
         try:
             with suppress(Exception):
                 async with asyncio.timeout(_CLOSING_S):
