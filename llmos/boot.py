@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime, timedelta
@@ -194,12 +195,19 @@ class LLMOS:
         asked = _waited_for(confirm if confirm is not None else self._confirm)
         goal = self.redactor.named(goal)
         usual = self.settings.classes[kind]
+        named = run_id or uuid.uuid4().hex[:12]
+
+        def known(process: Process) -> None:
+            process.run_id = process.run_id or named
+            if begun is not None:
+                begun(process)
+
         await self.home.housekeeping.room()
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(
                     lambda: (
-                        self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id)
+                        self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=named)
                         if resumed is None
                         else self.dispatcher.go_on(resumed.left, confirm=asked)
                     ),
@@ -208,7 +216,7 @@ class LLMOS:
                     priority=usual.priority if priority is None else priority,
                     budget_usd=usual.max_usd if budget_usd is None else budget_usd,
                     budget_tokens=usual.max_tokens if budget_tokens is None else budget_tokens,
-                    begun=begun,
+                    begun=known,
                     name=self.redactor.text(goal),
                 )
         except BaseException as error:
@@ -390,6 +398,7 @@ class LLMOS:
             approving=self.approving,
             standing=self.standing,
             recovery=deferred(lambda: side.recovery),
+            processes=self.home.processes,
         )
 
     @cached_property

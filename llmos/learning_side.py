@@ -158,6 +158,7 @@ class LearningSide:
             surroundings=system.surroundings,
             discover=system.mcp.discover,
             taint=system.taint,
+            interrupts=system.home.interrupts,
             runs=system.runs,
             economy=system.economy,
             bus=system.bus,

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, ToolError
-from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Rest, Thought, shown
+from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Rest, Thought, reply, shown
 from llmos.interfaces.prices import Price, Tokens, price_of
-from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
+from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET, SYSTEM
 from llmos.interfaces.transcripts import Told, answered, last_calls
 from llmos.plugins.schemas import validate_arguments
 from llmos.settings import hidden_variables
@@ -434,7 +434,8 @@ class _Bridge:
                 task.cancel()
                 await asyncio.wait({task})
             raise
-        return CallToolResult(content=[TextContent(type="text", text=told.text)], is_error=told.is_error)
+        content = [TextContent(type="text", text=text) for text in (told.text, *told.said)]
+        return CallToolResult(content=[*content], is_error=told.is_error)
 
     def begin(self, name: str, arguments: dict[str, Any], call_id: str | None) -> asyncio.Task[Told]:
         """Carry a call out, or wait for it if it is under way already."""
@@ -445,11 +446,13 @@ class _Bridge:
 
     async def _carried_out(self, name: str, arguments: dict[str, Any], call_id: str | None) -> Told:
         if name == FINISH:
-            return self._finish(arguments)
+            said = await self.session.heard(at_end=True)
+            return self._finish(arguments) if not said else Told(text=NOT_YET, said=tuple(said))
         result = await self.session.call(name, arguments, call_id)
         if self.another is not None and (model := self.session.other_model()):
             await self.another(model)
-        return told(result)
+        text, *said = await reply(self.session, result, shortened(result.text))
+        return Told(text=text, is_error=result.is_error, said=tuple(said))
 
     def _finish(self, arguments: dict[str, Any]) -> Told:
         try:

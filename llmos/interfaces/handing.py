@@ -171,6 +171,8 @@ class HandingOver:
             registry=self.registry,
             ctx=replace(ctx, middleware=(once, *ctx.middleware)),
             bus=self.learning.bus,
+            interrupts=self.learning.interrupts,
+            told=run.told,
             keep=keep,
             first_step=len(done),
             done=done,

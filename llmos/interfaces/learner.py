@@ -10,10 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import CallRefusedError, LearnerError
+from llmos.interfaces.hearing import is_steered, said
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
+from llmos.kernel.interrupts import NEARLY_SPENT, Interrupts
 from llmos.kernel.process import Process, State, current
 from llmos.kernel.watchdog import Watch
+from llmos.orders import Interrupt
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool, ToolResult
@@ -128,6 +131,12 @@ class LearnSession(Protocol):
     async def stands_still(self) -> None:
         """Return when the process has stopped, so that nobody need keep a model's client for it."""
 
+    async def heard(self, *, at_end: bool = False) -> list[str]:
+        """What the user and the system said since the last turn; the model is told each as a block of its own.
+
+        With `at_end` the model wants to finish, and only what may change its work is worth another turn.
+        """
+
     async def begin_anew(self, *, is_kept: bool) -> str:
         """Another model begins from nothing; gives the session it has, where it `is_kept` one ('': none)."""
 
@@ -165,6 +174,15 @@ def shown(result: ToolResult, text: str) -> str:
     return delimited(text, secrets.token_hex(8)) if is_foreign else text
 
 
+async def reply(session: LearnSession, result: ToolResult, text: str) -> list[str]:
+    """What a model is told after a call, block by block: the result, and what was said meanwhile.
+
+    A result that something comes after stands between marks whoever wrote it, so that it can't seem to be the latter.
+    """
+    said = await session.heard()
+    return [delimited(text, secrets.token_hex(8)) if said else shown(result, text), *said]
+
+
 class Learner(Protocol):
     """Solves goals with a model and tools.
 
@@ -197,8 +215,9 @@ class Recorder:
     """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
 
     `first_step` is the number of the first call, where an earlier attempt made some already; `origin` is noted with
-    each. `checkpoint` is told at each turn whether the model is asked next. `refusals` counts the calls that were not
-    permitted; `refused` is the last one, if no call was made after.
+    each. `checkpoint` is told at each turn whether the model is asked next. `told` is what an earlier attempt of the
+    run was told, and then what this one is; past most of `limit_usd` its process is told so. `refusals` counts the
+    calls that were not permitted; `refused` is the last one, if no call was made after.
     """
 
     run_id: str
@@ -217,8 +236,14 @@ class Recorder:
     transcript: Transcript | None = None
     rest: Rest | None = None
     checkpoint: Callable[[bool], Awaitable[None]] | None = None
+    interrupts: Interrupts | None = None
+    told: list[Interrupt] = field(default_factory=list)
+    limit_usd: float | None = None
+    _heard: int = 0
     session_id: str = ""
     _under_way: int = 0
+    _is_metered: bool = False
+    _keeping: set[asyncio.Task[None]] = field(default_factory=set)
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -247,7 +272,7 @@ class Recorder:
         try:
             await process.turn()
             self._check_budget(process)
-            await self._check_point(is_asking=False)
+            await self._check_point(is_asking=not self._is_metered)
             with process.doing(State.RUNNING):
                 result = await self._called(tool, args, tool_use_id)
         finally:
@@ -256,6 +281,7 @@ class Recorder:
         if not self._under_way:
             if self.watch is not None:
                 self.watch.asked()
+            self._is_metered = False
             await self._check_point(is_asking=True)
         return result
 
@@ -355,10 +381,27 @@ class Recorder:
         )
         return "Noted. End your turn now with the answer and nothing else."
 
+    async def heard(self, *, at_end: bool = False) -> list[str]:
+        if self.interrupts is not None:
+            self.told += await self.interrupts.take(self.run_id)
+        new, self._heard = self.told[self._heard :], len(self.told)
+        return [said(one) for one in new if not at_end or is_steered([one])]
+
     def spoke(self, text: str, cost_usd: float) -> None:
         self.asked = True
         self.bill(cost_usd)
+        self._warn()
         self.bus.publish(ModelSpoke(run_id=self.run_id, text=text, cost_usd=self.cost_usd))
+
+    def _warn(self) -> None:
+        """Say once that most of what this may cost is spent."""
+        process, limit_usd = current(), self.limit_usd
+        if process is None or self.interrupts is None or not limit_usd:
+            return
+        share = max(self.cost_usd / limit_usd, process.budget.share_spent)
+        if share >= NEARLY_SPENT:
+            self.interrupts.nearly_spent(process, self.cost_usd, limit_usd)
+            self.limit_usd = None
 
     def other_model(self) -> str:
         process = current()
@@ -374,6 +417,11 @@ class Recorder:
             process.spend(more_usd)
 
     def metered(self, *, sent: int, received: int) -> None:
+        self._is_metered = True
+        if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended
+            task = asyncio.create_task(self._check_point(is_asking=False))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
         process = current()
         if process is not None:
             process.tokens_in += sent

@@ -11,12 +11,15 @@ from typing import Any
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
+from llmos.interfaces.hearing import HURRIED, TOLD, is_hurried, is_steered
 from llmos.interfaces.keeping import Keeping
 from llmos.interfaces.learner import Learned, LearnTask, Recorder
+from llmos.interfaces.logbook import telling
 from llmos.interfaces.models import Models
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
+from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.process import thinking
 from llmos.kernel.scratch import Snapshot
 from llmos.kernel.taint import Taint
@@ -76,6 +79,7 @@ class Learning:
     discover: Callable[[], Awaitable[None]]
     taint: Taint
     keeping: Keeping
+    interrupts: Interrupts
     _reserving: threading.Lock = field(default_factory=threading.Lock)
 
     async def learn(self, run: Running, reason: str, attempt: Attempt | None = None) -> dict[str, Any]:
@@ -94,7 +98,7 @@ class Learning:
         estimate = await self.estimate(run.run.goal)
         if attempt.plan is not None:
             estimate = min(estimate, attempt.max_usd)
-        recorder = self.recorder(run.run.id, attempt.first_step)
+        recorder = self.recorder(run, attempt.first_step)
         async with self.admission.before() as before:
             operation = f"{attempt.what}: {attempt.model}"
             reservation = await asyncio.to_thread(self.reserve, run.run.id, estimate, operation, attempt.max_usd)
@@ -108,7 +112,7 @@ class Learning:
             run.update(taint=self.taint.sources(run.run.id))
             trace = await self.keep(run, before)
             if recorder.refusals and isinstance(trace, Trace):
-                await self._doubt(run, trace)
+                await self._doubt(run, trace, _WAY_ROUND)
         return {i: s.output for i, s in zip(step_ids(recorder.steps), recorder.steps, strict=True) if not s.is_error}
 
     def alone(self, first_step: int = 0) -> Attempt:
@@ -121,14 +125,24 @@ class Learning:
             first_step=first_step,
         )
 
-    def recorder(self, run_id: str, first_step: int) -> Recorder:
+    def recorder(self, run: Running, first_step: int) -> Recorder:
         """What records the calls of a run from a number on."""
+        run_id = run.run.id
 
         async def keep(step: StepRecord) -> None:
             await self.runs.add_step(run_id, step)
 
         ctx = self.surroundings.context(run_id)
-        return Recorder(run_id=run_id, registry=self.registry, ctx=ctx, bus=self.bus, keep=keep, first_step=first_step)
+        return Recorder(
+            run_id=run_id,
+            registry=self.registry,
+            ctx=ctx,
+            bus=self.bus,
+            keep=keep,
+            first_step=first_step,
+            interrupts=self.interrupts,
+            told=run.told,
+        )
 
     def reserve(self, run_id: str, estimate_usd: float, operation: str, most_usd: float | None = None) -> Reservation:
         """Set aside what the run may cost at most; the estimate must fit before anything is asked."""
@@ -170,10 +184,10 @@ class Learning:
                 raise recorder.refused from error
             raise
 
-    async def _doubt(self, run: Running, trace: Trace) -> None:
-        """A way round a call that was not permitted is followed only once a person has looked at it."""
+    async def _doubt(self, run: Running, trace: Trace, why: str) -> None:
+        """What this run made is followed only once a person has looked at it."""
         if trace.status is Status.TRUSTED and trace.run_id == run.run.id:
-            await self.admission.traces.set_status(trace.id, Status.CANDIDATE, _WAY_ROUND)
+            await self.admission.traces.set_status(trace.id, Status.CANDIDATE, why)
 
     async def ask(self, task: LearnTask, recorder: Recorder) -> Learned:
         """Let the learner work on a task, watched; the recorder knows the bill, however it ends.
@@ -182,8 +196,12 @@ class Learning:
             LearnerError, WatchdogError: it did not finish.
         """
         try:
-            with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
-                recorder.watch = watch
+            with (
+                self.watchdog.watching(task.run_id) as watch,
+                self.taint.steered(task.run_id),
+                telling(self.bus, task.run_id),
+            ):
+                recorder.watch, recorder.limit_usd = watch, task.max_budget_usd
                 async with self.keeping.kept(task, recorder) as kept:
                     with thinking():
                         learned = await watch.limit(self.models.solve(kept, recorder))
@@ -203,12 +221,18 @@ class Learning:
 
     async def keep(self, run: Running, before: Snapshot | None, recorded: Run | None = None) -> Trace | NotATrace:
         """Turn the finished run, or what of it counts, into a stored trace, or say why it is none."""
-        trace = await self.admission.admit(recorded or run.run, before)
+        told = await self.interrupts.told(run.run.id)
+        if is_steered(told):
+            trace: Trace | NotATrace = NotATrace(reason=TOLD)
+        else:
+            trace = await self.admission.admit(recorded or run.run, before)
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")
             run.notice = f"not kept as a trace: {trace.reason}" if trace.is_urgent else run.notice
             return trace
+        if is_hurried(told):
+            await self._doubt(run, trace, HURRIED)
         run.update(trace_id=trace.id, trace_version=trace.version)
         if trace.reason:
             run.update(reason=f"{run.run.reason}; {trace.label}: {trace.reason}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.errors import NoLearnerError
 from llmos.interfaces import render
 from llmos.interfaces.prices import Tokens
-from llmos.interfaces.process_commands import told
+from llmos.interfaces.process_commands import data_of
 from llmos.interfaces.session import Action, Session
 from llmos.settings import GUIDED, JUDGE, TASKS
 
@@ -32,7 +32,9 @@ def model(pid: int, name: str) -> Action:
 
     async def action(session: Session) -> None:
         process = (await session.system()).home.processes.change_model(pid, name)
-        session.screen.data({"processes": [told(process) | {"model": process.model, "next_model": process.next_model}]})
+        session.screen.data(
+            {"processes": [data_of(process) | {"model": process.model, "next_model": process.next_model}]}
+        )
         if process.next_model:
             session.screen.show(f"process {pid} goes on with {name} at the end of its turn")
         else:

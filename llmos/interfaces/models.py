@@ -259,5 +259,8 @@ class _Attempt:
     async def stands_still(self) -> None:
         await self.session.stands_still()
 
+    async def heard(self, *, at_end: bool = False) -> list[str]:
+        return await self.session.heard(at_end=at_end)
+
     async def begin_anew(self, *, is_kept: bool) -> str:
         return await self.session.begin_anew(is_kept=is_kept)

@@ -142,7 +142,7 @@ class GoalGroup(click.Group):
         if taken[-1:] == ["--"]:
             return "run", self.commands["run"], ["--", *args]
         command = self.commands.get(args[0])
-        if command is None or (isinstance(command, Verb) and not command.is_meant(args[1:])):
+        if command is None or (isinstance(command, Verb | VerbGroup) and not command.is_meant(args[1:])):
             return "run", self.commands["run"], args
         return super().resolve_command(ctx, args)
 
@@ -161,6 +161,22 @@ class ListingGroup(click.Group):
                 ctx,
             )
         return super().resolve_command(ctx, args)
+
+
+class VerbGroup(ListingGroup):
+    """A group named as a goal may begin: it is meant alone, with an option, or with one of its commands."""
+
+    def is_meant(self, words: Sequence[str]) -> bool:
+        """Whether what stands after its name may be meant for it: `watch list`, but not `watch the folder in`."""
+        return not words or words[0].startswith("-") or words[0] in self.commands
+
+
+class Telling(Verb):
+    """A command that takes a number and then words: without the number, its name is the beginning of a goal."""
+
+    def is_meant(self, words: Sequence[str]) -> bool:
+        given = [word for word in words if not word.startswith("-")]
+        return "--help" in words or bool(given and given[0].isdigit())
 
 
 def first_by_default(ctx: click.Context) -> Action | None:

@@ -28,9 +28,9 @@ def ps(everyone: bool, like: str | None) -> Action:
 @shared_options()
 def top() -> Action:
     """Watch the goals at work, until Ctrl-C."""
-    from llmos.interfaces import process_commands
+    from llmos.interfaces import process_top
 
-    return process_commands.top
+    return process_top.top
 
 
 @click.command()
@@ -142,4 +142,15 @@ def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
     return process_commands.lend(pid, usd, to, seconds)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, models, model, system_call)
+@click.command(cls=Verb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.option("-f", "--follow", is_flag=True, help="Go on until the process has ended, or Ctrl-C.")
+def logs(pid: int, follow: bool) -> Action:
+    """Show what the process PID did and said lately."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.logs(pid, follow=follow)
+
+
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, logs, models, model, system_call)

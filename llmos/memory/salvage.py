@@ -39,6 +39,8 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "taints": ("taints",),
     "runs that may still stand": ("standing_runs",),
     "processes that are not over": ("processes", "session_lines"),
+    "interrupts": ("interrupts",),
+    "schedules and watches": ("schedules", "watches"),
 }
 """Tables that only make sense together are taken from one source."""
 
@@ -51,6 +53,9 @@ _NUMBERED = {
     "embedding_no": ("embeddings", "id"),
     "taint_no": ("taints", "no"),
     "session_line_no": ("session_lines", "no"),
+    "interrupt_no": ("interrupts", "no"),
+    "schedule_no": ("schedules", "no"),
+    "watch_no": ("watches", "no"),
 }
 """The sequences, and the column that each of them numbers."""
 

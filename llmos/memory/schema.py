@@ -132,6 +132,20 @@ CREATE TABLE session_lines (
 CREATE INDEX session_lines_by_session ON session_lines (session_id);
 """
 
+# And interrupts, raised and delivered, with the standing orders that raise some of them. What an order is stands in
+# `body` (`llmos.memory.orders`).
+_INTERRUPTS = """
+CREATE SEQUENCE interrupt_no;
+CREATE TABLE interrupts (
+    no BIGINT PRIMARY KEY, kind VARCHAR NOT NULL, run_id VARCHAR NOT NULL, pid BIGINT, order_name VARCHAR NOT NULL,
+    body VARCHAR NOT NULL, dedupe_key VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL, delivered_at TIMESTAMP
+);
+CREATE SEQUENCE schedule_no;
+CREATE SEQUENCE watch_no;
+CREATE TABLE schedules (no BIGINT PRIMARY KEY, body VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL);
+CREATE TABLE watches (no BIGINT PRIMARY KEY, body VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL);
+"""
+
 # What rows are looked up by for a trace or a vector; where one is missing, opening makes it. Without them each was a
 # sweep: at a million traces 30 ms for the templates of one, 240 ms for 96 vectors.
 INDEXES = """
@@ -210,6 +224,7 @@ CREATE TABLE facts (
 {_RETENTION}
 {_PROCESSES}
 {_SESSIONS}
+{_INTERRUPTS}
 {_SYSTEM_PARSES}
 {INDEXES}"""
 
@@ -234,6 +249,7 @@ INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = 
     4: f"""
 {_PROCESSES}
 {_SESSIONS}
+{_INTERRUPTS}
 {_SYSTEM_PARSES}
 """,
 }

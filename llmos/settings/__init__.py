@@ -6,7 +6,14 @@ workspace is never asked: what goals read and write must not configure what runs
 """
 
 from llmos.settings.effective import effective_values
-from llmos.settings.environment import hidden_variables, plain_environment, wants_color
+from llmos.settings.environment import (
+    hidden_variables,
+    local_zone,
+    own_variables,
+    plain_environment,
+    variables,
+    wants_color,
+)
 from llmos.settings.loading import load_settings
 from llmos.settings.models import GUIDED, JUDGE, LEARNER, SUMMARY, TASKS, ModelSettings, ServerSettings
 from llmos.settings.permissions import PermissionSettings, RuleSettings
@@ -52,6 +59,9 @@ __all__ = [
     "effective_values",
     "hidden_variables",
     "load_settings",
+    "local_zone",
+    "own_variables",
     "plain_environment",
+    "variables",
     "wants_color",
 ]

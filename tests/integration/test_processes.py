@@ -226,3 +226,42 @@ async def test_a_class_gives_priority_allowance_and_stricter_rules(make_lab: Mak
         assert not (lab.workspace / "a.txt").exists()
         await system.execute("Write x into a.txt")
     assert lab.read("a.txt") == "x"
+
+
+def one_file(request: Request) -> Turn:
+    """Writes the file that the goal names, slowly."""
+    name = "a.txt" if "into a.txt" in str(request.body["messages"][0]) else "b.txt"
+    return steps(slow(1.0, call("write", file_path=name, content="hello")), *finishing("Written."))(request)
+
+
+async def test_the_same_task_is_learned_once_where_two_ask_for_it_at_the_same_time(make_lab: MakeLab) -> None:
+    lab = make_lab(one_file)
+    async with lab.boot() as system:
+        first = asyncio.create_task(system.execute("Write hello into a.txt"))
+        await until(lambda: clis(lab))
+        second = asyncio.create_task(system.execute("Write hello into b.txt"))
+        await until(lambda: [one for one in system.home.processes if one.why is Wait.TWIN])
+        learned, followed = await first, await second
+    assert (lab.read("a.txt"), lab.read("b.txt")) == ("hello", "hello")
+    assert (str(learned.mode), str(followed.mode), followed.cost_usd) == ("learner", "follower", 0.0)
+    assert len({str(request.body["messages"][0]) for request in lab.server.conversation}) == 1
+
+
+async def test_nobody_waits_for_one_that_waits_for_a_person(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(call("bash", command="curl -s http://example.com"), *finishing("Sent.")))
+    asked = asyncio.Event()
+
+    async with lab.boot() as system:
+
+        async def never(question: object) -> bool:
+            asked.set()
+            await asyncio.Event().wait()
+            return False
+
+        waiting = asyncio.create_task(system.execute("Fetch example.com with curl", confirm=never))
+        await asyncio.wait_for(asked.wait(), 60)
+        with pytest.raises(LLMOSError, match="approval"):
+            await asyncio.wait_for(system.execute("Fetch example.com with curl"), 60)
+        system.home.processes.kill(1)
+        with pytest.raises(LLMOSError, match="killed"):
+            await waiting

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from llmos.interfaces.provider_learner import ProviderLearner
 from llmos.kernel.bus import EventBus, ModelSpoke
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.kernel.watchdog import Watchdog
+from llmos.orders import Interrupt, InterruptKind
 from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
@@ -157,6 +159,27 @@ async def test_several_calls_of_one_turn_are_made_in_their_order(solve: Solve, r
         [calls(call("sleep", seconds=0.05), call("write", path="a", content=""), call("sleep", seconds=0)), DONE]
     )
     assert [(step.index, step.tool) for step in recorder.steps] == [(0, "sleep"), (1, "write"), (2, "sleep")]
+
+
+async def test_what_the_user_says_meanwhile_is_a_message_of_theirs_after_the_results(
+    solve: Solve, recorder: Recorder
+) -> None:
+    said = {"text": "In capitals, please"}
+    recorder.told.append(Interrupt(kind=InterruptKind.USER, payload=said, created_at=datetime.now(UTC)))
+    await solve([call("write", path="a.txt", content="hello"), DONE])
+    result, message = solve.server.conversation[1].body["messages"][-2:]  # type: ignore[attr-defined]
+    assert (result["role"], message["role"]) == ("tool", "user")
+    assert result["content"].startswith("«data ")
+    assert "«the user says»" in str(message["content"])
+    assert "In capitals, please" in str(message["content"])
+
+
+async def test_who_is_told_something_does_not_finish_before_it_was_heard(solve: Solve, recorder: Recorder) -> None:
+    said = {"text": "In capitals, please"}
+    recorder.told.append(Interrupt(kind=InterruptKind.USER, payload=said, created_at=datetime.now(UTC)))
+    learned = await solve([call("finish", answer="hello"), call("finish", answer="HELLO")])
+    assert learned.answer == "HELLO"
+    assert "In capitals, please" in str(solve.server.conversation[1].body["messages"][-1])  # type: ignore[attr-defined]
 
 
 async def test_a_failed_call_is_told_as_an_error_and_recorded(solve: Solve, recorder: Recorder) -> None:
