@@ -24,7 +24,7 @@ from llmos.plugins.schemas import validate_arguments
 from llmos.settings import hidden_variables
 
 if TYPE_CHECKING:
-    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage, SystemMessage
 
     from llmos.plugins.tool import Tool, ToolResult
     from llmos.settings import Settings
@@ -41,6 +41,7 @@ _FORGETFUL: dict[str, str | None] = {"no-session-persistence": None}
 GO_ON = "You were interrupted after the last results. Go on from there."
 _NO_SERVER = ("Connection refused", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH")
 _BUFFER_BYTES = 64 * 2**20
+_TOO_MANY = 429
 _MAX_TOKENS = 10**9  # of one answer; more are a mistake
 # A title request costs money, retries cost minutes, and nothing else the CLI sends home is needed.
 _QUIET = {
@@ -285,12 +286,14 @@ class _Heard:
 
     def take(self, message: Any) -> None:
         """Take in one message of the SDK."""
-        from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, TextBlock
+        from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, SystemMessage, TextBlock
 
         if isinstance(message, ResultMessage):
             self.result = message
         elif isinstance(message, StreamEvent):
             self._meter(message.event)
+        elif isinstance(message, SystemMessage):
+            self._limited(message)
         elif isinstance(message, AssistantMessage):
             if message.error is not None:
                 self.error_kind = message.error
@@ -301,6 +304,13 @@ class _Heard:
                     self.text = block.text
                     if self.session is not None:
                         self.session.spoke(block.text, self.before_usd + self.running_usd)
+
+    def _limited(self, message: SystemMessage) -> None:
+        """The CLI waits, because the server limits the rate."""
+        delay_ms = message.data.get("retry_delay_ms")
+        is_limited = message.subtype == "api_retry" and message.data.get("error_status") == _TOO_MANY
+        if is_limited and isinstance(delay_ms, int | float) and self.session is not None:
+            self.session.limited(delay_ms / 1e3)
 
     def _meter(self, event: dict[str, Any]) -> None:
         """Add up what the answers used, so that progress shows dollars before the bill arrives."""

@@ -14,7 +14,7 @@ from llmos.interfaces.hearing import is_steered, said
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.interrupts import NEARLY_SPENT, Interrupts
-from llmos.kernel.process import Process, State, current
+from llmos.kernel.process import Process, State, Wait, current
 from llmos.kernel.watchdog import Watch
 from llmos.orders import Interrupt
 from llmos.plugins.context import ToolContext
@@ -119,6 +119,9 @@ class LearnSession(Protocol):
 
     def window(self, tokens: int) -> None:
         """How many tokens the model's context holds at most."""
+
+    def limited(self, seconds: float) -> None:
+        """The server limits the rate: nothing is asked of it for so long."""
 
     @property
     def transcript(self) -> Transcript | None:
@@ -244,6 +247,7 @@ class Recorder:
     _under_way: int = 0
     _is_metered: bool = False
     _keeping: set[asyncio.Task[None]] = field(default_factory=set)
+    _limits: set[asyncio.Task[None]] = field(default_factory=set)
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -270,6 +274,7 @@ class Recorder:
         if self.watch is not None:
             self.watch.answered()
         try:
+            await asyncio.gather(*self._limits)
             await process.turn()
             self._check_budget(process)
             await self._check_point(is_asking=not self._is_metered)
@@ -429,7 +434,26 @@ class Recorder:
             process.context_tokens = sent + received
             process.spend(0.0, sent + received)
 
+    def limited(self, seconds: float) -> None:
+        process = current()
+        if process is not None:
+            task = asyncio.create_task(_blocked(process, seconds))
+            self._limits.add(task)
+            task.add_done_callback(self._limits.discard)
+
+    def unlimited(self) -> None:
+        """Nobody asks any more, so no limit is waited for."""
+        for task in self._limits:
+            task.cancel()
+
     def window(self, tokens: int) -> None:
         process = current()
         if process is not None:
             process.context_max = tokens
+
+
+async def _blocked(process: Process, seconds: float) -> None:
+    """Let others work while a rate limit is waited for."""
+    if process.state is State.THINKING:
+        async with process.waiting(Wait.RATE_LIMIT):
+            await asyncio.sleep(seconds)

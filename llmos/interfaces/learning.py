@@ -209,6 +209,8 @@ class Learning:
             bill = error.__cause__ if isinstance(error, WatchdogError) else error
             recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
             raise
+        finally:
+            recorder.unlimited()
         recorder.bill(learned.cost_usd)
         return learned
 

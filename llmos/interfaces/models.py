@@ -245,6 +245,9 @@ class _Attempt:
     def metered(self, *, sent: int, received: int) -> None:
         self.session.metered(sent=sent, received=received)
 
+    def limited(self, seconds: float) -> None:
+        self.session.limited(seconds)
+
     def window(self, tokens: int) -> None:
         self.session.window(tokens)
 
