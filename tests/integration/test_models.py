@@ -130,6 +130,22 @@ async def test_claude_overloaded_falls_back_to_another_provider(make_lab: MakeLa
         assert await _model(system, learned) == "local:m"
 
 
+async def test_one_claude_model_stands_in_for_another_in_a_session_of_its_own(make_lab: MakeLab) -> None:
+    def script(request: Request) -> Turn:
+        return error(529) if request.model == HAIKU else steps(*WRITES)(request)
+
+    lab = make_lab(script)
+    lab.configure(f"models: {{learner: [{HAIKU}, {SONNET}]}}\n")
+    async with lab.boot() as system:
+        learned = await system.execute("Write x into a.txt")
+        assert (await _model(system, learned)).startswith(SONNET)
+        again = await system.execute("Write y into c.txt", mode="learn")
+        assert again.status == "done"
+    asked = [request.model for request in lab.server.conversation]
+    assert asked.count(HAIKU) == 1  # and nobody asks it a second time so soon
+    assert lab.read("a.txt") == "x"
+
+
 async def test_what_a_failed_attempt_cost_is_charged_beside_what_the_next_one_does(
     make_lab: MakeLab, serve: Serve
 ) -> None:
