@@ -20,6 +20,7 @@ from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Rest, Tho
 from llmos.interfaces.prices import Price, Tokens, price_of
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET, SYSTEM
 from llmos.interfaces.transcripts import Told, answered, last_calls
+from llmos.kernel.clients import CLIENTS
 from llmos.plugins.schemas import validate_arguments
 from llmos.settings import hidden_variables
 
@@ -219,12 +220,13 @@ def leashed_cli() -> tuple[Path | None, dict[str, str]]:
 async def _client(options: ClaudeAgentOptions) -> AsyncIterator[ClaudeSDKClient]:
     from claude_agent_sdk import ClaudeSDKClient
 
-    client = ClaudeSDKClient(options)
-    await client.connect()
-    try:
-        yield client
-    finally:
-        await _finished(client.disconnect())
+    async with CLIENTS.one():
+        client = ClaudeSDKClient(options)
+        await client.connect()
+        try:
+            yield client
+        finally:
+            await _finished(client.disconnect())
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:

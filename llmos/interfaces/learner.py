@@ -13,6 +13,7 @@ from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.hearing import is_steered, said
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
+from llmos.kernel.clients import CLIENTS, LONG
 from llmos.kernel.interrupts import NEARLY_SPENT, Interrupts
 from llmos.kernel.process import Process, State, Wait, current
 from llmos.kernel.watchdog import Watch
@@ -303,8 +304,13 @@ class Recorder:
         process = current()
         if process is None or self.transcript is None:
             await asyncio.Event().wait()
-        while process is not None and process.state is not State.SUSPENDED:
-            await process.moves()
+        while process is not None and not _needs_no_client(process):
+            moves, changes = asyncio.ensure_future(process.moves()), asyncio.ensure_future(CLIENTS.changes())
+            try:
+                await asyncio.wait({moves, changes}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                moves.cancel()
+                changes.cancel()
 
     def _check_budget(self, process: Process) -> None:
         """Go on only with money to go on with; the CLI's own fence does not know what children spend."""
@@ -450,6 +456,11 @@ class Recorder:
         process = current()
         if process is not None:
             process.context_max = tokens
+
+
+def _needs_no_client(process: Process) -> bool:
+    """Whether it stands still, or waits for long while somebody else has no memory for a client."""
+    return process.state is State.SUSPENDED or (process.why in LONG and CLIENTS.wanted > 0)
 
 
 async def _blocked(process: Process, seconds: float) -> None:

@@ -44,6 +44,7 @@ class Wait(StrEnum):
     RATE_LIMIT = "rate limit"
     TIMER = "timer"
     TWIN = "same task"
+    MEMORY = "memory"
 
 
 class End(StrEnum):
