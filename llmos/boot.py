@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.feedback import Feedback
     from llmos.interfaces.housekeeping import Housekeeping
     from llmos.interfaces.learner import Learner
+    from llmos.interfaces.models import Models
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.standing import Standing
     from llmos.interfaces.surroundings import Surroundings
@@ -325,7 +326,7 @@ class LLMOS:
             runs=self.runs,
             traces=self.traces,
             economy=self.economy,
-            learner=deferred(lambda: side.learner),
+            models=deferred(lambda: side.models),
             redactor=self.redactor,
             now=self._clock,
             middleware=(self.witnessing, self.permissions, self.taint, self.journal),
@@ -405,6 +406,11 @@ class LLMOS:
         from llmos.learning_side import LearningSide
 
         return LearningSide(system=self, given=self._learner, chance=self._chance, clock=self._clock)
+
+    @property
+    def models(self) -> Models:
+        """Which model does what, and who asks it."""
+        return self._learning_side.models
 
     @cached_property
     def admission(self) -> Admission:

@@ -16,6 +16,7 @@ from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.budget import Budget
 from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.journal import Journal
+from llmos.kernel.outages import Outages
 from llmos.kernel.process import Kind, ProcessTable, State
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
@@ -41,6 +42,7 @@ from llmos.memory.runs import RunStore
 from llmos.memory.sessions import SessionStore
 from llmos.memory.standing import StandingStore
 from llmos.memory.store import SemanticMemory
+from llmos.memory.system_parses import SystemParses
 from llmos.memory.taints import TaintStore
 from llmos.memory.traces import TraceStore
 from llmos.orders import Schedule, Watch
@@ -66,6 +68,7 @@ class OpenHome:
         self.money = threading.RLock()
         self.processes = ProcessTable(clock=clock)
         self.turns = Turns()
+        self.outages = Outages()
         self.is_ending = False
         self._has_offered = False
         self.left: list[Checkpoint] = []
@@ -93,6 +96,7 @@ class OpenHome:
         self.processes.listeners.append(self.interrupts.child_ended)
         self.schedules = OrderStore(self.database, Schedule, clock=clock)
         self.watches = OrderStore(self.database, Watch, clock=clock)
+        self.system_parses = SystemParses(self.database, clock=clock)
         self.checkpoints = ProcessStore(self.database, clock=clock)
         self.sessions = SessionStore(self.database)
         self.standing_runs = StandingStore(self.database)

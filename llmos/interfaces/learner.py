@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -13,12 +14,13 @@ from llmos.interfaces.hearing import is_steered, said
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.interrupts import NEARLY_SPENT, Interrupts
-from llmos.kernel.process import Process, State, current
+from llmos.kernel.process import Process, State, Wait, current
 from llmos.kernel.watchdog import Watch
 from llmos.orders import Interrupt
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool, ToolResult
+from llmos.settings import LEARNER
 from llmos.trace.program import Effect
 from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 
@@ -27,6 +29,7 @@ from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 class LearnTask:
     """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most.
 
+    `task` is what the router knows its model and those that stand in for it by.
     With `taken_over` a replay has begun already, and `plan` says what it did, where it stopped and what is left.
     `secrets` are the names that it may use in arguments.
     """
@@ -40,6 +43,7 @@ class LearnTask:
     taken_over: bool = False
     session_id: str = ""
     secrets: tuple[str, ...] = ()
+    task: str = LEARNER
 
     @property
     def prompt(self) -> str:
@@ -49,7 +53,10 @@ class LearnTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """How a learner ended: its answer, what it told `finish`, the bill and the model that sent it."""
+    """How a learner ended: its answer, what it told `finish`, the bill and the model that sent it.
+
+    `fell_back` says which models were down before.
+    """
 
     answer: str
     finish: Finish | None
@@ -57,6 +64,7 @@ class Learned:
     model: str
     turns: int = 0
     note: str = ""
+    fell_back: str = ""
 
     def answered(self) -> str:
         """The answer.
@@ -71,10 +79,11 @@ class Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """One bounded model call and its bill."""
+    """One bounded model call and its bill; `model` is who answered, if that was asked of several."""
 
     text: str
     cost_usd: float
+    model: str = ""
 
 
 class LearnSession(Protocol):
@@ -102,11 +111,17 @@ class LearnSession(Protocol):
     def bill(self, cost_usd: float) -> None:
         """The bill of this run so far, final or not: what is known is charged, however the run ends."""
 
+    def other_model(self) -> str:
+        """The model that is to go on from here, at the end of a turn; '' for the same."""
+
     def metered(self, *, sent: int, received: int) -> None:
         """The tokens of one request, those from a cache too, and of its answer."""
 
     def window(self, tokens: int) -> None:
         """How many tokens the model's context holds at most."""
+
+    def limited(self, seconds: float) -> None:
+        """The server limits the rate: nothing is asked of it for so long."""
 
     @property
     def transcript(self) -> Transcript | None:
@@ -124,6 +139,9 @@ class LearnSession(Protocol):
 
         With `at_end` the model wants to finish, and only what may change its work is worth another turn.
         """
+
+    async def begin_anew(self, *, is_kept: bool) -> str:
+        """Another model begins from nothing; gives the session it has, where it `is_kept` one ('': none)."""
 
 
 class Transcript(Protocol):
@@ -225,9 +243,11 @@ class Recorder:
     told: list[Interrupt] = field(default_factory=list)
     limit_usd: float | None = None
     _heard: int = 0
+    session_id: str = ""
     _under_way: int = 0
     _is_metered: bool = False
     _keeping: set[asyncio.Task[None]] = field(default_factory=set)
+    _limits: set[asyncio.Task[None]] = field(default_factory=set)
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -254,6 +274,7 @@ class Recorder:
         if self.watch is not None:
             self.watch.answered()
         try:
+            await asyncio.gather(*self._limits)
             await process.turn()
             self._check_budget(process)
             await self._check_point(is_asking=not self._is_metered)
@@ -272,6 +293,11 @@ class Recorder:
     async def _check_point(self, *, is_asking: bool) -> None:
         if self.checkpoint is not None:
             await self.checkpoint(is_asking)
+
+    async def begin_anew(self, *, is_kept: bool) -> str:
+        self.session_id = str(uuid.uuid4()) if is_kept and self.checkpoint is not None else ""
+        await self._check_point(is_asking=True)
+        return self.session_id
 
     async def stands_still(self) -> None:
         process = current()
@@ -382,6 +408,13 @@ class Recorder:
             self.interrupts.nearly_spent(process, self.cost_usd, limit_usd)
             self.limit_usd = None
 
+    def other_model(self) -> str:
+        process = current()
+        if process is None or not process.next_model:
+            return ""
+        process.model, process.next_model = process.next_model, ""
+        return process.model
+
     def bill(self, cost_usd: float) -> None:
         process, more_usd = current(), max(0.0, cost_usd - self.cost_usd)
         self.cost_usd += more_usd
@@ -401,7 +434,26 @@ class Recorder:
             process.context_tokens = sent + received
             process.spend(0.0, sent + received)
 
+    def limited(self, seconds: float) -> None:
+        process = current()
+        if process is not None:
+            task = asyncio.create_task(_blocked(process, seconds))
+            self._limits.add(task)
+            task.add_done_callback(self._limits.discard)
+
+    def unlimited(self) -> None:
+        """Nobody asks any more, so no limit is waited for."""
+        for task in self._limits:
+            task.cancel()
+
     def window(self, tokens: int) -> None:
         process = current()
         if process is not None:
             process.context_max = tokens
+
+
+async def _blocked(process: Process, seconds: float) -> None:
+    """Let others work while a rate limit is waited for."""
+    if process.state is State.THINKING:
+        async with process.waiting(Wait.RATE_LIMIT):
+            await asyncio.sleep(seconds)

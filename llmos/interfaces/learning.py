@@ -13,8 +13,9 @@ from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
 from llmos.interfaces.hearing import HURRIED, TOLD, is_hurried, is_steered
 from llmos.interfaces.keeping import Keeping
-from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
+from llmos.interfaces.learner import Learned, LearnTask, Recorder
 from llmos.interfaces.logbook import telling
+from llmos.interfaces.models import Models
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
@@ -27,7 +28,7 @@ from llmos.kernel.watchdog import Watchdog
 from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
-from llmos.settings import LearnerSettings
+from llmos.settings import GUIDED, LEARNER, LearnerSettings
 from llmos.trace.induce import NotATrace
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord, step_ids
@@ -50,6 +51,10 @@ class Attempt:
         return Mode.LEARNER if self.plan is None else Mode.GUIDED
 
     @property
+    def task(self) -> str:
+        return LEARNER if self.plan is None else GUIDED
+
+    @property
     def what(self) -> str:
         return "learning" if self.plan is None else "guided"
 
@@ -61,7 +66,7 @@ class Learning:
     `discover` starts MCP servers whose tools are not known yet.
     """
 
-    learner: Learner
+    models: Models
     limits: LearnerSettings
     registry: ToolRegistry
     recall: Recall
@@ -88,8 +93,8 @@ class Learning:
             CallRefusedError: it ended after a call that was not permitted, and found no other way; charged likewise.
         """
         await self.discover()
-        self.learner.check()
         attempt = attempt or self.alone()
+        self.models.check(attempt.task)
         estimate = await self.estimate(run.run.goal)
         if attempt.plan is not None:
             estimate = min(estimate, attempt.max_usd)
@@ -114,7 +119,10 @@ class Learning:
         """The attempt of a learner that nobody helps."""
         limits = self.limits
         return Attempt(
-            model=limits.model, max_usd=limits.max_usd_per_run, max_turns=limits.max_turns, first_step=first_step
+            model=self.models.first(LEARNER),
+            max_usd=limits.max_usd_per_run,
+            max_turns=limits.max_turns,
+            first_step=first_step,
         )
 
     def recorder(self, run: Running, first_step: int) -> Recorder:
@@ -160,6 +168,7 @@ class Learning:
             max_turns=attempt.max_turns,
             plan=attempt.plan,
             secrets=self.surroundings.settings.secrets,
+            task=attempt.task,
         )
         self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
         try:
@@ -167,6 +176,8 @@ class Learning:
             run.update(model=learned.model)
             if recorder.refused is not None:
                 raise recorder.refused
+            if learned.fell_back:
+                run.update(reason=f"{run.run.reason}; {learned.fell_back}")
             return learned.answered()
         except (LearnerError, WatchdogError) as error:
             if recorder.refused is not None and not isinstance(error, NoLearnerError):
@@ -193,11 +204,13 @@ class Learning:
                 recorder.watch, recorder.limit_usd = watch, task.max_budget_usd
                 async with self.keeping.kept(task, recorder) as kept:
                     with thinking():
-                        learned = await watch.limit(self.learner.solve(kept, recorder))
+                        learned = await watch.limit(self.models.solve(kept, recorder))
         except (LearnerError, WatchdogError) as error:
             bill = error.__cause__ if isinstance(error, WatchdogError) else error
             recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
             raise
+        finally:
+            recorder.unlimited()
         recorder.bill(learned.cost_usd)
         return learned
 

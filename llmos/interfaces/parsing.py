@@ -119,6 +119,15 @@ class Verb(click.Command):
         return all(word.isdigit() for word in given) and (not needs_some or bool(given) or "--help" in words)
 
 
+class NumberedVerb(Verb):
+    """A command that takes a number first: with other words, or more of them, its name is the beginning of a goal."""
+
+    def is_meant(self, words: Sequence[str]) -> bool:
+        given = list(takewhile(lambda word: not word.startswith("-"), words))
+        needed = sum(isinstance(param, click.Argument) for param in self.params)
+        return "--help" in words or (len(given) == needed and given[0].isdigit())
+
+
 class GoalGroup(click.Group):
     """A group whose unknown commands are goals: `boot.py "goal" --json` is `boot.py run "goal" --json`."""
 

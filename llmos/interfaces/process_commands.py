@@ -302,6 +302,7 @@ def _budget(process: Process) -> str:
 
 
 def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
+    """A process as data."""
     like = {"like": round(nearness[process.pid], 4)} if nearness else {}
     return like | {
         "pid": process.pid,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from llmos.interfaces.options import Action
-from llmos.interfaces.parsing import Verb, shared_options
+from llmos.interfaces.parsing import NumberedVerb, Verb, shared_options
 from llmos.settings.records import CLASSES
 
 _PIDS = click.argument("pids", type=click.IntRange(min=1), nargs=-1, required=True, metavar="PID...")
@@ -100,6 +100,37 @@ def nice(pid: int, priority: int) -> Action:
 
 @click.command(cls=Verb)
 @shared_options()
+def models() -> Action:
+    """Show which models do what, at what price, and which are down."""
+    from llmos.interfaces import model_commands
+
+    return model_commands.models
+
+
+@click.command(cls=NumberedVerb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("name", metavar="NAME")
+def model(pid: int, name: str) -> Action:
+    """Have the model NAME go on with the process PID, from the end of its turn on."""
+    from llmos.interfaces import model_commands
+
+    return model_commands.model(pid, name)
+
+
+@click.command("sys")
+@shared_options()
+@click.argument("sentence", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Only show the call.")
+def system_call(sentence: Sequence[str], dry_run: bool) -> Action:
+    """Make the call that SENTENCE means, such as "suspend the reviewer"."""
+    from llmos.interfaces import system_calls
+
+    return system_calls.system_call(" ".join(sentence), dry_run=dry_run)
+
+
+@click.command(cls=Verb)
+@shared_options()
 @click.argument("pid", type=click.IntRange(min=1))
 @click.argument("usd", type=click.FloatRange(min=0.0))
 @click.option("--to", type=click.IntRange(min=1), required=True, metavar="PID", help="Who gets it.")
@@ -122,4 +153,4 @@ def logs(pid: int, follow: bool) -> Action:
     return process_commands.logs(pid, follow=follow)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, logs)
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, logs, models, model, system_call)

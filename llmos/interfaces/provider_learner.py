@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 class ProviderLearner:
-    """Solves goals with the model that `provider` in llmos.yaml, or `--model provider:name`, says."""
+    """Solves goals with models named `provider:name`, or `server:name` of a server in llmos.yaml."""
 
     name = PROVIDER
+    changes_model = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -118,6 +119,8 @@ class _Work:
             returns.append(ToolReturnPart(call.tool_name, text, tool_call_id=call.tool_call_id, outcome=outcome))
             said += [UserPromptPart(content=one) for one in more]
         self.messages.append(ModelRequest(parts=[*returns, *said], instructions=SYSTEM))
+        if model := self.session.other_model():
+            await self.line.lead_to(model)
         return None
 
     async def _carry_out(self, call: ToolCallPart) -> tuple[list[str], bool, Finish | None]:

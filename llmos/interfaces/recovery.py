@@ -51,7 +51,7 @@ class Recovery:
         """
         learning, done = self.learning, run.run.steps
         await learning.discover()
-        learning.learner.check()
+        learning.models.check()
         await learning.taint.inherit(run.run.id, run.run.id)
         known, is_lost = await self._known(checkpoint, done)
         recorder = await self._recorder(run, checkpoint, known)

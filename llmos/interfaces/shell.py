@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PROMPT = "llmos> "
 MAX_LINE_BYTES = 1_000_000
-_GOAL_COMMANDS = ("run", "explain")
+_GOAL_COMMANDS = ("run", "explain", "sys")
 _TELL = re.compile(r"(?P<pid>\d{1,18})\s+(?P<text>[^-].*)", re.DOTALL)
 _CANCEL_GRACE_S = 30.0
 
@@ -46,6 +46,7 @@ A line is a goal, or one of these (a leading / or : is allowed):
 
   run GOAL            reach GOAL, also one that begins with a command's name
   explain GOAL        what GOAL would do, why and at what cost
+  sys SENTENCE        make the system call that SENTENCE means, such as suspend the reviewer
   traces ...          list, show, versions, diff, export, import, confirm, reject, forget
   runs ...            list, show
   undo [RUN]          take back what a run did to files (--dry-run, --keep-changed)
@@ -150,6 +151,11 @@ class Shell:
 
         self.goal = goal
         return actions.run(goal, then=remember, begun=self.overhearing.begin, again=again, how="`again`")
+
+    def _sys(self, sentence: str) -> Action:
+        from llmos.interfaces import system_calls
+
+        return system_calls.system_call(sentence, dry_run=False)
 
     def _explain(self, goal: str) -> Action:
         return actions.explain(goal)

@@ -101,6 +101,8 @@ class Process:
     `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
     blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
     `reason` says why it ended as it did. `lines` are the last things it did or said, `told` how many there were in all.
+    `reason` says why it ended as it did. While a `model` works on it, `reach` refuses models that it can't go on with;
+    `next_model` takes over at the end of the turn.
     """
 
     pid: int
@@ -140,6 +142,9 @@ class Process:
     told: int = 0
     _spoke: asyncio.Event = field(default_factory=asyncio.Event)
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    model: str = ""
+    next_model: str = ""
+    reach: Callable[[str], None] | None = None
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -447,6 +452,21 @@ class ProcessTable:
             process.sharing.resumed(process)
         elif process.state is State.SUSPENDED:
             process.move(State.BLOCKED, Wait.TURN)
+        return process
+
+    def change_model(self, pid: int, model: str) -> Process:
+        """Have another model go on with a process, from the end of its turn on.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+            UsageError: no model works on it, or who does can't ask that one.
+        """
+        process = self.alive(pid)
+        if process.reach is None:
+            how = f"it is a {process.mode}" if process.mode else f"it is {_told(process.state, process.why)}"
+            raise UsageError(f"no model works on process {pid} ({how}), so there is none to change.")
+        process.reach(model)
+        process.next_model = "" if model == process.model else model
         return process
 
     def renice(self, pid: int, priority: int) -> Process:

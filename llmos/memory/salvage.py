@@ -34,6 +34,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "the journal of effects": ("journal", "journal_outcomes", "journal_unsettled"),
     "remembered facts": ("facts",),
     "approvals": ("approvals",),
+    "sentences that mean system calls": ("system_parses",),
     "handovers": ("handovers",),
     "taints": ("taints",),
     "runs that may still stand": ("standing_runs",),

@@ -119,6 +119,10 @@ CREATE TABLE processes (
 """
 
 # And the sessions of their models, line by line as the Claude CLI writes them, by the run they belong to.
+_SYSTEM_PARSES = """
+CREATE TABLE system_parses (id VARCHAR PRIMARY KEY, trace VARCHAR NOT NULL, learned_at TIMESTAMP NOT NULL);
+"""
+
 _SESSIONS = """
 CREATE SEQUENCE session_line_no;
 CREATE TABLE session_lines (
@@ -221,6 +225,7 @@ CREATE TABLE facts (
 {_PROCESSES}
 {_SESSIONS}
 {_INTERRUPTS}
+{_SYSTEM_PARSES}
 {INDEXES}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
@@ -245,5 +250,6 @@ INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = 
 {_PROCESSES}
 {_SESSIONS}
 {_INTERRUPTS}
+{_SYSTEM_PARSES}
 """,
 }

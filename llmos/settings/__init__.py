@@ -15,10 +15,10 @@ from llmos.settings.environment import (
     wants_color,
 )
 from llmos.settings.loading import load_settings
+from llmos.settings.models import GUIDED, JUDGE, LEARNER, SUMMARY, TASKS, ModelSettings, ServerSettings
 from llmos.settings.permissions import PermissionSettings, RuleSettings
 from llmos.settings.records import (
     CONFIG_NAME,
-    GUIDED_OFF,
     PROVIDER,
     ClassSettings,
     JournalSettings,
@@ -35,20 +35,26 @@ from llmos.settings.records import (
 
 __all__ = [
     "CONFIG_NAME",
-    "GUIDED_OFF",
+    "GUIDED",
+    "JUDGE",
+    "LEARNER",
     "PROVIDER",
+    "SUMMARY",
+    "TASKS",
     "ClassSettings",
     "JournalSettings",
     "JudgeSettings",
     "LearnerSettings",
     "McpServerSettings",
     "ModelPrice",
+    "ModelSettings",
     "PermissionSettings",
     "ProofSettings",
     "RetentionSettings",
     "RuleSettings",
     "SandboxLimits",
     "SandboxSettings",
+    "ServerSettings",
     "Settings",
     "effective_values",
     "hidden_variables",

@@ -13,7 +13,7 @@ from llmos.boot import LLMOS
 from llmos.errors import LLMOSError
 from llmos.kernel.bus import ToolCalled
 from llmos.kernel.process import End, Kind, Process, State, Wait
-from llmos.testing import Request, Turn, call, calls, slow, usage
+from llmos.testing import Request, Turn, call, calls, error, slow, usage
 from tests.lab import Lab, MakeLab, finishing, steps
 
 BIG = usage(input_tokens=100_000, output_tokens=100)
@@ -265,3 +265,15 @@ async def test_nobody_waits_for_one_that_waits_for_a_person(make_lab: MakeLab) -
         system.home.processes.kill(1)
         with pytest.raises(LLMOSError, match="killed"):
             await waiting
+
+
+async def test_a_learner_whose_server_limits_the_rate_is_blocked_and_holds_no_slot(make_lab: MakeLab) -> None:
+    turns = iter([error(429, retry_after=2), *finishing("Done.")])
+    lab = make_lab(lambda request: next(turns))
+    lab.extra["CLAUDE_CODE_MAX_RETRIES"] = "2"
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Say that it is done"))
+        await until(lambda: [one for one in system.home.processes if one.why is Wait.RATE_LIMIT])
+        assert system.home.turns.taken == 0
+        result = await asyncio.wait_for(task, 60)
+    assert result.answer == "Done."
