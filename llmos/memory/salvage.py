@@ -38,6 +38,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "taints": ("taints",),
     "runs that may still stand": ("standing_runs",),
     "processes that are not over": ("processes", "session_lines"),
+    "messages and shared memory": ("mail", "shared_blocks"),
 }
 """Tables that only make sense together are taken from one source."""
 
@@ -50,6 +51,7 @@ _NUMBERED = {
     "embedding_no": ("embeddings", "id"),
     "taint_no": ("taints", "no"),
     "session_line_no": ("session_lines", "no"),
+    "mail_no": ("mail", "no"),
 }
 """The sequences, and the column that each of them numbers."""
 

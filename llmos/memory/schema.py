@@ -128,6 +128,21 @@ CREATE TABLE session_lines (
 CREATE INDEX session_lines_by_session ON session_lines (session_id);
 """
 
+# And messages between processes, by the run whose mailbox they are in, with the memory that families of processes share.
+# `body` is the envelope; `note` says of a message that is dead why, and of a received one by which call.
+_MAIL = """
+CREATE SEQUENCE mail_no;
+CREATE TABLE mail (
+    id VARCHAR PRIMARY KEY, no BIGINT NOT NULL, receiver VARCHAR NOT NULL, priority INTEGER NOT NULL,
+    state VARCHAR NOT NULL, note VARCHAR NOT NULL, body VARCHAR NOT NULL, sent_at TIMESTAMP NOT NULL,
+    expires_at TIMESTAMP NOT NULL, settled_at TIMESTAMP
+);
+CREATE TABLE shared_blocks (
+    key VARCHAR PRIMARY KEY, family VARCHAR NOT NULL, name VARCHAR NOT NULL, version BIGINT NOT NULL,
+    value VARCHAR NOT NULL, written_by VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL
+);
+"""
+
 # What rows are looked up by for a trace or a vector; where one is missing, opening makes it. Without them each was a
 # sweep: at a million traces 30 ms for the templates of one, 240 ms for 96 vectors.
 INDEXES = """
@@ -206,6 +221,7 @@ CREATE TABLE facts (
 {_RETENTION}
 {_PROCESSES}
 {_SESSIONS}
+{_MAIL}
 {INDEXES}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
@@ -229,5 +245,6 @@ INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = 
     4: f"""
 {_PROCESSES}
 {_SESSIONS}
+{_MAIL}
 """,
 }
