@@ -15,7 +15,7 @@ from llmos.kernel.process import Process, State, current
 from llmos.kernel.watchdog import Watch
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolResult
+from llmos.plugins.tool import Tool, ToolResult, is_os_tool
 from llmos.trace.program import Effect
 from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 
@@ -208,7 +208,8 @@ class Recorder:
 
     @property
     def tools(self) -> list[Tool]:
-        return [tool for tool in self.registry if tool.name != FINISH]
+        alone = self.ctx.os is None or current() is None
+        return [tool for tool in self.registry if tool.name != FINISH and not (alone and is_os_tool(tool))]
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:

@@ -103,7 +103,9 @@ def checked_text(text: str) -> str:
     if not text.strip():
         raise UsageError("the message is empty.")
     if len(text) > MAX_TEXT_CHARS:
-        raise UsageError(f"a message has {MAX_TEXT_CHARS:,} characters at most, not {len(text):,}: name a file instead.")
+        raise UsageError(
+            f"a message has {MAX_TEXT_CHARS:,} characters at most, not {len(text):,}: name a file instead."
+        )
     return text
 
 
@@ -298,8 +300,8 @@ def nearest(words: str, others: Sequence[Member], nearness: Sequence[float]) -> 
     first, one = ranked[0]
     if first < LIKE_ENOUGH:
         raise UndeliverableError(
-            f"nobody is plainly meant by {words!r}; the nearest is {_shown(one)}, with a likeness of {first:.2f} of the "
-            f"{LIKE_ENOUGH} it takes: write its number."
+            f"nobody is plainly meant by {words!r}; the nearest is {_shown(one)}, with a likeness of {first:.2f} "
+            f"of the {LIKE_ENOUGH} it takes: write its number."
         )
     if len(ranked) > 1 and first - ranked[1][0] < CLEARLY_AHEAD:
         raise UndeliverableError(
@@ -312,5 +314,3 @@ def nearest(words: str, others: Sequence[Member], nearness: Sequence[float]) -> 
 def _shown(one: Member) -> str:
     goal = " ".join(one.goal.split())
     return f"process {one.pid} ({goal if len(goal) <= 80 else goal[:79] + '…'})"
-
-

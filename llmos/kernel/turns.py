@@ -57,7 +57,7 @@ class Turns:
         self._waiting: list[_Turn] = []
         self._holding: dict[Process, float] = {}
         self._charged_usd: dict[Process, float] = {}
-        self._away: dict[Process, int] = {}
+        self._away: dict[Process, _Away] = {}
         self._floor = 0.0
         self._served = {True: 0.0, False: 0.0}
         self._served_at = clock()

@@ -128,7 +128,7 @@ CREATE TABLE session_lines (
 CREATE INDEX session_lines_by_session ON session_lines (session_id);
 """
 
-# And messages between processes, by the run whose mailbox they are in, with the memory that families of processes share.
+# And messages between processes, by the run whose mailbox they are in, and the memory that families of them share.
 # `body` is the envelope; `note` says of a message that is dead why, and of a received one by which call.
 _MAIL = """
 CREATE SEQUENCE mail_no;
