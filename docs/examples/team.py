@@ -6,6 +6,7 @@ Run it from a folder of your own: `python docs/examples/team.py`. It asks Claude
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from llmos.boot import LLMOS, Question, Result
 
@@ -37,9 +38,10 @@ async def main() -> None:
     """Build the stack here, and say what it came to and who spent what."""
     async with LLMOS() as system:
         result = await build(system)
-        print(result.answer)
+        sys.stdout.write(f"{result.answer}\n")
         for process in system.home.processes:
-            print(f"process {process.pid}: ${process.spent_usd:.4f} of {process.budget.allocated_usd}, {process.why}")
+            spent = f"${process.spent_usd:.4f} of ${process.budget.allocated_usd}"
+            sys.stdout.write(f"process {process.pid} spent {spent} and is {process.why}\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from llmos.kernel.messages import (
     MAX_WAITING,
@@ -128,8 +127,8 @@ class Post:
         if isinstance(address, Meaning):
             near = await self.recall.likeness(address.words, [one.goal for one in alive])
             one = nearest(address.words, alive, near)
-            vector: Any = await self.recall.embed(address.words)
-            return [each for each in alive if each is one], tuple(map(float, vector))
+            meaning = await self.recall.embed(address.words)
+            return [each for each in alive if each is one], tuple(map(float, meaning.vector))
         pids = {one.pid for one in receivers(address, sender, alive)}
         return [one for one in alive if one.pid in pids], ()
 
