@@ -236,12 +236,12 @@ class LLMOS:
             if process is not None and process.begun:
                 from llmos.interfaces.os_calls import mind
 
-                await mind(process, self.home, is_well=False)
+                await mind(process, self.home.processes, is_well=False, is_ending=self.home.is_ending)
             raise
         if process is not None and process.begun:
             from llmos.interfaces.os_calls import mind
 
-            await mind(process, self.home, is_well=True)
+            await mind(process, self.home.processes, is_well=True)
         return result
 
     async def explain(self, goal: str, *, mode: str = "auto", again: bool = False) -> Explanation:

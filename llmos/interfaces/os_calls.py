@@ -16,7 +16,6 @@ from llmos.kernel.process import Kind, Process, ProcessTable, Wait, current
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
-    from llmos.home import OpenHome
     from llmos.memory.mail import Block
 
 MAX_DEPTH = 4
@@ -228,8 +227,11 @@ class ProcessCalls:
         return self.system.home.processes
 
 
-async def mind(process: Process, home: OpenHome, *, is_well: bool) -> None:
-    """A process has done its work: it is over when its children are; if it failed, they are ended."""
+async def mind(process: Process, table: ProcessTable, *, is_well: bool, is_ending: bool = False) -> None:
+    """A process has done its work: it is over when its children are; if it failed, they are ended.
+
+    While the house `is_ending` they are only let go of, so that the next kernel can go on with them.
+    """
     tasks = [task for task in process.begun.values() if not task.done()]
     if not tasks:
         return
@@ -239,18 +241,18 @@ async def mind(process: Process, home: OpenHome, *, is_well: bool) -> None:
                 await asyncio.wait(tasks)
             return
     except BaseException:
-        await _end_children(process, home)
+        await _end_children(process, table, is_ending)
         raise
-    await _end_children(process, home)
+    await _end_children(process, table, is_ending)
 
 
-async def _end_children(process: Process, home: OpenHome) -> None:
+async def _end_children(process: Process, table: ProcessTable, is_ending: bool) -> None:
     for pid in process.begun:
         with suppress(NotFoundError):
-            child = home.processes.alive(pid)
-            if not home.is_ending:
-                home.processes.kill(pid)
-            elif child.task is not None:  # the next kernel may go on with it
+            child = table.alive(pid)
+            if not is_ending:
+                table.kill(pid)
+            elif child.task is not None:
                 child.task.cancel()
     tasks = [task for task in process.begun.values() if not task.done()]
     if tasks:

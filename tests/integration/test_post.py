@@ -56,7 +56,7 @@ async def working(
             else:
                 with system.taint.steered(run_id):
                     done = await work(tool)
-        await mind(process, system.home, is_well=True)
+        await mind(process, system.home.processes, is_well=True)
         return done
 
     above = current()
