@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-USUAL = ("speed", "scale", "soak")
+USUAL = ("speed", "scale", "scheduling", "soak")
 """What is run without names: an hour and a half on two cores."""
 
 COMMANDS = {
     "speed": ["benchmarks.speed", "--json", str(RESULTS / "speed.json")],
     "scale": ["benchmarks.scale", "--json", str(RESULTS / "scale.json")],
+    "scheduling": ["benchmarks.scheduling", "--json", str(RESULTS / "scheduling.json")],
     "soak": ["benchmarks.soak", "--json", str(RESULTS / "soak.json")],
     "matching": ["benchmarks.matching", "--json", str(RESULTS / "matching.json")],
     "guided": ["benchmarks.guided", "--json", str(RESULTS / "guided.json")],

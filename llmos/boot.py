@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.feedback import Feedback
     from llmos.interfaces.housekeeping import Housekeeping
     from llmos.interfaces.learner import Learner
+    from llmos.interfaces.models import Models
     from llmos.interfaces.os_calls import ProcessCalls
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.standing import Standing
@@ -195,20 +196,21 @@ class LLMOS:
         confirm = confirm if confirm is not None else self._confirm
         asked = _waited_for(confirm)
         goal = self.redactor.named(goal)
-        run_id = resumed.run_id if resumed is not None else run_id or uuid.uuid4().hex[:12]
+        usual = self.settings.classes[kind]
+        named = run_id or (uuid.uuid4().hex[:12] if resumed is None else resumed.run_id)
 
-        def begins(process: Process) -> None:
-            process.run_id, process.asked = run_id, Asked(mode=mode, confirm=confirm)
+        def known(process: Process) -> None:
+            process.run_id = process.run_id or named
+            process.asked = Asked(mode=mode, confirm=confirm)
             if begun is not None:
                 begun(process)
 
-        usual = self.settings.classes[kind]
         await self.home.housekeeping.room()
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(
                     lambda: self._with_children(
-                        self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=run_id)
+                        self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=named)
                         if resumed is None
                         else self.dispatcher.go_on(resumed.left, confirm=asked)
                     ),
@@ -217,14 +219,14 @@ class LLMOS:
                     priority=usual.priority if priority is None else priority,
                     budget_usd=usual.max_usd if budget_usd is None else budget_usd,
                     budget_tokens=usual.max_tokens if budget_tokens is None else budget_tokens,
-                    begun=begins,
+                    begun=known,
                     name=self.redactor.text(goal),
                 )
         except BaseException as error:
             self.redactor.error(error)
             raise
         finally:
-            await self.home.close_mailbox(run_id)
+            await self.home.close_mailbox(named)
         return self.redactor.record(result)
 
     async def _with_children(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -346,7 +348,7 @@ class LLMOS:
             runs=self.runs,
             traces=self.traces,
             economy=self.economy,
-            learner=deferred(lambda: side.learner),
+            models=deferred(lambda: side.models),
             redactor=self.redactor,
             now=self._clock,
             middleware=(self.witnessing, self.permissions, self.taint, self.journal),
@@ -419,6 +421,7 @@ class LLMOS:
             approving=self.approving,
             standing=self.standing,
             recovery=deferred(lambda: side.recovery),
+            processes=self.home.processes,
         )
 
     @cached_property
@@ -426,6 +429,11 @@ class LLMOS:
         from llmos.learning_side import LearningSide
 
         return LearningSide(system=self, given=self._learner, chance=self._chance, clock=self._clock)
+
+    @property
+    def models(self) -> Models:
+        """Which model does what, and who asks it."""
+        return self._learning_side.models
 
     @cached_property
     def admission(self) -> Admission:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,10 +34,11 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A mapping with these keys only."""
+    """A mapping with these keys only; `moved` says of keys that were there once where they are now."""
 
     keys: Mapping[str, Rule]
     required: tuple[str, ...] = ()
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 Rule: TypeAlias = Check | Many | Named | Section
@@ -92,6 +93,8 @@ class _Reader:
         result: dict[str, Any] = {}
         for name, child in self._pairs(node, where):
             path = f"{where}.{name}" if where else name
+            if name in rule.moved:
+                raise self._wrong(child, f"there is no key {path} any more: it is {rule.moved[name]} now")
             if name not in rule.keys:
                 raise self._wrong(child, f"there is no key {path}; allowed here: {', '.join(rule.keys)}")
             if child.tag != "tag:yaml.org,2002:null":  # an empty key means its default

@@ -169,7 +169,7 @@ class _Worker:
             runs=nowhere,
             traces=nowhere,
             economy=nowhere,
-            learner=nowhere,
+            models=nowhere,
             redactor=redactor,
             now=nowhere,
             middleware=(permissions, taint),

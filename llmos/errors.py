@@ -125,11 +125,19 @@ class CallRefusedError(NotPermittedError):
 
 
 class LearnerError(LLMOSError):
-    """The learner was asked and did not finish; `cost_usd` was charged all the same."""
+    """The learner was asked and did not finish; `cost_usd` was charged all the same.
 
-    def __init__(self, message: str, *, cost_usd: float = 0.0) -> None:
+    `is_down`: its server can't be reached, is overloaded, or does not know the model, so another model may do; where
+    it said when to come back, that is `retry_after_s`.
+    """
+
+    def __init__(
+        self, message: str, *, cost_usd: float = 0.0, is_down: bool = False, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.cost_usd = cost_usd
+        self.is_down = is_down
+        self.retry_after_s = retry_after_s
 
 
 class NoLearnerError(LearnerError):

@@ -28,6 +28,14 @@ class GoalQueued(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TwinFound(Event):
+    """The process `pid` is at work on the same task already; this goal waits for what comes of it."""
+
+    pid: int
+    goal: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decided(Event):
     """`decision` is follow, confirm, learn or refuse; `reason` the sentence behind it."""
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.budget import Budget
+from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.journal import Journal
+from llmos.kernel.outages import Outages
 from llmos.kernel.process import Kind, ProcessTable, State
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
@@ -29,8 +31,10 @@ from llmos.memory.database import Database
 from llmos.memory.embeddings import SentenceTransformerEmbedder
 from llmos.memory.home_files import HomeFiles
 from llmos.memory.index import VectorIndex
+from llmos.memory.interrupts import InterruptStore
 from llmos.memory.journal import JournalStore
 from llmos.memory.ledger import Ledger
+from llmos.memory.orders import OrderStore
 from llmos.memory.processes import Checkpoint, ProcessStore
 from llmos.memory.recall import Recall
 from llmos.memory.replays import ReplayLog
@@ -39,8 +43,10 @@ from llmos.memory.runs import RunStore
 from llmos.memory.sessions import SessionStore
 from llmos.memory.standing import StandingStore
 from llmos.memory.store import SemanticMemory
+from llmos.memory.system_parses import SystemParses
 from llmos.memory.taints import TaintStore
 from llmos.memory.traces import TraceStore
+from llmos.orders import Schedule, Watch
 from llmos.redaction import Redactors
 
 if TYPE_CHECKING:
@@ -64,6 +70,7 @@ class OpenHome:
         self.money = threading.RLock()
         self.processes = ProcessTable(clock=clock)
         self.turns = Turns()
+        self.outages = Outages()
         self.is_ending = False
         self._has_offered = False
         self.left: list[Checkpoint] = []
@@ -86,6 +93,12 @@ class OpenHome:
         self.effects = JournalStore(self.database, clock=clock)
         self.taints = TaintStore(self.database, clock=clock)
         self.approvals = Approvals(self.database, clock=clock)
+        self.raised = InterruptStore(self.database, clock=clock)
+        self.interrupts = Interrupts(self.raised, self.processes, clock=clock)
+        self.processes.listeners.append(self.interrupts.child_ended)
+        self.schedules = OrderStore(self.database, Schedule, clock=clock)
+        self.watches = OrderStore(self.database, Watch, clock=clock)
+        self.system_parses = SystemParses(self.database, clock=clock)
         self.checkpoints = ProcessStore(self.database, clock=clock)
         self.sessions = SessionStore(self.database)
         self.standing_runs = StandingStore(self.database)
@@ -144,6 +157,7 @@ class OpenHome:
             stack.push_async_callback(self.housekeeping.aclose)
             self._restore(await self.checkpoints.list())
             await self.journal.settle_open()
+            await self.interrupts.open()
             await self.journal.prune_if_due()
             remove_leftovers(self.settings.memory)
             self._stack = stack.pop_all()

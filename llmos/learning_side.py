@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import SettingsError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.judging import Judging
     from llmos.interfaces.learner import Learner
     from llmos.interfaces.learning import Learning
+    from llmos.interfaces.models import Models
     from llmos.interfaces.recovery import Recovery
     from llmos.interfaces.reviving import Reviving
     from llmos.kernel.proof import Prover
@@ -44,19 +45,26 @@ class LearningSide:
         Raises:
             SettingsError: there is none.
         """
-        known = {CLAUDE, PROVIDER, *self.system.plugins.learners}
+        known = {CLAUDE, *self.system.plugins.learners}
         name = self.system.settings.learner.name
         if self.given is None and name not in known:
-            raise SettingsError(f"there is no learner {name!r}; choose one of {', '.join(sorted(known))}.")
+            hint = " (a model of a provider is named provider:name, under `models`)" if name == PROVIDER else ""
+            raise SettingsError(f"there is no learner {name!r}; choose one of {', '.join(sorted(known))}{hint}.")
 
     @cached_property
-    def learner(self) -> Learner:
-        """The learner the settings name: given by a plugin, or built in."""
+    def models(self) -> Models:
+        """Which model does what, and who asks it: a given learner all of them."""
+        from llmos.interfaces.models import Models
+
+        self.check_name()
+        made = cache(self._made)
+        system = self.system
+        return Models(settings=system.settings, learner_of=made, down=system.home.outages)
+
+    def _made(self, name: str) -> Learner:
         if self.given is not None:
             return self.given
-        self.check_name()
-        settings = self.system.settings
-        made: Learner = self._factory(settings.learner.name)(settings=settings)
+        made: Learner = self._factory(name)(settings=self.system.settings)
         return made
 
     def _factory(self, name: str) -> Callable[..., Any]:
@@ -127,22 +135,30 @@ class LearningSide:
 
         system, limits = self.system, self.system.settings.learner
         return Learning(
+            models=self.models,
             keeping=Keeping(
                 checkpoints=system.home.checkpoints,
                 sessions=system.home.sessions,
-                learner=self.learner,
+                learner_of=self.models.learner,
                 workspace=system.settings.workspace,
                 is_ending=lambda: system.home.is_ending,
             ),
-            learner=self.learner,
             limits=limits,
             registry=system.registry,
             recall=system.home.recall,
             admission=self.admission,
-            watchdog=Watchdog(timeout_s=limits.timeout_s, max_repeats=limits.max_repeats, bus=system.bus),
+            watchdog=Watchdog(
+                timeout_s=limits.timeout_s,
+                max_repeats=limits.max_repeats,
+                turn_timeout_s=limits.turn_timeout_s,
+                max_fruitless=limits.max_fruitless,
+                max_output_chars=limits.max_output_chars,
+                bus=system.bus,
+            ),
             surroundings=system.surroundings,
             discover=system.mcp.discover,
             taint=system.taint,
+            interrupts=system.home.interrupts,
             runs=system.runs,
             economy=system.economy,
             bus=system.bus,
@@ -168,7 +184,7 @@ class LearningSide:
 
         system = self.system
         return Judging(
-            settings=system.settings.judge, learner=self.learner, economy=system.economy, world=system.deciding.world
+            settings=system.settings.judge, models=self.models, economy=system.economy, world=system.deciding.world
         )
 
     @cached_property

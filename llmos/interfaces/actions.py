@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmos.boot import LLMOS
     from llmos.interfaces.results import Result
     from llmos.kernel.bus import RunEnded
+    from llmos.kernel.process import Process
 
 NO_RUN: dict[str, Any] = {
     "run_id": None,
@@ -38,9 +39,17 @@ NO_RUN: dict[str, Any] = {
 
 
 def run(
-    goal: str, *, then: Callable[[Result], None] = lambda result: None, again: bool = False, how: str = "--again"
+    goal: str,
+    *,
+    then: Callable[[Result], None] = lambda result: None,
+    begun: Callable[[Session, Process], None] = lambda session, process: None,
+    again: bool = False,
+    how: str = "--again",
 ) -> Action:
-    """Reach a goal and show its answer; `then` is told the result, `how` says how it is done again."""
+    """Reach a goal and show its answer.
+
+    `begun` is told the process that it is, `then` the result; `how` says how it is done again.
+    """
 
     async def action(session: Session) -> None:
         from llmos.kernel.bus import RunEnded
@@ -56,6 +65,7 @@ def run(
                     mode=session.options.mode,
                     confirm=session.confirm,
                     again=again or session.options.again,
+                    begun=lambda process: begun(session, process),
                 )
             except asyncio.CancelledError:
                 _tell_interrupted(session, ended)

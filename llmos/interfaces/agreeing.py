@@ -79,7 +79,7 @@ class Agreeing:
             self.bus.publish(said)
         if verdict.same:
             followed = replace(decision, choice=Choice.FOLLOW, reason=f"{label} was {verdict.why} to be meant")
-            return Agreement(decision=followed, mode=Mode.JUDGED, model=self.judging.model, is_new=True)
+            return Agreement(decision=followed, mode=Mode.JUDGED, model=verdict.model, is_new=True)
         if verdict.same is False and not self.feedback.is_frozen:
             await self.feedback.rejected(goal, found.trace.id, verdict.why)
         learned = replace(decision, choice=Choice.LEARN, reason=_declined(label, verdict))

@@ -16,6 +16,7 @@ from llmos.interfaces.running import Running
 from llmos.kernel.bus import Audited
 from llmos.memory.outcomes import Judge
 from llmos.plugins.registry import ToolRegistry
+from llmos.settings import LEARNER
 from llmos.trace.comparing import Audit, compared
 from llmos.trace.match import Match
 from llmos.trace.program import Effect
@@ -40,9 +41,9 @@ class Auditing:
         """Audit a replay that went well, if it is its turn; what came of it goes into the run."""
         if not self._is_due(run):
             return
-        model = self.learning.limits.model
+        model = self.learning.models.first(LEARNER)
         try:
-            self.learning.learner.check()
+            self.learning.models.check()
             estimate = await self.learning.estimate(run.run.goal)
             reservation = await asyncio.to_thread(self.learning.reserve, run.run.id, estimate, f"auditing: {model}")
         except (LowBatteryError, LearnerError) as error:
@@ -87,7 +88,7 @@ class Auditing:
         task = LearnTask(
             run_id=run.run.id,
             goal=run.run.goal,
-            model=limits.model,
+            model=self.learning.models.first(LEARNER),
             max_budget_usd=reservation.amount_usd,
             max_turns=limits.max_turns,
             secrets=self.learning.surroundings.settings.secrets,

@@ -8,23 +8,24 @@ import os
 import secrets
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, ToolError
-from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Rest, Thought, shown
+from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Rest, Thought, reply, shown
 from llmos.interfaces.prices import Price, Tokens, price_of
-from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
+from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET, SYSTEM
 from llmos.interfaces.transcripts import Told, answered, last_calls
+from llmos.kernel.clients import CLIENTS
 from llmos.plugins.schemas import validate_arguments
 from llmos.settings import hidden_variables
 
 if TYPE_CHECKING:
-    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage, SystemMessage
 
     from llmos.plugins.tool import Tool, ToolResult
     from llmos.settings import Settings
@@ -41,6 +42,7 @@ _FORGETFUL: dict[str, str | None] = {"no-session-persistence": None}
 GO_ON = "You were interrupted after the last results. Go on from there."
 _NO_SERVER = ("Connection refused", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH")
 _BUFFER_BYTES = 64 * 2**20
+_TOO_MANY = 429
 _MAX_TOKENS = 10**9  # of one answer; more are a mistake
 # A title request costs money, retries cost minutes, and nothing else the CLI sends home is needed.
 _QUIET = {
@@ -64,6 +66,7 @@ class ClaudeLearner:
 
     settings: Settings
     name: str = "claude"
+    changes_model: bool = True
     keeps_sessions: bool = True
 
     def check(self) -> None:
@@ -78,6 +81,7 @@ class ClaudeLearner:
         """
         bridge = _Bridge(session=session)
         talk = Talk(task=task, session=session, bridge=bridge)
+        bridge.another = talk.ask_another
         try:
             if session.rest is not None and session.rest.session_id:
                 await talk.take_up(session.rest)
@@ -93,7 +97,7 @@ class ClaudeLearner:
         if heard.failure is not None:
             raise heard.failure
         answer = bridge.answer if bridge.answer is not None else heard.text
-        model = heard.model or task.model
+        model = heard.model or talk.task.model
         return Learned(answer=answer.strip(), finish=None, cost_usd=talk.cost_usd, model=model, turns=talk.turns)
 
     def _solving(self, talk: Talk) -> ClaudeAgentOptions:
@@ -216,12 +220,13 @@ def leashed_cli() -> tuple[Path | None, dict[str, str]]:
 async def _client(options: ClaudeAgentOptions) -> AsyncIterator[ClaudeSDKClient]:
     from claude_agent_sdk import ClaudeSDKClient
 
-    client = ClaudeSDKClient(options)
-    await client.connect()
-    try:
-        yield client
-    finally:
-        await _finished(client.disconnect())
+    async with CLIENTS.one():
+        client = ClaudeSDKClient(options)
+        await client.connect()
+        try:
+            yield client
+        finally:
+            await _finished(client.disconnect())
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:
@@ -283,12 +288,14 @@ class _Heard:
 
     def take(self, message: Any) -> None:
         """Take in one message of the SDK."""
-        from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, TextBlock
+        from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, SystemMessage, TextBlock
 
         if isinstance(message, ResultMessage):
             self.result = message
         elif isinstance(message, StreamEvent):
             self._meter(message.event)
+        elif isinstance(message, SystemMessage):
+            self._limited(message)
         elif isinstance(message, AssistantMessage):
             if message.error is not None:
                 self.error_kind = message.error
@@ -299,6 +306,13 @@ class _Heard:
                     self.text = block.text
                     if self.session is not None:
                         self.session.spoke(block.text, self.before_usd + self.running_usd)
+
+    def _limited(self, message: SystemMessage) -> None:
+        """The CLI waits, because the server limits the rate."""
+        delay_ms = message.data.get("retry_delay_ms")
+        is_limited = message.subtype == "api_retry" and message.data.get("error_status") == _TOO_MANY
+        if is_limited and isinstance(delay_ms, int | float) and self.session is not None:
+            self.session.limited(delay_ms / 1e3)
 
     def _meter(self, event: dict[str, Any]) -> None:
         """Add up what the answers used, so that progress shows dollars before the bill arrives."""
@@ -332,7 +346,15 @@ class _Heard:
         if not result.is_error:
             return None
         kind = NoLearnerError if self._unreachable(result.api_error_status) else LearnerError
-        return kind(self._sentence(result), cost_usd=self.cost_usd)
+        return kind(self._sentence(result), cost_usd=self.cost_usd, is_down=self._is_down(result))
+
+    @staticmethod
+    def _is_down(result: ResultMessage) -> bool:
+        """Whether another model may do: not where a key is refused, which somebody must mend."""
+        status = result.api_error_status
+        if status is None:
+            return any(sign in (result.result or "") for sign in _NO_SERVER)
+        return status in (404, 408, 429) or status >= 500
 
     def _unreachable(self, status: int | None) -> bool:
         said = self.result.result or "" if self.result is not None else ""
@@ -386,6 +408,7 @@ class _Bridge:
     """
 
     session: LearnSession
+    another: Callable[[str], Awaitable[None]] | None = None
     answer: str | None = None
     is_parking: bool = False
     calls: dict[str, asyncio.Task[Told]] = field(default_factory=dict)
@@ -423,7 +446,8 @@ class _Bridge:
                 task.cancel()
                 await asyncio.wait({task})
             raise
-        return CallToolResult(content=[TextContent(type="text", text=told.text)], is_error=told.is_error)
+        content = [TextContent(type="text", text=text) for text in (told.text, *told.said)]
+        return CallToolResult(content=[*content], is_error=told.is_error)
 
     def begin(self, name: str, arguments: dict[str, Any], call_id: str | None) -> asyncio.Task[Told]:
         """Carry a call out, or wait for it if it is under way already."""
@@ -434,8 +458,13 @@ class _Bridge:
 
     async def _carried_out(self, name: str, arguments: dict[str, Any], call_id: str | None) -> Told:
         if name == FINISH:
-            return self._finish(arguments)
-        return told(await self.session.call(name, arguments, call_id))
+            said = await self.session.heard(at_end=True)
+            return self._finish(arguments) if not said else Told(text=NOT_YET, said=tuple(said))
+        result = await self.session.call(name, arguments, call_id)
+        if self.another is not None and (model := self.session.other_model()):
+            await self.another(model)
+        text, *said = await reply(self.session, result, shortened(result.text))
+        return Told(text=text, is_error=result.is_error, said=tuple(said))
 
     def _finish(self, arguments: dict[str, Any]) -> Told:
         try:
@@ -463,6 +492,7 @@ class Talk:
     cost_usd: float = 0.0
     turns: int = 0
     is_begun: bool = False
+    client: ClaudeSDKClient | None = None
 
     def __post_init__(self) -> None:
         self.prompt = self.task.prompt
@@ -482,9 +512,16 @@ class Talk:
         self.cost_usd += heard.cost_usd
         self.turns += heard.turns
 
+    async def ask_another(self, model: str) -> None:
+        """Have another model answer from the next request on, of this CLI or of the one after it."""
+        self.task = replace(self.task, model=model)
+        if self.client is not None:
+            await self.client.set_model(model)
+
     async def listen(self, client: ClaudeSDKClient, heard: _Heard) -> None:
         """Take every message up to the result; or end the conversation at a turn's end where its process stands."""
         listening = asyncio.ensure_future(heard.listen(client))
+        self.client = client
         try:
             while not listening.done():
                 standing = asyncio.ensure_future(self.session.stands_still())
@@ -497,6 +534,7 @@ class Talk:
                     return
             listening.result()
         finally:
+            self.client = None
             listening.cancel()
 
     async def _can_park(self, heard: _Heard) -> bool:
@@ -509,6 +547,7 @@ class Talk:
 
     async def _park(self, client: ClaudeSDKClient, heard: _Heard, listening: asyncio.Future[None]) -> None:
         self.bridge.is_parking = heard.is_parked = True
+        self.client = None
         try:
             with suppress(Exception):
                 async with asyncio.timeout(_CLOSING_S):

@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from llmos import __version__
+from llmos.interfaces import interrupt_verbs, process_verbs
 from llmos.interfaces.options import Action
 from llmos.interfaces.parsing import GoalGroup, Line, ListingGroup, first_by_default, shared_options
-from llmos.interfaces.process_verbs import VERBS
 
 STATUSES = ("candidate", "trusted", "quarantined", "rejected")
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
@@ -517,7 +517,7 @@ def repair() -> Action:
     return repairing.repair
 
 
-for verb in VERBS:
+for verb in (*process_verbs.VERBS, *interrupt_verbs.VERBS):
     cli.add_command(verb)
 
 

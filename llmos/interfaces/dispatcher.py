@@ -26,11 +26,11 @@ from llmos.interfaces.following import Following
 from llmos.interfaces.results import Confirm, Result
 from llmos.interfaces.running import Agreement, Running, result_of, unable
 from llmos.interfaces.standing import Standing
-from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded
-from llmos.kernel.process import current
+from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded, TwinFound
+from llmos.kernel.process import Process, ProcessTable, Wait, current
 from llmos.memory.runs import RunStore
 from llmos.trace.decide import Choice, Decision
-from llmos.trace.lex import check_goal
+from llmos.trace.lex import check_goal, skeleton
 from llmos.trace.run import Mode, Run, RunStatus, step_ids
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Dispatcher:
     approving: Approving
     standing: Standing
     recovery: Recovery
+    processes: ProcessTable
 
     async def handle(
         self,
@@ -129,6 +130,9 @@ class Dispatcher:
             agreement = await self.agreeing.agree(run, decision, mode, confirm)
         decision = agreement.decision
         reason = decision.reason
+        if mode == "auto" and decision.match is None and not is_second and await self._twin_ended(run):
+            decision = await self._decided(run, mode)  # it may have left a trace
+            return await self._carried_out(run, decision, mode, confirm, is_second=True)
         if decision.choice is Choice.FOLLOW and decision.match is not None:
             try:
                 return await self._followed(run, agreement, mode)
@@ -173,6 +177,21 @@ class Dispatcher:
         if mode == "auto" and self.auditing is not None:
             await self.auditing.audit(run, found)
         return outputs
+
+    async def _twin_ended(self, run: Running) -> bool:
+        """Wait for an earlier process that is at work on the same task, so that it is learned once; False: none is.
+
+        Only for an earlier one, so that nobody waits in a circle, and while it does not wait for somebody itself.
+        """
+        process = current()
+        twin = None if process is None else twin_of(process, self.processes)
+        if process is None or twin is None:
+            return False
+        self.bus.publish(TwinFound(run_id=run.run.id, pid=twin.pid, goal=twin.goal))
+        async with process.waiting(Wait.TWIN):
+            while twin.is_alive and twin_of(process, self.processes) is twin:
+                await twin.moves()
+        return True
 
     # --- deciding ------------------------------------------------------------------------------------
 
@@ -251,3 +270,18 @@ class Dispatcher:
                 duration_s=run.duration_s,
             )
         )
+
+
+def twin_of(process: Process, processes: ProcessTable) -> Process | None:
+    """The first of the earlier processes that are at work on the same task, with other values in it or the same."""
+    above = {process.pid}
+    parent = process.parent
+    while parent is not None and parent not in above:
+        above.add(parent)
+        parent = next((one.parent for one in processes if one.pid == parent), None)
+    own = skeleton(process.goal)
+    for one in processes:
+        is_earlier = one.pid < process.pid and one.pid not in above and one.task is not None
+        if is_earlier and (one.is_at_work or one.why in (Wait.TURN, Wait.TWIN)) and skeleton(one.goal) == own:
+            return one
+    return None

@@ -139,36 +139,38 @@ def _permissions(settings: Settings) -> Finding:
 
 
 async def _learner(settings: Settings) -> list[Finding]:
-    learner = settings.learner
-    if learner.name == "provider":
-        return [_provider(settings)]
+    from llmos.settings import LEARNER
+
+    learner, model = settings.learner, settings.models.wanted(LEARNER)[0]
+    if settings.is_elsewhere(model):
+        return [_provider(settings, model)]
     if learner.name != "claude":
-        return [Finding(name="learner", detail=f"{learner.name}, from a plugin; model {learner.model}")]
-    return [await _claude_cli(), _account(settings)]
+        return [Finding(name="learner", detail=f"{learner.name}, from a plugin; model {model}")]
+    return [await _claude_cli(), _account(settings, model)]
 
 
-def _account(settings: Settings) -> Finding:
+def _account(settings: Settings, model: str) -> Finding:
     """Whether Claude can be asked: a key, a login of Claude Code, or another server."""
     learner = settings.learner
     where = f" at {learner.base_url}" if learner.base_url else ""
     if learner.has_key:
-        return Finding(name="learner", detail=f"claude, model {learner.model}{where}, with the environment's key")
+        return Finding(name="learner", detail=f"claude, model {model}{where}, with the environment's key")
     if settings.has_claude_login:
-        return Finding(name="learner", detail=f"claude, model {learner.model}{where}, with Claude Code's login")
+        return Finding(name="learner", detail=f"claude, model {model}{where}, with Claude Code's login")
     return Finding(
         name="learner",
         state=State.MISSING,
-        detail=f"claude, model {learner.model}{where}: no key and no login; known goals are followed all the same",
-        fix="export ANTHROPIC_API_KEY=…, or log in with Claude Code, or set `learner.name: provider` in llmos.yaml",
+        detail=f"claude, model {model}{where}: no key and no login; known goals are followed all the same",
+        fix="export ANTHROPIC_API_KEY=…, or log in with Claude Code, or name another under `models:` in llmos.yaml",
     )
 
 
-def _provider(settings: Settings) -> Finding:
+def _provider(settings: Settings, model: str) -> Finding:
     from importlib.util import find_spec
 
-    provider = settings.provider
+    provider, name = settings.server_of(model)
     where = f" at {provider.base_url}" if provider.base_url else ""
-    detail = f"provider, model {provider.model or '(the first one offered)'}{where}"
+    detail = f"provider, model {model if name else f'{model}(the first one offered)'}{where}"
     if find_spec("pydantic_ai") is None:
         fix = install_command("[providers]")
         return Finding(name="learner", state=State.MISSING, detail=f"{detail}: pydantic-ai is not installed", fix=fix)

@@ -90,7 +90,7 @@ class Explaining:
     def _missing(self, estimate: float) -> str:
         """Why no learner could be asked; '' if one could."""
         try:
-            self.learning.learner.check()
+            self.learning.models.check()
             self.learning.economy.check_budget(estimate)
         except (LearnerError, LowBatteryError) as error:
             return str(error).rstrip(".")
@@ -139,7 +139,7 @@ class Explaining:
                 possible=judged and not why,
                 cost_usd=await self._usual(Mode.JUDGED, self.judging.settings.max_usd),
                 is_estimate=True,
-                note="" if self.judging.model else "off: `judge.model` is not set",
+                note="" if self.judging.model else "off: `models.judge` is not set",
             ),
             Way(
                 name="guided",

@@ -32,7 +32,7 @@ from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
-from llmos.settings import GUIDED_OFF, LearnerSettings
+from llmos.settings import GUIDED, LearnerSettings
 from llmos.trace.aligning import alignment
 from llmos.trace.decide import Considered, Decision
 from llmos.trace.guided import Guide, guide
@@ -78,7 +78,7 @@ class Guiding:
 
     @property
     def model(self) -> str:
-        return self.limits.guided_model or self.limits.model
+        return self.learning.models.first(GUIDED)
 
     async def solve(
         self,
@@ -124,7 +124,7 @@ class Guiding:
         diverged: DivergenceError | None = None,
     ) -> Help | None:
         """The near trace that helps most, and how; None where there is none, or guiding is off."""
-        if self.limits.guided_model == GUIDED_OFF:
+        if not self.learning.models.wanted(GUIDED):
             return None
         if diverged is not None and decision.match is not None:
             return self._after(goal, decision.match.trace, diverged)

@@ -37,7 +37,7 @@ from llmos.kernel.scratch import Content, Snapshot
 from llmos.kernel.undo import UndoPlan
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
-from llmos.settings import GUIDED_OFF, LearnerSettings
+from llmos.settings import GUIDED, LEARNER, LearnerSettings
 from llmos.trace.effects import FileKind
 from llmos.trace.plans import cut, shown
 from llmos.trace.program import Effect, Trace
@@ -60,7 +60,11 @@ class HandingOver:
 
     @property
     def model(self) -> str:
-        return self.limits.model if self.limits.guided_model in (None, "", GUIDED_OFF) else self.limits.guided_model
+        return self.learning.models.first(self._task)
+
+    @property
+    def _task(self) -> str:
+        return GUIDED if self.learning.models.wanted(GUIDED) else LEARNER
 
     @staticmethod
     def has_begun(run: Running, error: DivergenceError) -> bool:
@@ -83,7 +87,7 @@ class HandingOver:
         least_usd, most_usd = min(estimate_usd, self._most_usd), self._most_usd
         with _told_of(error):
             await self.learning.discover()
-            self.learning.learner.check()
+            self.learning.models.check(self._task)
             self.learning.economy.check_budget(least_usd)
         async with self.learning.admission.before() as before:
             if before is not None:
@@ -102,12 +106,12 @@ class HandingOver:
     @property
     def _most_usd(self) -> float:
         full = self.limits.max_usd_per_run
-        return full if self.limits.guided_model == GUIDED_OFF else min(self.limits.guided_max_usd, full)
+        return full if self._task == LEARNER else min(self.limits.guided_max_usd, full)
 
     @property
     def _most_turns(self) -> int:
         full = self.limits.max_turns
-        return full if self.limits.guided_model == GUIDED_OFF else min(self.limits.guided_max_turns, full)
+        return full if self._task == LEARNER else min(self.limits.guided_max_turns, full)
 
     async def _rewind(self, run: Running, follower: Follower, before: Snapshot) -> None:
         """Make a copy of the workspace as it is now one of as it was before the replay, as far as the journal tells."""
@@ -167,6 +171,8 @@ class HandingOver:
             registry=self.registry,
             ctx=replace(ctx, middleware=(once, *ctx.middleware)),
             bus=self.learning.bus,
+            interrupts=self.learning.interrupts,
+            told=run.told,
             keep=keep,
             first_step=len(done),
             done=done,
@@ -209,6 +215,7 @@ class HandingOver:
             max_turns=self._most_turns,
             plan=text,
             taken_over=True,
+            task=self._task,
         )
         bus.publish(LearnerStarted(run_id=run.run.id, model=self.model, reserved_usd=reservation.amount_usd))
         try:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError
-from llmos.interfaces.learner import Learner
+from llmos.interfaces.models import Models
 from llmos.kernel.process import spend
 from llmos.kernel.token_economy import TokenEconomy
-from llmos.settings import JudgeSettings
+from llmos.settings import JUDGE, JudgeSettings
 from llmos.trace.aligning import readable
 from llmos.trace.match import Match, World, match
 from llmos.trace.program import Effect
@@ -39,79 +39,83 @@ Reply with one JSON object and nothing else: {{"same": true or false, "wrong": [
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the judge said: `same` None if it said nothing that can be used; `why` is a part of a sentence."""
+    """What the judge, a `model`, said: `same` None if nothing that can be used; `why` is a part of a sentence."""
 
     same: bool | None
     why: str
     cost_usd: float = 0.0
+    model: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """Asks a model of the learner's, within a reservation; off without a model in the settings.
+    """Asks a small model, within a reservation; off where the settings name none.
 
     Its yes counts only where the gate, once the trace knew the wording and the values, would prove the same bindings.
     """
 
     settings: JudgeSettings
-    learner: Learner
+    models: Models
     economy: TokenEconomy
     world: World
 
     @property
-    def model(self) -> str | None:
-        return self.settings.model
+    def model(self) -> str:
+        """The judge; '' for none."""
+        return self.models.first(JUDGE)
 
     def may_judge(self, found: Match) -> bool:
         """Whether a judge's word would do: not for effects that nobody can look at or undo."""
-        return self.model is not None and not found.is_proven and found.trace.effect.rank <= Effect.WRITE.rank
+        return bool(self.model) and not found.is_proven and found.trace.effect.rank <= Effect.WRITE.rank
 
     async def judge(self, run_id: str, goal: str, found: Match) -> Verdict:
         """One call, charged whatever becomes of it; an error or a reply of another form is no verdict."""
-        assert self.model is not None
+        model = self.model
         if not self._is_provable(goal, found):
             return Verdict(same=None, why="its wording could not be proven even if it were known")
         try:
-            self.learner.check()
+            self.models.check(JUDGE)
             reservation = await asyncio.to_thread(
-                self.economy.reserve, self.settings.max_usd, run_id, f"judging: {self.model}"
+                self.economy.reserve, self.settings.max_usd, run_id, f"judging: {model}"
             )
         except (LowBatteryError, LearnerError) as error:
-            return Verdict(same=None, why=f"{self.model} could not be asked: {str(error).rstrip('.')}")
-        return await self._asked(reservation, goal, found)
+            return Verdict(same=None, why=f"{model} could not be asked: {str(error).rstrip('.')}")
+        return await self._asked(reservation, goal, found, model)
 
-    async def _asked(self, reservation: Reservation, goal: str, found: Match) -> Verdict:
+    async def _asked(self, reservation: Reservation, goal: str, found: Match, model: str) -> Verdict:
         cost_usd = reservation.amount_usd  # what is charged if nobody says what was spent
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                thought = await self.learner.think(
+                thought = await self.models.think(
                     prompt(goal, found),
                     max_tokens=_MAX_TOKENS,
-                    model=self.model or "",
+                    model=model,
                     max_budget_usd=reservation.amount_usd,
+                    task=JUDGE,
                 )
-            cost_usd = thought.cost_usd
-            return replace(self._verdict(thought.text), cost_usd=cost_usd)
+            cost_usd, model = thought.cost_usd, thought.model or model
+            return replace(self._verdict(thought.text, model), cost_usd=cost_usd, model=model)
         except TimeoutError:
-            why = f"{self.model} did not answer within {self.settings.timeout_s:g} s"
+            why = f"{model} did not answer within {self.settings.timeout_s:g} s"
             return Verdict(same=None, why=why, cost_usd=cost_usd)
         except LearnerError as error:
             cost_usd = error.cost_usd
-            return Verdict(same=None, why=f"{self.model} failed: {str(error).rstrip('.')}", cost_usd=cost_usd)
+            return Verdict(same=None, why=f"{model} failed: {str(error).rstrip('.')}", cost_usd=cost_usd)
         finally:
             spend(cost_usd)
-            await asyncio.shield(asyncio.to_thread(self.economy.settle, reservation, cost_usd, f"judged: {self.model}"))
+            await asyncio.shield(asyncio.to_thread(self.economy.settle, reservation, cost_usd, f"judged: {model}"))
 
-    def _verdict(self, text: str) -> Verdict:
+    @staticmethod
+    def _verdict(text: str, model: str) -> Verdict:
         read = read_verdict(text)
         if read is None:
             log.info("the judge's reply is no verdict: %r", text[:200], extra={"action": "judge_garbled"})
-            return Verdict(same=None, why=f"{self.model} gave no verdict")
+            return Verdict(same=None, why=f"{model} gave no verdict")
         same, wrong = read
         if same:
-            return Verdict(same=True, why=f"judged by {self.model}")
+            return Verdict(same=True, why=f"judged by {model}")
         words = f" ({', '.join(wrong)})" if wrong else ""
-        return Verdict(same=False, why=f"{self.model} judged that it is another task{words}")
+        return Verdict(same=False, why=f"{model} judged that it is another task{words}")
 
     def _is_provable(self, goal: str, found: Match) -> bool:
         """Whether the gate would prove this goal, with these bindings, if the trace had been taught it."""

@@ -21,7 +21,7 @@ class Keeping:
 
     checkpoints: ProcessStore
     sessions: SessionStore
-    learner: Learner
+    learner_of: Callable[[str], Learner]
     workspace: Path
     is_ending: Callable[[], bool]
 
@@ -32,15 +32,19 @@ class Keeping:
         if process is None:
             yield task
             return
-        if task.taken_over or not getattr(self.learner, "keeps_sessions", False):
+        if task.taken_over or not getattr(self.learner_of(task.model), "keeps_sessions", False):
             yield task  # nobody could go on with it
             return
         task = replace(task, session_id=(recorder.rest and recorder.rest.session_id) or str(uuid.uuid4()))
+        recorder.session_id = task.session_id
         recorder.transcript = self.sessions.of_run(task.run_id)
         kept = _Kept(first=_first(process, task, recorder, self.workspace), process=process, recorder=recorder)
 
         async def keep(is_asking: bool) -> None:
-            await self.checkpoints.put(kept.now(is_asking=is_asking))
+            if recorder.session_id:
+                await self.checkpoints.put(kept.now(is_asking=is_asking))
+            else:  # nobody could go on with it
+                await self.checkpoints.remove(task.run_id)
 
         await keep(True)
         recorder.checkpoint = keep
@@ -74,6 +78,8 @@ class _Kept:
         self.seen_usd = cost_usd
         return replace(
             self.first,
+            model=process.model if process.reach is not None else self.first.model,
+            session_id=self.recorder.session_id,
             priority=process.priority,
             budget_usd=process.budget.allocated_usd,
             turns=process.turns,

@@ -71,9 +71,15 @@ def _told(known: dict[str, Any]) -> str:
         "served": f"{known['served']} commands; {known['systems']} settings in use",
         "memory": f"{known['memory_bytes'] / 1e6:.0f} MB",
         "running": "; ".join(running) if running else f"nothing for {render.duration(known['idle_s'])}",
-        "ends": f"after {render.duration(known['ends_after_s'])} without a command, or with `down`",
+        "ends": _ends(known),
     }
     return "\n".join(f"{name:<8} {text}" for name, text in rows.items())
+
+
+def _ends(known: dict[str, Any]) -> str:
+    if known["orders"]:
+        return f"with `down` only: schedules and watches are kept ({known['orders']})"
+    return f"after {render.duration(known['ends_after_s'])} without a command, or with `down`"
 
 
 async def be(session: Session) -> None:

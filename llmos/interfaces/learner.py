@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import CallRefusedError, LearnerError
+from llmos.interfaces.hearing import is_steered, said
 from llmos.interfaces.prompts import FINISH, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
-from llmos.kernel.process import Process, State, current
+from llmos.kernel.clients import CLIENTS, LONG
+from llmos.kernel.interrupts import NEARLY_SPENT, Interrupts
+from llmos.kernel.process import Process, State, Wait, current
 from llmos.kernel.watchdog import Watch
+from llmos.orders import Interrupt
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool, ToolResult, is_os_tool
+from llmos.settings import LEARNER
 from llmos.trace.program import Effect
 from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 
@@ -24,6 +30,7 @@ from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
 class LearnTask:
     """A goal for a learner; `plan` is the text of a near trace, `max_budget_usd` what it may cost at most.
 
+    `task` is what the router knows its model and those that stand in for it by.
     With `taken_over` a replay has begun already, and `plan` says what it did, where it stopped and what is left.
     `secrets` are the names that it may use in arguments.
     """
@@ -37,6 +44,7 @@ class LearnTask:
     taken_over: bool = False
     session_id: str = ""
     secrets: tuple[str, ...] = ()
+    task: str = LEARNER
 
     @property
     def prompt(self) -> str:
@@ -46,7 +54,10 @@ class LearnTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """How a learner ended: its answer, what it told `finish`, the bill and the model that sent it."""
+    """How a learner ended: its answer, what it told `finish`, the bill and the model that sent it.
+
+    `fell_back` says which models were down before.
+    """
 
     answer: str
     finish: Finish | None
@@ -54,6 +65,7 @@ class Learned:
     model: str
     turns: int = 0
     note: str = ""
+    fell_back: str = ""
 
     def answered(self) -> str:
         """The answer.
@@ -68,10 +80,11 @@ class Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """One bounded model call and its bill."""
+    """One bounded model call and its bill; `model` is who answered, if that was asked of several."""
 
     text: str
     cost_usd: float
+    model: str = ""
 
 
 class LearnSession(Protocol):
@@ -99,11 +112,17 @@ class LearnSession(Protocol):
     def bill(self, cost_usd: float) -> None:
         """The bill of this run so far, final or not: what is known is charged, however the run ends."""
 
+    def other_model(self) -> str:
+        """The model that is to go on from here, at the end of a turn; '' for the same."""
+
     def metered(self, *, sent: int, received: int) -> None:
         """The tokens of one request, those from a cache too, and of its answer."""
 
     def window(self, tokens: int) -> None:
         """How many tokens the model's context holds at most."""
+
+    def limited(self, seconds: float) -> None:
+        """The server limits the rate: nothing is asked of it for so long."""
 
     @property
     def transcript(self) -> Transcript | None:
@@ -115,6 +134,15 @@ class LearnSession(Protocol):
 
     async def stands_still(self) -> None:
         """Return when the process has stopped, so that nobody need keep a model's client for it."""
+
+    async def heard(self, *, at_end: bool = False) -> list[str]:
+        """What the user and the system said since the last turn; the model is told each as a block of its own.
+
+        With `at_end` the model wants to finish, and only what may change its work is worth another turn.
+        """
+
+    async def begin_anew(self, *, is_kept: bool) -> str:
+        """Another model begins from nothing; gives the session it has, where it `is_kept` one ('': none)."""
 
 
 class Transcript(Protocol):
@@ -131,8 +159,8 @@ class Transcript(Protocol):
 class Rest:
     """A session to go on with (empty: the model had not answered yet).
 
-    `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost before,
-    of `max_usd` that it may cost in all.
+    `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost
+    before, of `max_usd` that it may cost in all.
     """
 
     session_id: str
@@ -148,6 +176,15 @@ def shown(result: ToolResult, text: str) -> str:
     """
     is_foreign = result.outside or result.is_recorded
     return delimited(text, secrets.token_hex(8)) if is_foreign else text
+
+
+async def reply(session: LearnSession, result: ToolResult, text: str) -> list[str]:
+    """What a model is told after a call, block by block: the result, and what was said meanwhile.
+
+    A result that something comes after stands between marks whoever wrote it, so that it can't seem to be the latter.
+    """
+    said = await session.heard()
+    return [delimited(text, secrets.token_hex(8)) if said else shown(result, text), *said]
 
 
 class Learner(Protocol):
@@ -182,8 +219,9 @@ class Recorder:
     """Records a learner's calls in the order they were made; `keep` stores each, a watch sees each.
 
     `first_step` is the number of the first call, where an earlier attempt made some already; `origin` is noted with
-    each. `checkpoint` is told at each turn whether the model is asked next. `refusals` counts the calls that were not
-    permitted; `refused` is the last one, if no call was made after.
+    each. `checkpoint` is told at each turn whether the model is asked next. `told` is what an earlier attempt of the
+    run was told, and then what this one is; past most of `limit_usd` its process is told so. `refusals` counts the
+    calls that were not permitted; `refused` is the last one, if no call was made after.
     """
 
     run_id: str
@@ -202,7 +240,15 @@ class Recorder:
     transcript: Transcript | None = None
     rest: Rest | None = None
     checkpoint: Callable[[bool], Awaitable[None]] | None = None
+    interrupts: Interrupts | None = None
+    told: list[Interrupt] = field(default_factory=list)
+    limit_usd: float | None = None
+    _heard: int = 0
+    session_id: str = ""
     _under_way: int = 0
+    _is_metered: bool = False
+    _keeping: set[asyncio.Task[None]] = field(default_factory=set)
+    _limits: set[asyncio.Task[None]] = field(default_factory=set)
     _steps: dict[int, StepRecord] = field(default_factory=dict)
     _started: int = 0
 
@@ -227,16 +273,22 @@ class Recorder:
             return await self._called(tool, args, tool_use_id)
         process.turns += 1
         self._under_way += 1
+        if self.watch is not None:
+            self.watch.answered()
         try:
+            await asyncio.gather(*self._limits)
             await process.turn()
             self._check_budget(process)
-            await self._check_point(is_asking=False)
+            await self._check_point(is_asking=not self._is_metered)
             with process.doing(State.RUNNING):
                 result = await self._called(tool, args, tool_use_id)
         finally:
             self._under_way -= 1
         process.steps += 1
         if not self._under_way:
+            if self.watch is not None:
+                self.watch.asked()
+            self._is_metered = False
             await self._check_point(is_asking=True)
         return result
 
@@ -244,12 +296,22 @@ class Recorder:
         if self.checkpoint is not None:
             await self.checkpoint(is_asking)
 
+    async def begin_anew(self, *, is_kept: bool) -> str:
+        self.session_id = str(uuid.uuid4()) if is_kept and self.checkpoint is not None else ""
+        await self._check_point(is_asking=True)
+        return self.session_id
+
     async def stands_still(self) -> None:
         process = current()
         if process is None or self.transcript is None:
             await asyncio.Event().wait()
-        while process is not None and process.state is not State.SUSPENDED:
-            await process.moves()
+        while process is not None and not _needs_no_client(process):
+            moves, changes = asyncio.ensure_future(process.moves()), asyncio.ensure_future(CLIENTS.changes())
+            try:
+                await asyncio.wait({moves, changes}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                moves.cancel()
+                changes.cancel()
 
     def _check_budget(self, process: Process) -> None:
         """Go on only with money to go on with; the CLI's own fence does not know what children spend."""
@@ -331,10 +393,34 @@ class Recorder:
         )
         return "Noted. End your turn now with the answer and nothing else."
 
+    async def heard(self, *, at_end: bool = False) -> list[str]:
+        if self.interrupts is not None:
+            self.told += await self.interrupts.take(self.run_id)
+        new, self._heard = self.told[self._heard :], len(self.told)
+        return [said(one) for one in new if not at_end or is_steered([one])]
+
     def spoke(self, text: str, cost_usd: float) -> None:
         self.asked = True
         self.bill(cost_usd)
+        self._warn()
         self.bus.publish(ModelSpoke(run_id=self.run_id, text=text, cost_usd=self.cost_usd))
+
+    def _warn(self) -> None:
+        """Say once that most of what this may cost is spent."""
+        process, limit_usd = current(), self.limit_usd
+        if process is None or self.interrupts is None or not limit_usd:
+            return
+        share = max(self.cost_usd / limit_usd, process.budget.share_spent)
+        if share >= NEARLY_SPENT:
+            self.interrupts.nearly_spent(process, self.cost_usd, limit_usd)
+            self.limit_usd = None
+
+    def other_model(self) -> str:
+        process = current()
+        if process is None or not process.next_model:
+            return ""
+        process.model, process.next_model = process.next_model, ""
+        return process.model
 
     def bill(self, cost_usd: float) -> None:
         process, more_usd = current(), max(0.0, cost_usd - self.cost_usd)
@@ -343,6 +429,11 @@ class Recorder:
             process.spend(more_usd)
 
     def metered(self, *, sent: int, received: int) -> None:
+        self._is_metered = True
+        if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended
+            task = asyncio.create_task(self._check_point(is_asking=False))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
         process = current()
         if process is not None:
             process.tokens_in += sent
@@ -350,7 +441,31 @@ class Recorder:
             process.context_tokens = sent + received
             process.spend(0.0, sent + received)
 
+    def limited(self, seconds: float) -> None:
+        process = current()
+        if process is not None:
+            task = asyncio.create_task(_blocked(process, seconds))
+            self._limits.add(task)
+            task.add_done_callback(self._limits.discard)
+
+    def unlimited(self) -> None:
+        """Nobody asks any more, so no limit is waited for."""
+        for task in self._limits:
+            task.cancel()
+
     def window(self, tokens: int) -> None:
         process = current()
         if process is not None:
             process.context_max = tokens
+
+
+def _needs_no_client(process: Process) -> bool:
+    """Whether it stands still, or waits for long while somebody else has no memory for a client."""
+    return process.state is State.SUSPENDED or (process.why in LONG and CLIENTS.wanted > 0)
+
+
+async def _blocked(process: Process, seconds: float) -> None:
+    """Let others work while a rate limit is waited for."""
+    if process.state is State.THINKING:
+        async with process.waiting(Wait.RATE_LIMIT):
+            await asyncio.sleep(seconds)

@@ -11,11 +11,15 @@ from typing import Any
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
+from llmos.interfaces.hearing import HURRIED, TOLD, is_hurried, is_steered
 from llmos.interfaces.keeping import Keeping
-from llmos.interfaces.learner import Learned, Learner, LearnTask, Recorder
+from llmos.interfaces.learner import Learned, LearnTask, Recorder
+from llmos.interfaces.logbook import telling
+from llmos.interfaces.models import Models
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
+from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.process import thinking
 from llmos.kernel.scratch import Snapshot
 from llmos.kernel.taint import Taint
@@ -24,7 +28,7 @@ from llmos.kernel.watchdog import Watchdog
 from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
-from llmos.settings import LearnerSettings
+from llmos.settings import GUIDED, LEARNER, LearnerSettings
 from llmos.trace.induce import NotATrace
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord, step_ids
@@ -47,6 +51,10 @@ class Attempt:
         return Mode.LEARNER if self.plan is None else Mode.GUIDED
 
     @property
+    def task(self) -> str:
+        return LEARNER if self.plan is None else GUIDED
+
+    @property
     def what(self) -> str:
         return "learning" if self.plan is None else "guided"
 
@@ -58,7 +66,7 @@ class Learning:
     `discover` starts MCP servers whose tools are not known yet.
     """
 
-    learner: Learner
+    models: Models
     limits: LearnerSettings
     registry: ToolRegistry
     recall: Recall
@@ -71,6 +79,7 @@ class Learning:
     discover: Callable[[], Awaitable[None]]
     taint: Taint
     keeping: Keeping
+    interrupts: Interrupts
     _reserving: threading.Lock = field(default_factory=threading.Lock)
 
     async def learn(self, run: Running, reason: str, attempt: Attempt | None = None) -> dict[str, Any]:
@@ -84,12 +93,12 @@ class Learning:
             CallRefusedError: it ended after a call that was not permitted, and found no other way; charged likewise.
         """
         await self.discover()
-        self.learner.check()
         attempt = attempt or self.alone()
+        self.models.check(attempt.task)
         estimate = await self.estimate(run.run.goal)
         if attempt.plan is not None:
             estimate = min(estimate, attempt.max_usd)
-        recorder = self.recorder(run.run.id, attempt.first_step)
+        recorder = self.recorder(run, attempt.first_step)
         async with self.admission.before() as before:
             operation = f"{attempt.what}: {attempt.model}"
             reservation = await asyncio.to_thread(self.reserve, run.run.id, estimate, operation, attempt.max_usd)
@@ -103,24 +112,37 @@ class Learning:
             run.update(taint=self.taint.sources(run.run.id))
             trace = await self.keep(run, before)
             if recorder.refusals and isinstance(trace, Trace):
-                await self._doubt(run, trace)
+                await self._doubt(run, trace, _WAY_ROUND)
         return {i: s.output for i, s in zip(step_ids(recorder.steps), recorder.steps, strict=True) if not s.is_error}
 
     def alone(self, first_step: int = 0) -> Attempt:
         """The attempt of a learner that nobody helps."""
         limits = self.limits
         return Attempt(
-            model=limits.model, max_usd=limits.max_usd_per_run, max_turns=limits.max_turns, first_step=first_step
+            model=self.models.first(LEARNER),
+            max_usd=limits.max_usd_per_run,
+            max_turns=limits.max_turns,
+            first_step=first_step,
         )
 
-    def recorder(self, run_id: str, first_step: int) -> Recorder:
+    def recorder(self, run: Running, first_step: int) -> Recorder:
         """What records the calls of a run from a number on."""
+        run_id = run.run.id
 
         async def keep(step: StepRecord) -> None:
             await self.runs.add_step(run_id, step)
 
         ctx = self.surroundings.context(run_id)
-        return Recorder(run_id=run_id, registry=self.registry, ctx=ctx, bus=self.bus, keep=keep, first_step=first_step)
+        return Recorder(
+            run_id=run_id,
+            registry=self.registry,
+            ctx=ctx,
+            bus=self.bus,
+            keep=keep,
+            first_step=first_step,
+            interrupts=self.interrupts,
+            told=run.told,
+        )
 
     def reserve(self, run_id: str, estimate_usd: float, operation: str, most_usd: float | None = None) -> Reservation:
         """Set aside what the run may cost at most; the estimate must fit before anything is asked."""
@@ -146,6 +168,7 @@ class Learning:
             max_turns=attempt.max_turns,
             plan=attempt.plan,
             secrets=self.surroundings.settings.secrets,
+            task=attempt.task,
         )
         self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
         try:
@@ -153,16 +176,18 @@ class Learning:
             run.update(model=learned.model)
             if recorder.refused is not None:
                 raise recorder.refused
+            if learned.fell_back:
+                run.update(reason=f"{run.run.reason}; {learned.fell_back}")
             return learned.answered()
         except (LearnerError, WatchdogError) as error:
             if recorder.refused is not None and not isinstance(error, NoLearnerError):
                 raise recorder.refused from error
             raise
 
-    async def _doubt(self, run: Running, trace: Trace) -> None:
-        """A way round a call that was not permitted is followed only once a person has looked at it."""
+    async def _doubt(self, run: Running, trace: Trace, why: str) -> None:
+        """What this run made is followed only once a person has looked at it."""
         if trace.status is Status.TRUSTED and trace.run_id == run.run.id:
-            await self.admission.traces.set_status(trace.id, Status.CANDIDATE, _WAY_ROUND)
+            await self.admission.traces.set_status(trace.id, Status.CANDIDATE, why)
 
     async def ask(self, task: LearnTask, recorder: Recorder) -> Learned:
         """Let the learner work on a task, watched; the recorder knows the bill, however it ends.
@@ -171,15 +196,21 @@ class Learning:
             LearnerError, WatchdogError: it did not finish.
         """
         try:
-            with self.watchdog.watching(task.run_id) as watch, self.taint.steered(task.run_id):
-                recorder.watch = watch
+            with (
+                self.watchdog.watching(task.run_id) as watch,
+                self.taint.steered(task.run_id),
+                telling(self.bus, task.run_id),
+            ):
+                recorder.watch, recorder.limit_usd = watch, task.max_budget_usd
                 async with self.keeping.kept(task, recorder) as kept:
                     with thinking():
-                        learned = await watch.limit(self.learner.solve(kept, recorder))
+                        learned = await watch.limit(self.models.solve(kept, recorder))
         except (LearnerError, WatchdogError) as error:
             bill = error.__cause__ if isinstance(error, WatchdogError) else error
             recorder.bill(bill.cost_usd if isinstance(bill, LearnerError) else 0.0)
             raise
+        finally:
+            recorder.unlimited()
         recorder.bill(learned.cost_usd)
         return learned
 
@@ -192,12 +223,18 @@ class Learning:
 
     async def keep(self, run: Running, before: Snapshot | None, recorded: Run | None = None) -> Trace | NotATrace:
         """Turn the finished run, or what of it counts, into a stored trace, or say why it is none."""
-        trace = await self.admission.admit(recorded or run.run, before)
+        told = await self.interrupts.told(run.run.id)
+        if is_steered(told):
+            trace: Trace | NotATrace = NotATrace(reason=TOLD)
+        else:
+            trace = await self.admission.admit(recorded or run.run, before)
         if isinstance(trace, NotATrace):
             self.bus.publish(TraceRefused(run_id=run.run.id, reason=trace.reason))
             run.update(reason=f"{run.run.reason}; not kept as a trace: {trace.reason}")
             run.notice = f"not kept as a trace: {trace.reason}" if trace.is_urgent else run.notice
             return trace
+        if is_hurried(told):
+            await self._doubt(run, trace, HURRIED)
         run.update(trace_id=trace.id, trace_version=trace.version)
         if trace.reason:
             run.update(reason=f"{run.run.reason}; {trace.label}: {trace.reason}")

@@ -65,6 +65,8 @@ class ProcessCalls:
         def begins(process: Process) -> None:
             process.groups |= groups
             own.begun[process.pid] = task
+            if wait:
+                own.awaits.add(process.pid)
             begun.set_result(process)
 
         async def work() -> dict[str, Any]:
@@ -100,6 +102,7 @@ class ProcessCalls:
         own = _own()
         children = [self._child(own, pid) for pid in dict.fromkeys(pids)]
         waits = [one.over for one in children if one.is_alive]
+        own.awaits.update(one.pid for one in children)
         if waits:
             async with own.waiting(Wait.CHILD):
                 await asyncio.gather(*(over.wait() for over in waits))

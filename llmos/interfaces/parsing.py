@@ -119,6 +119,15 @@ class Verb(click.Command):
         return all(word.isdigit() for word in given) and (not needs_some or bool(given) or "--help" in words)
 
 
+class NumberedVerb(Verb):
+    """A command that takes a number first: with other words, or more of them, its name is the beginning of a goal."""
+
+    def is_meant(self, words: Sequence[str]) -> bool:
+        given = list(takewhile(lambda word: not word.startswith("-"), words))
+        needed = sum(isinstance(param, click.Argument) for param in self.params)
+        return "--help" in words or (len(given) == needed and given[0].isdigit())
+
+
 class GoalGroup(click.Group):
     """A group whose unknown commands are goals: `boot.py "goal" --json` is `boot.py run "goal" --json`."""
 
@@ -133,7 +142,7 @@ class GoalGroup(click.Group):
         if taken[-1:] == ["--"]:
             return "run", self.commands["run"], ["--", *args]
         command = self.commands.get(args[0])
-        if command is None or (isinstance(command, Verb) and not command.is_meant(args[1:])):
+        if command is None or (isinstance(command, Verb | VerbGroup) and not command.is_meant(args[1:])):
             return "run", self.commands["run"], args
         return super().resolve_command(ctx, args)
 
@@ -152,6 +161,22 @@ class ListingGroup(click.Group):
                 ctx,
             )
         return super().resolve_command(ctx, args)
+
+
+class VerbGroup(ListingGroup):
+    """A group named as a goal may begin: it is meant alone, with an option, or with one of its commands."""
+
+    def is_meant(self, words: Sequence[str]) -> bool:
+        """Whether what stands after its name may be meant for it: `watch list`, but not `watch the folder in`."""
+        return not words or words[0].startswith("-") or words[0] in self.commands
+
+
+class Telling(Verb):
+    """A command that takes a number and then words: without the number, its name is the beginning of a goal."""
+
+    def is_meant(self, words: Sequence[str]) -> bool:
+        given = [word for word in words if not word.startswith("-")]
+        return "--help" in words or bool(given and given[0].isdigit())
 
 
 def first_by_default(ctx: click.Context) -> Action | None:

@@ -14,28 +14,15 @@ from llmos.errors import LLMOSError, UsageError
 from llmos.interfaces import render
 from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
+from llmos.kernel.lending import Loan
 from llmos.kernel.process import End, Kind, Process, ProcessTable, current
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
     from llmos.settings import Settings
 
-COLUMNS = (
-    "pid",
-    "parent",
-    "class",
-    "prio",
-    "state",
-    "mode",
-    "turns",
-    "steps",
-    "cost",
-    "budget",
-    "saved",
-    "time",
-    "goal",
-)
-EVERY_S = 1.0
+_WHO = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps")
+COLUMNS = (*_WHO, "cost", "budget", "saved", "time", "goal")
 
 
 def ps(*, everyone: bool, like: str | None) -> Action:
@@ -43,49 +30,41 @@ def ps(*, everyone: bool, like: str | None) -> Action:
 
     async def action(session: Session) -> None:
         system = await session.system()
-        shown = _shown(system, everyone=everyone)
+        shown = shown_processes(system, everyone=everyone)
         nearness = await _nearness(system, like, shown) if like else {}
         shown.sort(key=lambda process: -nearness.get(process.pid, 0.0))
-        session.screen.data({"processes": [_data(process, nearness) for process in shown]})
+        session.screen.data({"processes": [data_of(process, nearness) for process in shown]})
         columns = COLUMNS if not like else ("like", *COLUMNS)
-        rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *_row(one)] for one in shown]
+        rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *row_of(one)] for one in shown]
+        if any(one.reason for one in shown):
+            columns = (*columns, "reason")
+            rows = [[*row, render.one_line(one.reason, 80)] for row, one in zip(rows, shown, strict=True)]
         session.screen.table(columns, rows, empty="no goal is at work")
 
     return action
 
 
-async def top(session: Session) -> None:
-    """The same, again each second until Ctrl-C; once where nobody looks at a terminal."""
-    stdout = caller.stdout()
-    if session.screen.as_json or stdout is None or not caller.is_terminal(stdout):
-        await ps(everyone=False, like=None)(session)
-        return
-    from rich.console import Console
-    from rich.live import Live
+def logs(pid: int, *, follow: bool) -> Action:
+    """Show what a learner's process did and said lately; with `follow` go on until it has ended."""
 
-    system = await session.system()
-    console = Console(file=stdout, force_terminal=True, width=session.screen.width)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        try:
-            while True:
-                live.update(_screenful(system, session), refresh=True)
-                await asyncio.sleep(EVERY_S)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.uncancel():
-                raise
+    async def action(session: Session) -> None:
+        process = (await session.system()).home.processes.get(pid)
+        shown = process.told - len(process.lines)
+        session.screen.data({"pid": pid, "run_id": process.run_id, "lines": [*process.lines]})
+        if not process.lines and not (follow and process.is_alive):
+            session.screen.note(
+                f"process {pid} has said nothing; `runs show {process.run_id}` has the steps of its run"
+            )
+        while True:
+            new = process.told - shown
+            for line in [*process.lines][len(process.lines) - min(new, len(process.lines)) :]:
+                session.screen.show(line)
+            shown += new
+            if not follow or not process.is_alive:
+                return
+            await process.tells()
 
-
-def _screenful(system: LLMOS, session: Session) -> Any:
-    from rich.text import Text
-
-    shown = _shown(system, everyone=False)
-    turns = system.home.turns
-    battery = render.money(system.economy.available_usd)
-    head = f"{turns.taken} of {turns.slots} slots taken, {turns.waiting} waiting; battery {battery}"
-    rows = system.redactor.value([_row(process) for process in shown])
-    body = render.table(COLUMNS, rows, width=session.screen.width, color=False) if rows else "no goal is at work"
-    return Text(f"{head}\n\n{body}")
+    return action
 
 
 def kill(pids: Sequence[int]) -> Action:
@@ -151,13 +130,29 @@ def nice(pid: int, priority: int) -> Action:
     return _each([pid], lambda table, one: table.renice(one, priority), f"has priority {priority}")
 
 
+def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
+    """Lend a part of a process's budget, and its priority, to another one."""
+
+    async def action(session: Session) -> None:
+        home = (await session.system()).home
+        lender, borrower = home.processes.alive(pid), home.processes.alive(to)
+        if lender is borrower:
+            raise UsageError("a process can't lend to itself.")
+        Loan.begin(lender, borrower, usd, seconds)
+        session.screen.data({"processes": [data_of(lender), data_of(borrower)]})
+        until = "until one of them ends" if seconds is None else f"for {render.duration(seconds)}"
+        session.screen.show(f"process {pid} lends {render.money(usd)} and its priority to process {to}, {until}")
+
+    return action
+
+
 def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said: str) -> Action:
     async def action(session: Session) -> None:
         table = (await session.system()).home.processes
         for pid in pids:
             table.alive(pid)  # all of them, or nothing is done
         done = [do(table, pid) for pid in pids if table.get(pid).is_alive]
-        session.screen.data({"processes": [_data(process) for process in done]})
+        session.screen.data({"processes": [data_of(process) for process in done]})
         for process in done:
             session.screen.show(f"process {process.pid} {said}")
 
@@ -172,7 +167,7 @@ def wait(pids: Sequence[int]) -> Action:
         processes = [table.get(pid) for pid in pids]
         for process in processes:
             await process.over.wait()
-        session.screen.data({"processes": [_data(process) for process in processes]})
+        session.screen.data({"processes": [data_of(process) for process in processes]})
         for process in processes:
             session.screen.show(f"process {process.pid}: {process.why} (run {process.run_id})")
         bad = [process for process in processes if process.why is not End.DONE]
@@ -205,7 +200,7 @@ def spawn(goal: str, *, terms: Terms) -> Action:
         if not begun.done():
             await task  # which failed before it was a process
         process = begun.result()
-        session.screen.data({"processes": [_data(process)]})
+        session.screen.data({"processes": [data_of(process)]})
         session.screen.show(f"process {process.pid}")
         session.screen.note(f"`wait {process.pid}` waits for it, `runs show` tells what came of it")
 
@@ -217,7 +212,7 @@ async def _leave(session: Session, work: Coroutine[Any, Any, None]) -> asyncio.T
     asking = caller.current()
     assert asking is not None
     home = (await session.system()).home
-    with caller.calling(replace(asking, outlet=None, **_nowhere())):
+    with caller.calling(replace(asking, outlet=None, **nowhere())):
         task = asyncio.create_task(work)
     home.background.add(task)
     task.add_done_callback(home.background.discard)
@@ -259,7 +254,7 @@ async def _background(
             stream.close()
 
 
-def _nowhere() -> dict[str, Any]:
+def nowhere() -> dict[str, Any]:
     """Streams of somebody who neither says nor hears anything."""
     return {
         "stdin": open(os.devnull),  # noqa: PTH123
@@ -271,7 +266,7 @@ def _nowhere() -> dict[str, Any]:
 # --- telling -----------------------------------------------------------------------------------------
 
 
-def _shown(system: LLMOS, *, everyone: bool) -> list[Process]:
+def shown_processes(system: LLMOS, *, everyone: bool) -> list[Process]:
     own = current()
     return [one for one in system.home.processes if (one.is_alive or everyone) and one is not own]
 
@@ -282,7 +277,7 @@ async def _nearness(system: LLMOS, like: str, shown: Sequence[Process]) -> dict[
     return {process.pid: near for process, near in zip(shown, found, strict=True)}
 
 
-def _row(process: Process) -> list[Any]:
+def row_of(process: Process) -> list[Any]:
     return [
         process.pid,
         process.parent or "",
@@ -306,7 +301,8 @@ def _budget(process: Process) -> str:
     return "" if allocated is None else f"{process.budget.share_spent:.0%} of {render.money(allocated)}"
 
 
-def _data(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
+def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
+    """A process as data."""
     like = {"like": round(nearness[process.pid], 4)} if nearness else {}
     return like | {
         "pid": process.pid,
@@ -317,6 +313,7 @@ def _data(process: Process, nearness: dict[int, float] | None = None) -> dict[st
         "priority": process.priority,
         "state": str(process.state),
         "why": str(process.why) if process.why else None,
+        "reason": process.reason,
         "mode": process.mode,
         "turns": process.turns,
         "steps": process.steps,

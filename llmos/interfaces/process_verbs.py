@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from llmos.interfaces.options import Action
-from llmos.interfaces.parsing import Verb, shared_options
+from llmos.interfaces.parsing import NumberedVerb, Verb, shared_options
 from llmos.settings.records import CLASSES
 
 _PIDS = click.argument("pids", type=click.IntRange(min=1), nargs=-1, required=True, metavar="PID...")
@@ -28,9 +28,9 @@ def ps(everyone: bool, like: str | None) -> Action:
 @shared_options()
 def top() -> Action:
     """Watch the goals at work, until Ctrl-C."""
-    from llmos.interfaces import process_commands
+    from llmos.interfaces import process_top
 
-    return process_commands.top
+    return process_top.top
 
 
 @click.command()
@@ -100,6 +100,61 @@ def nice(pid: int, priority: int) -> Action:
 
 @click.command(cls=Verb)
 @shared_options()
+def models() -> Action:
+    """Show which models do what, at what price, and which are down."""
+    from llmos.interfaces import model_commands
+
+    return model_commands.models
+
+
+@click.command(cls=NumberedVerb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("name", metavar="NAME")
+def model(pid: int, name: str) -> Action:
+    """Have the model NAME go on with the process PID, from the end of its turn on."""
+    from llmos.interfaces import model_commands
+
+    return model_commands.model(pid, name)
+
+
+@click.command("sys")
+@shared_options()
+@click.argument("sentence", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Only show the call.")
+def system_call(sentence: Sequence[str], dry_run: bool) -> Action:
+    """Make the call that SENTENCE means, such as "suspend the reviewer"."""
+    from llmos.interfaces import system_calls
+
+    return system_calls.system_call(" ".join(sentence), dry_run=dry_run)
+
+
+@click.command(cls=Verb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("usd", type=click.FloatRange(min=0.0))
+@click.option("--to", type=click.IntRange(min=1), required=True, metavar="PID", help="Who gets it.")
+@click.option("--for", "seconds", type=click.FloatRange(min=0.0, min_open=True), metavar="SECONDS", help="How long.")
+def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
+    """Lend USD of the budget of the process PID, and its priority, to another one."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.lend(pid, usd, to, seconds)
+
+
+@click.command(cls=Verb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.option("-f", "--follow", is_flag=True, help="Go on until the process has ended, or Ctrl-C.")
+def logs(pid: int, follow: bool) -> Action:
+    """Show what the process PID did and said lately."""
+    from llmos.interfaces import process_commands
+
+    return process_commands.logs(pid, follow=follow)
+
+
+@click.command(cls=Verb)
+@shared_options()
 @click.argument("pid", type=click.IntRange(min=1), required=False)
 def mail(pid: int | None) -> Action:
     """List the messages to the process PID, or to all, and what became of them."""
@@ -129,4 +184,4 @@ def send(pid: int, text: Sequence[str], priority: int, ttl_s: float | None) -> A
     return mail_commands.send(pid, " ".join(text), priority=priority, ttl_s=ttl_s)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, mail, send)
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, logs, mail, send, models, model, system_call)

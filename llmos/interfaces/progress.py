@@ -29,6 +29,7 @@ from llmos.kernel.bus import (
     ToolReturned,
     TraceRefused,
     TraceStored,
+    TwinFound,
     WatchdogBarked,
 )
 
@@ -95,6 +96,7 @@ class Progress:
             ToolCalled: self._tool_called,
             ToolReturned: self._tool_returned,
             ChildConfined: self._confined,
+            TwinFound: self._twin_found,
             Diverged: lambda event: self._line(f"diverged at {event.step_id}: {event.message}"),
             HandedOver: lambda event: self._line(f"the learner takes over from {event.trace} at {event.step_id}"),
             Rejoined: lambda event: self._line(f"the rest is replayed from {event.step_id}"),
@@ -142,6 +144,11 @@ class Progress:
         self._line(f"{event.decision}{f' {event.trace}' if event.trace else ''}: {event.reason}")
         if self._work is not None and event.trace is not None:
             self._work.who = f"following {event.trace}"
+
+    def _twin_found(self, event: TwinFound) -> None:
+        self._line(f"process {event.pid} is at work on the same: {event.goal}")
+        if self._work is not None:
+            self._work.who = f"waiting for process {event.pid}, which does the same"
 
     def _started(self, event: LearnerStarted) -> None:
         started = self._clock() if self._work is None else self._work.started

@@ -7,8 +7,8 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, LLMOSError, NoLearnerError
@@ -34,21 +34,36 @@ MOST_OUTPUT_TOKENS = 16_384
 
 @asynccontextmanager
 async def connected(settings: Settings, model: str, max_budget_usd: float) -> AsyncIterator[ModelLine]:
-    """A line to that model (`provider:name`, or a name at `provider.base_url`), closed at the end of the block.
+    """A line to that model (`provider:name`, or `server:name` of a named server), closed at the end of the block.
 
     Raises:
         NoLearnerError: the library, the model's name, its key, its server or its price is missing.
     """
-    base_url = settings.provider.base_url
-    if not model and base_url is None:
-        raise NoLearnerError(f"no model is named: use --model openai:gpt-5, or set provider.model in {CONFIG_NAME}.")
-    client = _client(model, settings)
-    async with client:
-        if not model:
-            model = await _first_offered(client)
-            client = _asking_for(model, client)
-        price = price_of(model, base_url, settings)
-        yield ModelLine(client=client, label=model, price=price, max_budget_usd=max_budget_usd)
+    async with AsyncExitStack() as stack:
+        line = ModelLine(settings=settings, stack=stack, max_budget_usd=max_budget_usd)
+        await line.lead_to(model)
+        yield line
+
+
+def check(model: str, settings: Settings) -> None:
+    """Whether a line could lead to a model, as far as that is known without asking.
+
+    Raises:
+        NoLearnerError: the library, the model's name, its key or its price is missing.
+    """
+    _client(model, settings)
+    if settings.server_of(model)[1]:
+        price_at(model, settings)
+
+
+def price_at(model: str, settings: Settings) -> Price:
+    """What a model costs where it is.
+
+    Raises:
+        NoLearnerError: nobody knows.
+    """
+    server, _ = settings.server_of(model)
+    return price_of(model, server.base_url, settings)
 
 
 @dataclass(kw_only=True)
@@ -56,16 +71,35 @@ class ModelLine:
     """Requests to one model within one budget.
 
     `cost_usd` is the bill so far, `requests` how many were made, `context_tokens` what the next one will send at
-    least.
+    least. Which model is asked may change between two of them.
     """
 
-    client: Model[Any]
-    label: str
-    price: Price
+    settings: Settings
+    stack: AsyncExitStack
     max_budget_usd: float
+    client: Model[Any] = field(init=False)
+    label: str = ""
+    price: Price = field(init=False)
     cost_usd: float = 0.0
     requests: int = 0
     context_tokens: int = 0
+
+    async def lead_to(self, model: str) -> None:
+        """Ask this model from now on.
+
+        Raises:
+            NoLearnerError: the library, the model's name, its key, its server or its price is missing.
+        """
+        server, name = self.settings.server_of(model)
+        if not name and server.base_url is None:
+            raise NoLearnerError(f"{model!r} names no model: say which, as in openai:gpt-5.")
+        client = _client(model, self.settings)
+        await self.stack.enter_async_context(client)
+        if not name:
+            name = await _first_offered(client, server.name)
+            client = _asking_for(name, client)
+        label = f"{server.name}:{name}"
+        self.price, self.client, self.label = price_at(label, self.settings), client, label
 
     async def ask(
         self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters, *, max_tokens: int | None = None
@@ -92,10 +126,10 @@ class ModelLine:
         self._charge(response)
         return response
 
-    def failed(self, what: str) -> LearnerError:
+    def failed(self, what: str, *, is_down: bool = False, retry_after_s: float | None = None) -> LearnerError:
         """An error that carries the bill."""
         bill = f"; it cost ${self.cost_usd:.4f}" if self.cost_usd else ""
-        return LearnerError(f"{what}{bill}.", cost_usd=self.cost_usd)
+        return LearnerError(f"{what}{bill}.", cost_usd=self.cost_usd, is_down=is_down, retry_after_s=retry_after_s)
 
     def _allowance(self, max_tokens: int | None) -> ModelSettings:
         """The limit on a request's output: the caller's, or lower if the rest of the budget buys no more."""
@@ -135,28 +169,40 @@ class ModelLine:
         said = _reason(error)
         match error:
             case kinds.ModelAuthenticationError():
-                return self._unreachable(f"{where} refuses the key: {said}; check provider.api_key_env")
+                return self._unreachable(f"{where} refuses the key: {said}; check {self._key}")
             case kinds.ModelNotFoundError():
-                return self._unreachable(f"{where} is not there: {said}; name another with --model")
+                return self._unreachable(f"{where} is not there: {said}; name another with --model", is_down=True)
             case kinds.ModelConnectionError(phase="connect" | "pool") if self.requests == 1:
-                return self._unreachable(f"{where} can't be reached: {said}; start it, or correct provider.base_url")
+                mend = f"start it, or correct {self._server_key}.base_url"
+                return self._unreachable(f"{where} can't be reached: {said}; {mend}", is_down=True)
             case kinds.ModelRateLimitError():
                 wait = f"in {error.retry_after:.0f} s" if error.retry_after else "later"
-                return self.failed(f"{where} takes no more requests now: {said}; try again {wait}")
+                told = f"{where} takes no more requests now: {said}; try again {wait}"
+                return self.failed(told, is_down=True, retry_after_s=error.retry_after)
             case kinds.ModelQuotaExceededError():
                 return self.failed(f"{where} has no credit left: {said}")
             case kinds.ModelConnectionError():
                 if error.phase not in ("connect", "pool"):
                     self._charge_sent()
-                return self.failed(f"{where} broke off: {said}")
+                return self.failed(f"{where} broke off: {said}", is_down=True)
             case kinds.ModelAPIError() if not isinstance(error.__cause__, ValueError):
-                return self.failed(f"{where} failed: {said}")
+                status = getattr(error, "status_code", None)
+                return self.failed(f"{where} failed: {said}", is_down=isinstance(status, int) and status >= 500)
         log.info("an answer can't be read", exc_info=error, extra={"action": "answer_unread", "model": self.label})
         self._charge_sent()
         return self.failed(f"{where} answered what can't be understood: {said[:120]}")
 
-    def _unreachable(self, what: str) -> NoLearnerError:
-        return NoLearnerError(f"{what}.", cost_usd=self.cost_usd)
+    def _unreachable(self, what: str, *, is_down: bool = False) -> NoLearnerError:
+        return NoLearnerError(f"{what}.", cost_usd=self.cost_usd, is_down=is_down)
+
+    @property
+    def _server_key(self) -> str:
+        return f"servers.{self.settings.server_of(self.label)[0].name}"
+
+    @property
+    def _key(self) -> str:
+        server = self.settings.server_of(self.label)[0]
+        return server.api_key_env or f"{self._server_key}.api_key_env"
 
 
 def estimated_tokens(*things: Any) -> int:
@@ -173,14 +219,14 @@ def bare_name(model: str) -> str:
 
 def _client(model: str, settings: Settings) -> Model[Any]:
     """What speaks to the named model."""
-    provider = settings.provider
+    provider, name = settings.server_of(model)
     try:
         if provider.base_url is not None:
             from pydantic_ai.models.openai import OpenAIChatModel
             from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-            server = OpenAICompatibleProvider("own", base_url=provider.base_url, api_key=provider.api_key)
-            return OpenAIChatModel(bare_name(model), provider=server)
+            server = OpenAICompatibleProvider(provider.name, base_url=provider.base_url, api_key=provider.api_key)
+            return OpenAIChatModel(bare_name(name), provider=server)
         from pydantic_ai.models import infer_model
         from pydantic_ai.providers import infer_provider, infer_provider_class
 
@@ -201,11 +247,11 @@ def _client(model: str, settings: Settings) -> Model[Any]:
             raise NoLearnerError(f"{model} needs a key: export {provider.api_key_env}=….") from error
         raise NoLearnerError(
             f"{model} can't be used: {_one_line(error)}; name a model as provider:name, and export its key "
-            f"({provider.api_key_env or 'provider.api_key_env'})."
+            f"({provider.api_key_env})."
         ) from error
 
 
-async def _first_offered(client: Model[Any]) -> str:
+async def _first_offered(client: Model[Any], server_name: str) -> str:
     """The first model that an OpenAI-compatible server lists."""
     server: Any = client
     try:
@@ -213,7 +259,8 @@ async def _first_offered(client: Model[Any]) -> str:
     except Exception as error:
         raise NoLearnerError(
             f"the server at {client.base_url} does not say which models it has: {_reason(error)}; start it, or name "
-            f"one with provider.model in {CONFIG_NAME}."
+            f"one as {server_name}:model in {CONFIG_NAME}.",
+            is_down=True,
         ) from error
 
 

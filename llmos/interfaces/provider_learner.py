@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmos.interfaces.learner import Learned, Thought, shown
-from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, SYSTEM
+from llmos.interfaces.learner import Learned, Thought, reply
+from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET, SYSTEM
 from llmos.interfaces.provider_client import ModelLine, connected, estimated_tokens
 from llmos.settings import PROVIDER
 from llmos.trace.run import Finish
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 class ProviderLearner:
-    """Solves goals with the model that `provider` in llmos.yaml, or `--model provider:name`, says."""
+    """Solves goals with models named `provider:name`, or `server:name` of a server in llmos.yaml."""
 
     name = PROVIDER
+    changes_model = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -106,32 +107,37 @@ class _Work:
 
     async def _answer_calls(self, calls: Sequence[ToolCallPart]) -> Finish | None:
         """Carry out a turn's calls in their order; the accepted `finish`, if one was among them."""
-        from pydantic_ai.messages import ModelRequest, ToolReturnPart
+        from pydantic_ai.messages import ModelRequest, ToolReturnPart, UserPromptPart
 
-        returns = []
+        returns, said = [], []
         for call in calls:
-            text, is_error, finish = await self._carry_out(call)
+            (text, *more), is_error, finish = await self._carry_out(call)
             if finish is not None:
                 return finish
-            self.line.context_tokens += estimated_tokens(text)
+            self.line.context_tokens += estimated_tokens(text, *more)
             outcome: Any = "failed" if is_error else "success"
             returns.append(ToolReturnPart(call.tool_name, text, tool_call_id=call.tool_call_id, outcome=outcome))
-        self.messages.append(ModelRequest(parts=returns, instructions=SYSTEM))
+            said += [UserPromptPart(content=one) for one in more]
+        self.messages.append(ModelRequest(parts=[*returns, *said], instructions=SYSTEM))
+        if model := self.session.other_model():
+            await self.line.lead_to(model)
         return None
 
-    async def _carry_out(self, call: ToolCallPart) -> tuple[str, bool, Finish | None]:
-        """What a call came to: the text for the model, whether it failed, and the finish if it was a fit one."""
+    async def _carry_out(self, call: ToolCallPart) -> tuple[list[str], bool, Finish | None]:
+        """What a call came to: the blocks for the model, whether it failed, and the finish if it was a fit one."""
         try:
             args = call.args_as_dict(raise_if_invalid=True)
         except (ValueError, AssertionError):
-            return "the arguments are not a JSON object; call the tool again with valid JSON.", True, None
+            return ["the arguments are not a JSON object; call the tool again with valid JSON."], True, None
         if call.tool_name != FINISH:
             result = await self.session.call(call.tool_name, args, call.tool_call_id)
-            return shown(result, result.text), result.is_error, None
+            return await reply(self.session, result, result.text), result.is_error, None
         finish = _finish(args)
         if finish is None:
-            return "finish needs `answer`, a text that is not empty; call it again.", True, None
-        return self.session.finish(finish.answer, finish.goal_template, finish.slots, finish.checks), False, finish
+            return ["finish needs `answer`, a text that is not empty; call it again."], True, None
+        if said := await self.session.heard(at_end=True):
+            return [NOT_YET, *said], False, None
+        return [self.session.finish(finish.answer, finish.goal_template, finish.slots, finish.checks)], False, finish
 
     def _learned(self, answer: str, finish: Finish | None) -> Learned:
         line = self.line

@@ -11,7 +11,7 @@ from llmos.errors import LearnerError, LowBatteryError
 from llmos.interfaces.learner import LearnTask, Recorder, Rest
 from llmos.interfaces.learning import Learning
 from llmos.interfaces.running import Running
-from llmos.interfaces.transcripts import Use, last_calls, uses
+from llmos.interfaces.transcripts import Use, last_calls, results_of, uses
 from llmos.kernel.bus import LearnerStarted
 from llmos.kernel.journal import key_of
 from llmos.kernel.once import Once
@@ -24,7 +24,7 @@ from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolResult
 from llmos.trace.effects import JournalEntry, Outcome
 from llmos.trace.program import Status, Trace
-from llmos.trace.run import Run, RunStatus, StepRecord, step_ids
+from llmos.trace.run import RunStatus, StepRecord, step_ids
 
 LOST = "This call was made, and did what it was asked to; what it gave was lost with the process that made it."
 _UNSEEN = "it went on after the process that began it had ended, and nobody has looked at it yet"
@@ -51,10 +51,10 @@ class Recovery:
         """
         learning, done = self.learning, run.run.steps
         await learning.discover()
-        learning.learner.check()
+        learning.models.check()
         await learning.taint.inherit(run.run.id, run.run.id)
         known, is_lost = await self._known(checkpoint, done)
-        recorder = await self._recorder(run.run, checkpoint, known)
+        recorder = await self._recorder(run, checkpoint, known)
         left_usd = checkpoint.max_usd - checkpoint.spent_usd
         if left_usd <= 0:
             raise LowBatteryError(f"run {run.run.id} has spent what it may (${checkpoint.max_usd:.4f}).")
@@ -144,11 +144,17 @@ class Recovery:
         tool = self.registry.get(name)
         return entry.key == key_of(tool.name, tool.version, use.arguments)
 
-    async def _recorder(self, run: Run, checkpoint: Checkpoint, known: Mapping[str, ToolResult]) -> Recorder:
-        """Records the rest; calls whose place in the session was lost are answered once with what they gave."""
-        recorder = self.learning.recorder(run.id, _next_number(run.steps, await self.journal.of_run(run.id)))
+    async def _recorder(self, running: Running, checkpoint: Checkpoint, known: Mapping[str, ToolResult]) -> Recorder:
+        """Records the rest; calls whose place in the session was lost are answered once with what they gave.
+
+        What the model was about to be told when its kernel ended, and has not read, it is told again.
+        """
+        run = running.run
+        recorder = self.learning.recorder(running, _next_number(run.steps, await self.journal.of_run(run.id)))
         lines = await self.sessions.load(checkpoint.session_id)
         told = {use.id for use in uses(lines)}
+        read = "\n".join(one.text for one in results_of(lines).values())
+        recorder.told += [one for one in await self.learning.interrupts.told(run.id) if one.text not in read]
         once = Once(ctx=recorder.ctx, stands_in=True)
         for step in run.steps:
             if step.effect.changes_world and not step.is_error and step.tool_use_id not in told:

@@ -13,6 +13,7 @@ from llmos.kernel.process import current
 from llmos.kernel.replay import Follower
 from llmos.kernel.standing import Watching
 from llmos.memory.runs import RunStore
+from llmos.orders import Interrupt
 from llmos.trace.decide import Decision
 from llmos.trace.program import Trace
 from llmos.trace.run import Mode, Run, RunStatus
@@ -40,7 +41,8 @@ class Running:
     `estimate_usd` is what learning a guided goal may have cost; `follower` is the replay that was begun last, `again`
     says that it is to be done even if an earlier run still stands, `standing` is that run where this one only tells of
     it, `watching` what was seen of a replay; `is_harmless` that its replay only looks and computes, so
-    that nothing hangs on when it is stored; `is_booked` that its saving is, or that there is none.
+    that nothing hangs on when it is stored; `is_booked` that its saving is, or that there is none. `told` is what was
+    said to whoever works on it.
     """
 
     run: Run
@@ -54,6 +56,7 @@ class Running:
     watching: Watching | None = None
     is_harmless: bool = False
     is_booked: bool = True
+    told: list[Interrupt] = field(default_factory=list)
     started_s: float = field(default_factory=time.perf_counter)
 
     def begin(

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import re
 import shlex
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +21,9 @@ import click
 from llmos import caller
 from llmos.caller import is_terminal
 from llmos.errors import UsageError
-from llmos.interfaces import actions, verdicts
+from llmos.interfaces import actions, interrupt_commands, verdicts
 from llmos.interfaces.commands import cli, parse
+from llmos.interfaces.overhearing import Overhearing
 from llmos.interfaces.parsing import MODES, Line
 from llmos.interfaces.reading import chunk
 from llmos.interfaces.session import Action, Options, ReaderLeftError, Screen, Session, report
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
 
 PROMPT = "llmos> "
 MAX_LINE_BYTES = 1_000_000
-_GOAL_COMMANDS = ("run", "explain")
+_GOAL_COMMANDS = ("run", "explain", "sys")
+_TELL = re.compile(r"(?P<pid>\d{1,18})\s+(?P<text>[^-].*)", re.DOTALL)
 _CANCEL_GRACE_S = 30.0
 
 HELP = f"""\
@@ -42,6 +46,7 @@ A line is a goal, or one of these (a leading / or : is allowed):
 
   run GOAL            reach GOAL, also one that begins with a command's name
   explain GOAL        what GOAL would do, why and at what cost
+  sys SENTENCE        make the system call that SENTENCE means, such as suspend the reviewer
   traces ...          list, show, versions, diff, export, import, confirm, reject, forget
   runs ...            list, show
   undo [RUN]          take back what a run did to files (--dry-run, --keep-changed)
@@ -49,6 +54,10 @@ A line is a goal, or one of these (a leading / or : is allowed):
   battery ...         show, recharge, ledger
   permissions ...     show, check
   approvals ...       list, revoke
+  tell PID TEXT       tell the model of a process something at its next turn
+  interrupts          what waits to be delivered
+  schedule ...        list, add, show, pause, continue, remove
+  watch ...           list, add, show, pause, continue, remove
   tools               the tools and their arguments
   doctor              what is installed and what is missing
   mode [{"|".join(MODES)}]
@@ -59,7 +68,7 @@ A line is a goal, or one of these (a leading / or : is allowed):
   help [COMMAND]      this text, or a command's own
   exit                leave; so does Ctrl-D
 
-Ctrl-C stops a goal, not the shell."""
+Ctrl-C stops a goal, not the shell. What is typed while the learner works is told to it at its next turn."""
 
 
 @dataclass(kw_only=True)
@@ -72,6 +81,7 @@ class Shell:
     goal: str = ""
     has_left: bool = False
     own: dict[str, Any] = field(default_factory=dict)
+    overhearing: Overhearing = field(default_factory=Overhearing)
 
     def __post_init__(self) -> None:
         self.own = {"help": self._help, "exit": self._exit, "quit": self._exit, "mode": self._mode, "last": self._last}
@@ -114,6 +124,8 @@ class Shell:
         rest = rest.strip()
         if name in self.own and (action := self.own[name](rest)) is not None:
             return action, self.options
+        if name == "tell" and (told := _TELL.fullmatch(rest)):
+            return interrupt_commands.tell(int(told["pid"]), told["text"]), self.options
         if name in _GOAL_COMMANDS and not rest.startswith("-"):
             if not rest:
                 raise UsageError(f"{name} what? State the goal behind it.")
@@ -138,7 +150,12 @@ class Shell:
             self.last = result
 
         self.goal = goal
-        return actions.run(goal, then=remember, again=again, how="`again`")
+        return actions.run(goal, then=remember, begun=self.overhearing.begin, again=again, how="`again`")
+
+    def _sys(self, sentence: str) -> Action:
+        from llmos.interfaces import system_calls
+
+        return system_calls.system_call(sentence, dry_run=False)
 
     def _explain(self, goal: str) -> Action:
         return actions.explain(goal)
@@ -153,6 +170,8 @@ class Shell:
                 task.cancel()
                 await asyncio.wait([task], timeout=_CANCEL_GRACE_S)
                 raise
+            finally:
+                await self.overhearing.end()
         if task.cancelled():
             session.screen.data({"status": "interrupted", "error": "interrupted", "exit_code": 130})
             session.screen.note("llmos: interrupted")
@@ -253,7 +272,9 @@ async def shell(session: Session) -> None:
     if stdin is None:
         raise UsageError("there is no standard input to read goals from; name one goal on the command line.")
     on_terminal = is_terminal(stdin) and not session.options.as_json
-    lines = _typed(session, system.settings.memory) if on_terminal else _piped(stdin.fileno())
+    if on_terminal:
+        loop.overhearing.descriptor = stdin.fileno()
+    lines = _typed(session, system.settings.memory, loop.overhearing.ahead) if on_terminal else _piped(stdin.fileno())
     async for line in lines:
         system.plugins.rescan()
         await loop.do(line)
@@ -284,10 +305,12 @@ async def _piped(descriptor: int) -> AsyncIterator[str]:
 # --------------------------------------------------------------------------------------------------- a terminal
 
 
-async def _typed(session: Session, memory: Path) -> AsyncIterator[str]:
-    """The lines a person types; Ctrl-C drops the line, Ctrl-D ends."""
+async def _typed(session: Session, memory: Path, ahead: deque[str]) -> AsyncIterator[str]:
+    """The lines a person types, first those typed `ahead`; Ctrl-C drops the line, Ctrl-D ends."""
     prompt = await _prompt(session, memory)
     while True:
+        while ahead:
+            yield ahead.popleft()
         try:
             line = await prompt.prompt_async(PROMPT)
         except KeyboardInterrupt:

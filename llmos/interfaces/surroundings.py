@@ -12,8 +12,8 @@ from typing import Any
 
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError, NoLearnerError
-from llmos.interfaces.learner import Learner
-from llmos.interfaces.prices import Tokens, price_of
+from llmos.interfaces.models import Models
+from llmos.interfaces.prices import Tokens
 from llmos.kernel.process import spend, thinking
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
@@ -23,7 +23,7 @@ from llmos.plugins.confined import Sandbox
 from llmos.plugins.context import Gate, Middleware, OsCalls, ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.redaction import UNNAMED, Redactor, mark
-from llmos.settings import PROVIDER, Settings, plain_environment
+from llmos.settings import GUIDED, LEARNER, Settings, plain_environment
 from llmos.trace.match import World
 from llmos.trace.program import REWRITE, Trace
 from llmos.trace.run import Run
@@ -46,7 +46,7 @@ class Surroundings:
     runs: RunStore
     traces: TraceStore
     economy: TokenEconomy
-    learner: Learner
+    models: Models
     redactor: Redactor
     now: Callable[[], datetime]
     middleware: tuple[Middleware, ...] = ()
@@ -113,16 +113,11 @@ class Surroundings:
         count = self.thoughts(trace)
         if not count:
             return 0.0
-        name = model or self.settings.learner.model
-        is_claude = self.settings.learner.name != PROVIDER
         try:
-            price = price_of(f"anthropic:{name}" if is_claude else name, self._own_server(is_claude), self.settings)
+            price = self.models.price(model or self.models.first(LEARNER))
         except NoLearnerError:
             return count * _THINK_TYPICAL_USD
         return count * price.cost_usd(_THINK_TYPICAL)
-
-    def _own_server(self, is_claude: bool) -> str | None:
-        return None if is_claude else self.settings.provider.base_url
 
     def check_thinking(self, trace: Trace) -> None:
         """Refuse before the first step what would stop at a model call later; nothing if a trace has none.
@@ -136,23 +131,25 @@ class Surroundings:
             return
         needs = f"{trace.label} needs {count} model call{'s' * (count > 1)}"
         try:
-            self.learner.check()
+            self.models.check()
             self.economy.check_budget(count * _THINK_LEAST_USD)
         except (NoLearnerError, LowBatteryError) as error:
             error.args = (f"{needs}: {error}",)
             raise
 
     async def _think(self, run_id: str, prompt: str, *, max_tokens: int, model: str | None) -> str:
-        name = model or self.settings.learner.model
+        task = LEARNER if model is None else GUIDED
+        name = model or self.models.first(LEARNER)
         reservation = await asyncio.to_thread(self._reserve, run_id, name)
         cost_usd = 0.0
         try:
             asked = self.redactor.named(prompt)
             with thinking():
-                thought = await self.learner.think(
-                    asked, max_tokens=max_tokens, model=name, max_budget_usd=reservation.amount_usd
+                most_usd = reservation.amount_usd
+                thought = await self.models.think(
+                    asked, max_tokens=max_tokens, model=name, max_budget_usd=most_usd, task=task
                 )
-            cost_usd = thought.cost_usd
+            cost_usd, name = thought.cost_usd, thought.model or name
             return thought.text
         except LearnerError as error:
             cost_usd = error.cost_usd

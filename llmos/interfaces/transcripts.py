@@ -27,10 +27,11 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a call came to, as the model is told it."""
+    """What a call came to, as the model is told it, and what it is told beside it."""
 
     text: str
     is_error: bool = False
+    said: tuple[str, ...] = ()
 
 
 def last_calls(lines: Sequence[Line]) -> list[Use]:
@@ -96,7 +97,7 @@ def _result_line(previous: Line, call: Use, told: Told, now: datetime) -> Line:
     block: dict[str, Any] = {
         "tool_use_id": call.id,
         "type": "tool_result",
-        "content": [{"type": "text", "text": told.text}],
+        "content": [{"type": "text", "text": text} for text in (told.text, *told.said)],
     }
     if told.is_error:
         block["is_error"] = True

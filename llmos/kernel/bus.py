@@ -29,6 +29,7 @@ from llmos.events import (
     ToolReturned,
     TraceRefused,
     TraceStored,
+    TwinFound,
     WatchdogBarked,
 )
 
@@ -57,6 +58,7 @@ __all__ = [
     "ToolReturned",
     "TraceRefused",
     "TraceStored",
+    "TwinFound",
     "WatchdogBarked",
 ]
 

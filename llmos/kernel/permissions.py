@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -212,14 +212,18 @@ class Permissions:
             raise _refusal(call, said)
         doubt = await self.doubts.doubt(call, resources) if self.doubts is not None else None
         if doubt is not None and not self._covers(call, doubt, said, resources):
-            async with self._asking:
+            async with self._alone(call):
                 await self._ask_doubting(call, said, doubt)
         elif said.answer is Answer.ASK and not await self._approved(call):
-            async with self._asking:  # one question at a time
+            async with self._alone(call):
                 if not await self._approved(call):
                     await self._ask(call, said)
         places = (one for one in resources if isinstance(one, Place) and one.path is not None)
         return tuple((place.path, place.effect.changes_world) for place in places if place.path is not None)
+
+    def _alone(self, call: ToolCall) -> AbstractAsyncContextManager[Any]:
+        """One question at a time; where there is nobody to ask, nobody waits for somebody else's answer."""
+        return self._asking if call.ctx.run_id in self._asks else nullcontext()
 
     def _covers(self, call: ToolCall, doubt: Doubt, said: Said, resources: Sequence[Place | Host]) -> bool:
         """Whether rules allow the call to a run that has read what somebody else wrote."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -20,6 +20,8 @@ from llmos.kernel.budget import Budget
 HIGHEST, DEFAULT, LOWEST = 0, 10, 19
 _KEPT = 200
 """How many processes that have ended are still told of."""
+
+_KEPT_LINES = 500
 
 
 class State(StrEnum):
@@ -41,6 +43,8 @@ class Wait(StrEnum):
     CHILD = "child"
     RATE_LIMIT = "rate limit"
     TIMER = "timer"
+    TWIN = "same task"
+    MEMORY = "memory"
 
 
 class End(StrEnum):
@@ -97,8 +101,12 @@ class Process:
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
     `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
     blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
-    `above` are the classes of those it comes from, `begun` its children by number with what they come to, `origin` the
-    run of the first of its family, and `asked` the terms on which it was asked for, which hold for its children.
+    `above` are the classes of those it comes from, `begun` its children by number with what they come to, `awaits`
+    those whose end it waits for, `origin` the run of the first of its family, and `asked` the terms on which it was
+    asked for, which hold for its children.
+    `reason` says why it ended as it did. `lines` are the last things it did or said, `told` how many there were in all.
+    `reason` says why it ended as it did. While a `model` works on it, `reach` refuses models that it can't go on with;
+    `next_model` takes over at the end of the turn.
     """
 
     pid: int
@@ -137,8 +145,16 @@ class Process:
     origin: str = ""
     groups: set[str] = field(default_factory=set)
     begun: dict[int, asyncio.Task[Any]] = field(default_factory=dict)
+    awaits: set[int] = field(default_factory=set)
     asked: Any = None
+    reason: str = ""
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    told: int = 0
+    _spoke: asyncio.Event = field(default_factory=asyncio.Event)
     turning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    model: str = ""
+    next_model: str = ""
+    reach: Callable[[str], None] | None = None
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -161,6 +177,22 @@ class Process:
     @property
     def weight(self) -> float:
         return float(1.25**-self.priority)
+
+    def tell(self, line: str) -> None:
+        """Note what it does or says."""
+        self.lines.append(line)
+        self.told += 1
+        self._spoke.set()
+        self._spoke = asyncio.Event()
+
+    async def tells(self) -> None:
+        """Return when it does or says something, or has ended."""
+        waits = [asyncio.ensure_future(self._spoke.wait()), asyncio.ensure_future(self.over.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     @property
     def idle_s(self) -> float:
@@ -287,6 +319,7 @@ class ProcessTable:
         self._numbers = itertools.count(1)
         self._processes: OrderedDict[int, Process] = OrderedDict()
         self._ended: list[int] = []
+        self.listeners: list[Callable[[Process], None]] = []
 
     def __iter__(self) -> Iterator[Process]:
         return iter([*self._processes.values()])
@@ -364,9 +397,15 @@ class ProcessTable:
         """A process is over."""
         process.move(State.TERMINATED, end)
         process.budget.close()
+        for listener in self.listeners:
+            listener(process)
         self._ended.append(process.pid)
         while len(self._ended) > _KEPT:
             self._processes.pop(self._ended.pop(0), None)
+
+    def find(self, pid: int) -> Process | None:
+        """The process of a number, if there is one."""
+        return self._processes.get(pid)
 
     def get(self, pid: int) -> Process:
         """The process of a number.
@@ -434,6 +473,21 @@ class ProcessTable:
             process.sharing.resumed(process)
         elif process.state is State.SUSPENDED:
             process.move(State.BLOCKED, Wait.TURN)
+        return process
+
+    def change_model(self, pid: int, model: str) -> Process:
+        """Have another model go on with a process, from the end of its turn on.
+
+        Raises:
+            NotFoundError: there is none, or it has ended.
+            UsageError: no model works on it, or who does can't ask that one.
+        """
+        process = self.alive(pid)
+        if process.reach is None:
+            how = f"it is a {process.mode}" if process.mode else f"it is {_told(process.state, process.why)}"
+            raise UsageError(f"no model works on process {pid} ({how}), so there is none to change.")
+        process.reach(model)
+        process.next_model = "" if model == process.model else model
         return process
 
     def renice(self, pid: int, priority: int) -> Process:

@@ -91,6 +91,9 @@ class Scheduler:
             result = await self._run(process, factory)
             end = End.DONE
             return result
+        except LLMOSError as error:
+            process.reason = str(error)
+            raise
         except asyncio.CancelledError:
             end = process.killed or End.INTERRUPTED
             waiter = asyncio.current_task()

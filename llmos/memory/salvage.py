@@ -34,11 +34,14 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "the journal of effects": ("journal", "journal_outcomes", "journal_unsettled"),
     "remembered facts": ("facts",),
     "approvals": ("approvals",),
+    "sentences that mean system calls": ("system_parses",),
     "handovers": ("handovers",),
     "taints": ("taints",),
     "runs that may still stand": ("standing_runs",),
     "processes that are not over": ("processes", "session_lines"),
     "messages and shared memory": ("mail", "shared_blocks"),
+    "interrupts": ("interrupts",),
+    "schedules and watches": ("schedules", "watches"),
 }
 """Tables that only make sense together are taken from one source."""
 
@@ -52,6 +55,9 @@ _NUMBERED = {
     "taint_no": ("taints", "no"),
     "session_line_no": ("session_lines", "no"),
     "mail_no": ("mail", "no"),
+    "interrupt_no": ("interrupts", "no"),
+    "schedule_no": ("schedules", "no"),
+    "watch_no": ("watches", "no"),
 }
 """The sequences, and the column that each of them numbers."""
 

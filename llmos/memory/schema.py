@@ -119,6 +119,10 @@ CREATE TABLE processes (
 """
 
 # And the sessions of their models, line by line as the Claude CLI writes them, by the run they belong to.
+_SYSTEM_PARSES = """
+CREATE TABLE system_parses (id VARCHAR PRIMARY KEY, trace VARCHAR NOT NULL, learned_at TIMESTAMP NOT NULL);
+"""
+
 _SESSIONS = """
 CREATE SEQUENCE session_line_no;
 CREATE TABLE session_lines (
@@ -141,6 +145,20 @@ CREATE TABLE shared_blocks (
     key VARCHAR PRIMARY KEY, family VARCHAR NOT NULL, name VARCHAR NOT NULL, version BIGINT NOT NULL,
     value VARCHAR NOT NULL, written_by VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL
 );
+"""
+
+# And interrupts, raised and delivered, with the standing orders that raise some of them. What an order is stands in
+# `body` (`llmos.memory.orders`).
+_INTERRUPTS = """
+CREATE SEQUENCE interrupt_no;
+CREATE TABLE interrupts (
+    no BIGINT PRIMARY KEY, kind VARCHAR NOT NULL, run_id VARCHAR NOT NULL, pid BIGINT, order_name VARCHAR NOT NULL,
+    body VARCHAR NOT NULL, dedupe_key VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL, delivered_at TIMESTAMP
+);
+CREATE SEQUENCE schedule_no;
+CREATE SEQUENCE watch_no;
+CREATE TABLE schedules (no BIGINT PRIMARY KEY, body VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL);
+CREATE TABLE watches (no BIGINT PRIMARY KEY, body VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL);
 """
 
 # What rows are looked up by for a trace or a vector; where one is missing, opening makes it. Without them each was a
@@ -222,6 +240,8 @@ CREATE TABLE facts (
 {_PROCESSES}
 {_SESSIONS}
 {_MAIL}
+{_INTERRUPTS}
+{_SYSTEM_PARSES}
 {INDEXES}"""
 
 # What turns a file of a version into one of the next; all of it is one transaction.
@@ -246,5 +266,7 @@ INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = 
 {_PROCESSES}
 {_SESSIONS}
 {_MAIL}
+{_INTERRUPTS}
+{_SYSTEM_PARSES}
 """,
 }

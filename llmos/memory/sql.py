@@ -549,3 +549,12 @@ GET_STANDING = "SELECT body FROM standing_runs WHERE key = ?"
 DELETE_STANDING = "DELETE FROM standing_runs WHERE key = ?"
 DELETE_STANDING_RUN = "DELETE FROM standing_runs WHERE run_id = ?"
 DELETE_STANDING_OF_TRACE = "DELETE FROM standing_runs WHERE trace_id = ?"
+
+# What sentences mean as system calls.
+
+PUT_SYSTEM_PARSE = """
+INSERT INTO system_parses VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET trace = excluded.trace, learned_at = excluded.learned_at
+"""
+SYSTEM_PARSES = "SELECT id, trace FROM system_parses ORDER BY learned_at, id"
+DELETE_SYSTEM_PARSE = "DELETE FROM system_parses WHERE id = ?"

@@ -23,6 +23,8 @@ from llmos.errors import LLMOSError, StorageError
 from llmos.home import OpenHome
 from llmos.interfaces.cli import CallersLog, obey
 from llmos.interfaces.session import INTERRUPTED, Interrupts
+from llmos.resident.firing import Firing
+from llmos.resident.keeper import Keeper
 from llmos.resident.pool import Pool
 from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
 from llmos.resident.starting import NOW_S
@@ -60,7 +62,10 @@ class _Work:
 
 
 class Server:
-    """The kernel of one home. `run` returns when it was told to end, was idle for `idle_s`, or its code is outdated."""
+    """The kernel of one home. `run` returns when it was told to end, was idle for `idle_s`, or its code is outdated.
+
+    `is_followed` says then that another one is needed at once: there are schedules or watches to keep.
+    """
 
     def __init__(self, settings: Settings, *, idle_s: float) -> None:
         self.settings = settings
@@ -72,6 +77,7 @@ class Server:
         self._config = _stamps(settings)
         self._work: set[_Work] = set()
         self._served = 0
+        self.is_followed = False
         self._leaving, self._given_up = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,6 +89,8 @@ class Server:
         """
         async with OpenHome(self.settings, clock=lambda: datetime.now(UTC)) as home:
             self._home, self._pool = home, Pool(home)
+            firing = Firing(self.settings.home, self._pool.opened)
+            self._keeper = Keeper(home, firing, clock=lambda: datetime.now(UTC))
             with self._listening() as listener:
                 loop = asyncio.get_running_loop()
                 loop.add_reader(listener, self._accept, listener)
@@ -91,10 +99,13 @@ class Server:
                 ready()
                 warming = asyncio.create_task(_warm(home))
                 housekeeping = asyncio.create_task(self._housekeeping())
+                keeping = asyncio.create_task(self._keeper.run())
                 await self._leaving.wait()
                 loop.remove_reader(listener)
             housekeeping.cancel()
             warming.cancel()
+            keeping.cancel()
+            await asyncio.wait({keeping})
             await self._all_ended()
 
     def retire(self) -> None:
@@ -284,17 +295,15 @@ class Server:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._idle_s / 2))
-            if self._home.has_background_work:
+            if self._home.has_background_work or self._keeper.active:
                 self._used = time.monotonic()
             is_busy = bool(self._work or self._home.has_background_work)
             is_idle = not is_busy and time.monotonic() - self._used > self._idle_s
             is_large = not is_busy and _resident_bytes() > MOST_BYTES
-            if (
-                is_idle
-                or is_large
-                or _identity(self.path) != self._identity
-                or (await asyncio.to_thread(_code)).files != self._code.files
-            ):
+            is_gone = _identity(self.path) != self._identity
+            is_outdated = (await asyncio.to_thread(_code)).files != self._code.files
+            if is_idle or is_large or is_gone or is_outdated:
+                self.is_followed = bool(self._keeper.active) and not is_gone
                 self.retire()
                 return
             await self._pool.tidy()
@@ -311,6 +320,7 @@ class Server:
             "served": self._served,
             "running": [" ".join(work.args)[:200] for work in self._work],
             "background": len(self._home.background),
+            "orders": self._keeper.active,
             "systems": len(self._pool),
             "memory_bytes": _resident_bytes(),
         }
@@ -462,5 +472,8 @@ async def serve(settings: Settings, *, ready: Callable[[], None], patience_s: fl
             return False
         with caller.forwarding():
             CallersLog(sys.__stderr__ or sys.stderr).listen()
-            await Server(settings, idle_s=settings.daemon.idle_s).run(ready)
-        return True
+            server = Server(settings, idle_s=settings.daemon.idle_s)
+            await server.run(ready)
+    if server.is_followed:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return True

@@ -6,12 +6,19 @@ workspace is never asked: what goals read and write must not configure what runs
 """
 
 from llmos.settings.effective import effective_values
-from llmos.settings.environment import hidden_variables, plain_environment, wants_color
+from llmos.settings.environment import (
+    hidden_variables,
+    local_zone,
+    own_variables,
+    plain_environment,
+    variables,
+    wants_color,
+)
 from llmos.settings.loading import load_settings
+from llmos.settings.models import GUIDED, JUDGE, LEARNER, SUMMARY, TASKS, ModelSettings, ServerSettings
 from llmos.settings.permissions import PermissionSettings, RuleSettings
 from llmos.settings.records import (
     CONFIG_NAME,
-    GUIDED_OFF,
     PROVIDER,
     ClassSettings,
     JournalSettings,
@@ -28,24 +35,33 @@ from llmos.settings.records import (
 
 __all__ = [
     "CONFIG_NAME",
-    "GUIDED_OFF",
+    "GUIDED",
+    "JUDGE",
+    "LEARNER",
     "PROVIDER",
+    "SUMMARY",
+    "TASKS",
     "ClassSettings",
     "JournalSettings",
     "JudgeSettings",
     "LearnerSettings",
     "McpServerSettings",
     "ModelPrice",
+    "ModelSettings",
     "PermissionSettings",
     "ProofSettings",
     "RetentionSettings",
     "RuleSettings",
     "SandboxLimits",
     "SandboxSettings",
+    "ServerSettings",
     "Settings",
     "effective_values",
     "hidden_variables",
     "load_settings",
+    "local_zone",
+    "own_variables",
     "plain_environment",
+    "variables",
     "wants_color",
 ]

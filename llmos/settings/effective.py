@@ -22,7 +22,7 @@ def effective_values(settings: Settings) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for field in fields(settings):
-        if field.name not in ("environment", "secrets", "_secret_values"):
+        if field.name not in ("environment", "secrets", "_secret_values", "_provider_keys"):
             _flatten(field.name, getattr(settings, field.name), found, is_secret=not field.repr)
     plain = plain_environment(settings.environment)
     for name in sorted(settings.environment):

@@ -41,6 +41,30 @@ def plain_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     return {name: value for name, value in variables(environ).items() if _PLAIN.fullmatch(name)}
 
 
+_SETS_UP = re.compile(r"LLMOS_(?!HOME|WORKSPACE|DAEMON|TEST)\w+")
+
+
+def own_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that set LLM OS up for a command, without those that hold a secret."""
+    return {
+        name: value
+        for name, value in variables(environ).items()
+        if _SETS_UP.fullmatch(name) and not is_credential_name(name)
+    }
+
+
+def local_zone(environ: Mapping[str, str] | None = None, link: str = "/etc/localtime") -> str:
+    """The name of the user's time zone: what TZ says, or the system; UTC where neither does."""
+    _, _, name = variables(environ).get("TZ", "").lstrip(":").rpartition("zoneinfo/")
+    if name and not name.startswith("/"):
+        return name
+    try:
+        _, mark, name = os.readlink(link).partition("zoneinfo/")  # noqa: PTH115
+    except OSError:
+        return "UTC"
+    return name if mark else "UTC"
+
+
 def hidden_variables(seen: Mapping[str, str]) -> list[str]:
     """The names of this process's variables that a child with the environment `seen` is not to know."""
     return [name for name in variables() if name not in seen]

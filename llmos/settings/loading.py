@@ -13,13 +13,13 @@ from llmos import caller
 from llmos.checked_yaml import read_yaml
 from llmos.errors import SettingsError
 from llmos.settings.environment import NO, YES, claude_environment, other_secrets, variables
+from llmos.settings.models import ModelSettings, load_models, load_servers, names, provider_keys
 from llmos.settings.permissions import lay_over, load_permissions
 from llmos.settings.places import absolute, find_checkout, find_config, find_home, find_plugins
 from llmos.settings.records import (
     CLASSES,
     CONFIG_NAME,
     MAX_WRONG,
-    PROVIDER,
     ClassSettings,
     DaemonSettings,
     JournalSettings,
@@ -29,7 +29,6 @@ from llmos.settings.records import (
     McpServerSettings,
     ModelPrice,
     ProofSettings,
-    ProviderSettings,
     ReliabilitySettings,
     RetentionSettings,
     SandboxLimits,
@@ -37,10 +36,9 @@ from llmos.settings.records import (
     SchedulerSettings,
     Settings,
 )
-from llmos.settings.schema import SCHEMA, VARIABLE, dollars, from_outside, share, text, url
+from llmos.settings.schema import SCHEMA, VARIABLE, dollars, from_outside, share, url
 
 KEY_NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
-_PROVIDER_MODEL = re.compile(r"[a-z][a-z0-9_-]*:\S+")
 
 
 def load_settings(
@@ -71,7 +69,6 @@ def load_settings(
         raise SettingsError(f"the workspace {workspace} is not a folder; create it or name another with --workspace.")
     files = find_config(env, home, checkout)
     config = _read_config(files)
-    learner, provider = _learners(config, model, env)
     secrets = config.get("secrets", ())
     return Settings(
         home=home,
@@ -81,8 +78,9 @@ def load_settings(
         config_files=files,
         budget_usd=_budget(budget_usd, env),
         initial_usd=config.get("battery", {}).get("initial_usd", Settings.initial_usd),
-        learner=learner,
-        provider=provider,
+        learner=_learner(config, env),
+        models=_models(config, model, env),
+        servers=load_servers(config, env),
         embedding_model=config.get("memory", {}).get("embedding_model", Settings.embedding_model),
         scheduler=SchedulerSettings(**config.get("scheduler", {})),
         classes=_classes(config),
@@ -102,6 +100,7 @@ def load_settings(
         environment=MappingProxyType(claude_environment(env)),
         _secret_values=MappingProxyType({name: env[name] for name in secrets if env.get(name)}),
         _other_secrets=other_secrets(env, secrets),
+        _provider_keys=provider_keys(env),
     )
 
 
@@ -115,7 +114,7 @@ def _read_config(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
-    """Sections are merged key by key; an entry of `mcp_servers` or `prices` is one key."""
+    """Sections are merged key by key; an entry of `mcp_servers`, `prices` or `servers` is one key."""
     for key, value in above.items():
         if key == "permissions":
             below[key] = lay_over(below.get(key, {}), value)
@@ -137,7 +136,7 @@ def _trust(
     """What says how far traces are trusted, and whether anything about them may change."""
     return {
         "matching": _matching(config),
-        "judge": _judge(config, env),
+        "judge": JudgeSettings(**config.get("judge", {})),
         "reliability": ReliabilitySettings(**config.get("reliability", {})),
         "audit_rate": _audit_rate(audit_rate, config, env),
         "frozen": _frozen(frozen, config, env),
@@ -172,11 +171,6 @@ def _matching(config: Mapping[str, Any]) -> MatchingSettings:
     return MatchingSettings(max_wrong=MappingProxyType({**MAX_WRONG, **given}))
 
 
-def _judge(config: Mapping[str, Any], env: Mapping[str, str]) -> JudgeSettings:
-    given = config.get("judge", {})
-    return JudgeSettings(**{**given, **({"model": env["LLMOS_JUDGE"]} if env.get("LLMOS_JUDGE") else {})})
-
-
 def _audit_rate(asked: float | None, config: Mapping[str, Any], env: Mapping[str, str]) -> float:
     if asked is not None:
         return from_outside(share, asked, "--audit-rate")
@@ -207,33 +201,22 @@ def _frozen(asked: bool | None, config: Mapping[str, Any], env: Mapping[str, str
     return given.lower() in YES
 
 
-def _learners(
-    config: Mapping[str, Any], model: str | None, env: Mapping[str, str]
-) -> tuple[LearnerSettings, ProviderSettings]:
-    """Settings of both learners; the chosen one's model is in `LearnerSettings.model` either way."""
-    wanted = from_outside(text, model, "--model") if model is not None else env.get("LLMOS_MODEL") or None
+def _learner(config: Mapping[str, Any], env: Mapping[str, str]) -> LearnerSettings:
     learner = LearnerSettings(**config.get("learner", {}))
-    provider = ProviderSettings(**config.get("provider", {}))
-    if wanted is not None and _PROVIDER_MODEL.fullmatch(wanted):
-        learner = replace(learner, name=PROVIDER)
-    if learner.name == PROVIDER:
-        provider = replace(provider, model=wanted if wanted is not None else provider.model)
-        learner = replace(learner, model=provider.model)
-    elif wanted is not None:
-        learner = replace(learner, model=wanted)
     base_url = env.get("ANTHROPIC_BASE_URL") or None
     if base_url is not None:
         base_url = from_outside(url, base_url, "ANTHROPIC_BASE_URL")
-    key_name = provider.api_key_env or ("" if provider.base_url else _usual_key_name(provider.model))
-    return (
-        replace(learner, base_url=base_url or learner.base_url, has_key=any(env.get(name) for name in KEY_NAMES)),
-        replace(provider, api_key_env=key_name, api_key=env.get(key_name) or None),
-    )
+    return replace(learner, base_url=base_url or learner.base_url, has_key=any(env.get(name) for name in KEY_NAMES))
 
 
-def _usual_key_name(model: str) -> str:
-    prefix = model.partition(":")[0] if _PROVIDER_MODEL.fullmatch(model) else "openai"
-    return re.sub(r"-(chat|responses)$", "", prefix).replace("-", "_").upper() + "_API_KEY"
+def _models(config: Mapping[str, Any], model: str | None, env: Mapping[str, str]) -> ModelSettings:
+    """Which models do what; `model` and the environment win for the learner, and the environment for the judge."""
+    asked = from_outside(names, model, "--model") if model is not None else _named(env, "LLMOS_MODEL")
+    return load_models(config, asked, _named(env, "LLMOS_JUDGE"))
+
+
+def _named(env: Mapping[str, str], variable: str) -> tuple[str, ...] | None:
+    return from_outside(names, env[variable], variable) if env.get(variable) else None
 
 
 def _mcp_server(name: str, entry: Mapping[str, Any], env: Mapping[str, str]) -> McpServerSettings:

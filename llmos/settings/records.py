@@ -11,6 +11,7 @@ from types import MappingProxyType
 from llmos.errors import SettingsError
 from llmos.redaction import Redactor
 from llmos.settings.environment import YES
+from llmos.settings.models import ModelSettings, ServerSettings, is_elsewhere, server_of
 from llmos.settings.permissions import PermissionSettings
 
 CONFIG_NAME = "llmos.yaml"
@@ -27,47 +28,31 @@ MAY_HAVE_NETWORK = ("bash",)
 PROVIDER = "provider"
 """Name of the learner over pydantic-ai."""
 
-GUIDED_OFF = "off"
-"""`learner.guided_model` where goals are learned without the help of near traces."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerSettings:
     """Who solves a goal that no trace answers, and within what limits.
 
-    `model` is a name the chosen learner understands; `max_usd_per_run` is reserved before a run and never exceeded;
-    `first_estimate_usd` stands in for a cost while there is no history; `max_repeats` is how often the same call may
-    follow itself. `has_key` says that the environment holds a key or a token for Claude. The `guided_` limits hold
-    where a near trace is given as a plan; `guided_model` empty: the same model, GUIDED_OFF: no plan is ever given.
+    `name` is who is asked for models that are no provider's; `max_usd_per_run` is reserved before a run and never
+    exceeded; `first_estimate_usd` stands in for a cost while there is no history; `max_repeats` is how often the same
+    call may follow itself. A turn of the model may take `turn_timeout_s`, `max_fruitless` calls in a row may come to
+    nothing new, and the outputs of a run to `max_output_chars`. `has_key` says that the environment holds a key or a
+    token for Claude. The `guided_` limits hold where a near trace is given as a plan.
     """
 
     name: str = "claude"
-    model: str = "sonnet"
     max_usd_per_run: float = 2.0
     first_estimate_usd: float = 0.5
     max_turns: int = 50
     timeout_s: float = 900.0
     max_repeats: int = 3
-    guided_model: str = ""
+    turn_timeout_s: float = 300.0
+    max_fruitless: int = 12
+    max_output_chars: int = 5_000_000
     guided_max_usd: float = 0.5
     guided_max_turns: int = 20
     base_url: str | None = None
     has_key: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProviderSettings:
-    """The learner over pydantic-ai: `model` as `openai:gpt-5`, or any name behind an OpenAI-compatible `base_url`.
-
-    An empty `model` with a `base_url` means the first model that server offers. `api_key` is the value of the
-    variable `api_key_env`: by default the provider's own, such as OPENAI_API_KEY, but none for a `base_url`, so that
-    a key never reaches a server it was not meant for.
-    """
-
-    model: str = ""
-    base_url: str | None = None
-    api_key_env: str = ""
-    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +132,8 @@ class DaemonSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
-    """The small model that may say whether an unproven wording means a known task; off while `model` is None."""
+    """The limits of a small model that may say whether an unproven wording means a known task."""
 
-    model: str | None = None
     max_usd: float = 0.02
     timeout_s: float = 60.0
 
@@ -257,7 +241,8 @@ class Settings:
     budget_usd: float | None = None
     initial_usd: float = 10.0
     learner: LearnerSettings = LearnerSettings()
-    provider: ProviderSettings = ProviderSettings()
+    models: ModelSettings = field(default_factory=ModelSettings)
+    servers: Mapping[str, ServerSettings] = field(default_factory=dict)
     embedding_model: str = "all-MiniLM-L6-v2"
     scheduler: SchedulerSettings = SchedulerSettings()
     classes: Mapping[str, ClassSettings] = field(default_factory=lambda: CLASSES)
@@ -279,6 +264,7 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     _secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     _other_secrets: tuple[str, ...] = field(default=(), repr=False)
+    _provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def memory(self) -> Path:
@@ -320,6 +306,14 @@ class Settings:
         clouds = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
         has_cloud = any(self.environment.get(name, "").lower() in YES for name in clouds)
         return has_cloud or sys.platform == "darwin" or self.claude_login.is_file()
+
+    def is_elsewhere(self, model: str) -> bool:
+        """Whether a model is asked over pydantic-ai: `provider:name`, or `server:name` of a named server."""
+        return is_elsewhere(model, self.servers)
+
+    def server_of(self, model: str) -> tuple[ServerSettings, str]:
+        """Where a model is that `is_elsewhere`, with the key for it, and its name there."""
+        return server_of(model, self.servers, self._provider_keys)
 
     @property
     def redactor(self) -> Redactor:

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from llmos.checked_yaml import Many, Named, Section
 from llmos.errors import SettingsError
+from llmos.settings.models import MODELS
 from llmos.settings.permissions import permissions_schema
-from llmos.settings.records import CLASSES, GUIDED_OFF, MAX_WRONG, MAY_HAVE_NETWORK, SANDBOXES
+from llmos.settings.records import CLASSES, MAX_WRONG, MAY_HAVE_NETWORK, SANDBOXES
 
 T = TypeVar("T")
 EFFECTS = ("pure", "read", "write", "external", "unknown")
@@ -93,14 +94,6 @@ def string(value: Any) -> str:
     return value
 
 
-def guided_model(value: Any) -> str:
-    if value is False:  # what YAML makes of a plain `off`
-        return GUIDED_OFF
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("the name of a model, or off")
-    return value.strip()
-
-
 def url(value: Any) -> str:
     parts = urlsplit(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
@@ -165,19 +158,22 @@ SCHEMA = Section(
         "learner": Section(
             keys={
                 "name": text,
-                "model": text,
                 "max_usd_per_run": dollars,
                 "first_estimate_usd": dollars,
                 "max_turns": count,
                 "timeout_s": seconds,
                 "max_repeats": count,
-                "guided_model": guided_model,
+                "turn_timeout_s": seconds,
+                "max_fruitless": count,
+                "max_output_chars": count,
                 "guided_max_usd": dollars,
                 "guided_max_turns": count,
                 "base_url": url,
-            }
+            },
+            moved={"model": "models.learner", "guided_model": "models.guided"},
         ),
-        "provider": Section(keys={"model": text, "base_url": url, "api_key_env": variable}),
+        "models": MODELS,
+        "servers": Named(key=server_name, of=Section(keys={"base_url": url, "api_key_env": variable})),
         "memory": Section(keys={"embedding_model": text}),
         "scheduler": Section(keys={"max_concurrent": count}),
         "classes": Section(
@@ -217,7 +213,7 @@ SCHEMA = Section(
             )
         ),
         "matching": Section(keys={"max_wrong": Section(keys=dict.fromkeys(MAX_WRONG, share))}),
-        "judge": Section(keys={"model": text, "max_usd": dollars, "timeout_s": seconds}),
+        "judge": Section(keys={"max_usd": dollars, "timeout_s": seconds}, moved={"model": "models.judge"}),
         "reliability": Section(keys={"half_life_days": days, "max_failures": count}),
         "audit_rate": share,
         "proof": Section(keys={"enabled": boolean, "max_files": count, "max_bytes": count, "timeout_s": seconds}),
@@ -261,7 +257,8 @@ SCHEMA = Section(
         "frozen": boolean,
         "skip_unchanged": boolean,
         "secrets": Many(of=variable),
-    }
+    },
+    moved={"provider": "servers (`servers: {NAME: {base_url: …}}`, with models named NAME:model)"},
 )
 
 

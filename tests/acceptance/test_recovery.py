@@ -102,6 +102,8 @@ def test_what_was_running_is_offered_and_goes_on_from_its_last_turn(home: Door, 
     assert done.returncode == 0, done.stderr
     assert rings(home) == ["0", "1", "2", "3"]
     assert len(server.conversation) <= asked + 1 + (RINGS + len(finishing("")) - 2)
+    lines = home("logs", str(pid), "--follow").stdout.splitlines()
+    assert [line[:16] for line in lines if line.startswith("ring gave")][-1] == "ring gave rang 3"
     run = home.json("runs", "show", process["run_id"])
     assert (run["status"], run["answer"]) == ("done", "Rang.")
     assert [step["tool"] for step in run["steps"]] == ["ring"] * RINGS

@@ -20,13 +20,37 @@ from pathlib import Path
 
 import pytest
 
-from llmos.testing import Request, ScriptedServer, Turn, say, slow
+from llmos.testing import Request, ScriptedServer, Turn, call, say, slow
 from tests.door import BOOT, Door
 from tests.planted import planted
 
 TIMEOUT_S = 60
 _FORWARD = re.compile(r"\x1b\[(\d*)C")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
+
+
+NAP = """\
+import asyncio
+
+from plugins import llm_tool
+
+
+async def nap(seconds: str) -> str:
+    await asyncio.sleep(float(seconds))
+    return f"slept {seconds} s"
+
+
+llm_tool("nap", "Sleep a little.", {"seconds": str}, effect="read", version="1")(nap)
+"""
+NAP_TRACE = """\
+format: 1
+id: nap-once
+goals: ["Nap for {n} s"]
+slots: {n: number}
+steps:
+  - {id: nap, tool: nap, args: {seconds: "${{ n }}"}, effect: read}
+answer: "${{ steps.nap }}"
+"""
 
 
 @pytest.fixture
@@ -174,6 +198,60 @@ def test_ctrl_c_at_the_prompt_drops_the_line_only(terminal: Terminal) -> None:
     terminal.expect("llmos> ")
     terminal.type("Calculate 1 + 1\r")
     terminal.expect("\n2\n")
+
+
+@pytest.mark.parametrize("daemon", ["0", "1"])
+def test_what_is_typed_while_the_learner_works_is_told_to_it(door: Door, env: dict[str, str], daemon: str) -> None:
+    def turn(request: Request) -> Turn:
+        turns: list[Turn] = [
+            slow(3, call("write", file_path="limerick.txt", content="x")),
+            call("finish", answer="Written."),
+            say("Written."),
+        ]
+        return turns[min(len(request.tool_results), 2)]
+
+    with ScriptedServer(turn) as server:
+        env = {**env, **server.env(door.user), "LLMOS_DAEMON": daemon}
+        terminal = Terminal(door.workspace, env, "interactive")
+        try:
+            terminal.expect("llmos> ")
+            terminal.type("Write a limerick about tax law into limerick.txt\r")
+            terminal.expect("learner ")
+            terminal.type("Make it rhyme\r")
+            terminal.expect("(told to the goal at its next turn)")
+            terminal.expect("Written.")
+            terminal.expect("llmos> ")
+            told = [result.told for request in server.conversation for result in request.tool_results]
+            assert [text for text in told if text.endswith("Make it rhyme")]
+            terminal.type("Calculate 1 + 1\r")
+            terminal.expect("\n2\n")
+            terminal.expect("llmos> ")
+            terminal.type("\x04")
+            assert terminal.wait() == 0
+        finally:
+            terminal.close()
+            door.env["LLMOS_DAEMON"] = daemon
+            door("down", "--now")
+
+
+def test_what_is_typed_while_a_replay_works_is_the_next_line(door: Door, env: dict[str, str]) -> None:
+    (door.home / "plugins").mkdir(parents=True)
+    (door.home / "plugins" / "nap.py").write_text(NAP)
+    (door.workspace / "nap.yaml").write_text(NAP_TRACE)
+    assert door("traces", "import", "nap.yaml", "--trust").returncode == 0
+    terminal = Terminal(door.workspace, env, "interactive")
+    try:
+        terminal.expect("llmos> ")
+        terminal.type("Nap for 2 s\r")
+        time.sleep(0.7)
+        terminal.type("Calculate 1 + 1\r")
+        terminal.expect("slept")
+        terminal.expect("\n2\n")
+        terminal.expect("llmos> ")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
 
 
 def test_ctrl_c_stops_the_goal_and_not_the_shell(tmp_path: Path, env: dict[str, str]) -> None:

@@ -15,12 +15,13 @@ from tests.fuzz.test_fuzz_goals import COPY
 
 FULL = """\
 battery: {initial_usd: 10.0}
-learner: {name: claude, model: sonnet, max_usd_per_run: 2.0, first_estimate_usd: 0.5, max_turns: 50, timeout_s: 900,
-  max_repeats: 3, guided_model: haiku, guided_max_usd: 0.5, guided_max_turns: 20, base_url: "http://127.0.0.1:9"}
-provider: {model: "openai:gpt-5", base_url: "http://127.0.0.1:9/v1", api_key_env: SOME_KEY}
+learner: {name: claude, max_usd_per_run: 2.0, first_estimate_usd: 0.5, max_turns: 50, timeout_s: 900,
+  max_repeats: 3, guided_max_usd: 0.5, guided_max_turns: 20, base_url: "http://127.0.0.1:9"}
+models: {learner: [sonnet, "own:m"], guided: haiku, judge: haiku, summary: haiku, classes: {meta: {learner: opus}}}
+servers: {own: {base_url: "http://127.0.0.1:9/v1", api_key_env: SOME_KEY}}
 prices: {my-model: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5, cached_input_usd_per_mtok: 0.05}}
 matching: {max_wrong: {pure: 0.01, read: 0.01, write: 0.001}}
-judge: {model: haiku, max_usd: 0.02, timeout_s: 60}
+judge: {max_usd: 0.02, timeout_s: 60}
 reliability: {half_life_days: 30, max_failures: 3}
 audit_rate: 0.0
 sandbox: auto

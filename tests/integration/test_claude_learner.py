@@ -224,7 +224,7 @@ async def test_think_is_metered_and_never_free(make_lab: MakeLab) -> None:
         return learning(request) if request.tools else say("blue", usage=usage(input_tokens=5_000, output_tokens=5))
 
     lab = make_lab(script)
-    lab.configure("learner: {model: claude-haiku-4-5}\n")
+    lab.configure("models: {learner: claude-haiku-4-5}\n")
     async with lab.boot() as system:
         result = await system.execute("Say what colour the sky has")
         rows = system.economy.entries(None)

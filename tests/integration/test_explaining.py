@@ -68,7 +68,7 @@ async def test_following_is_free_and_learning_is_estimated(make_lab: MakeLab) ->
 
 async def test_a_judge_that_is_off_says_how_it_is_switched_on(make_lab: MakeLab) -> None:
     judge = ways(await told(make_lab, "hello there"))["judge"]
-    assert (judge["possible"], "judge.model" in judge["note"]) == (False, True)
+    assert (judge["possible"], "models.judge" in judge["note"]) == (False, True)
 
 
 async def test_without_a_learner_an_unknown_goal_would_be_refused_and_says_why(make_lab: MakeLab) -> None:

@@ -73,7 +73,7 @@ class Person:
 
 def prepared(make_lab: MakeLab, script: Callable[[Request], Turn] = LEARN, config: str = "") -> Lab:
     lab = make_lab(script)
-    lab.configure("learner: {model: claude-haiku-4-5}\n" + config)
+    lab.configure(config if "models:" in config else "models: {learner: claude-haiku-4-5}\n" + config)
     for name, amounts in {"a.csv": (1, 5), "b.csv": (2, 5), "c.csv": (3, 5)}.items():
         lab.write(name, "amount\n" + "\n".join(map(str, amounts)) + "\n")
     return lab
@@ -183,7 +183,8 @@ def yes(text: str = '{"same": true, "wrong": []}') -> Turn:
     return say(text, usage=ASKED)
 
 
-JUDGE = "judge: {model: claude-haiku-4-5, timeout_s: 20}\n"
+JUDGED = "models: {learner: claude-haiku-4-5, judge: claude-haiku-4-5}\n"
+JUDGE = JUDGED + "judge: {timeout_s: 20}\n"
 
 
 async def test_a_judge_stands_in_for_the_person_and_is_paid_once(make_lab: MakeLab) -> None:
@@ -246,7 +247,7 @@ async def test_what_is_no_verdict_is_a_no_that_is_not_kept(make_lab: MakeLab, tu
 
 async def test_a_judge_that_does_not_answer_in_time_is_a_no_and_charged(make_lab: MakeLab) -> None:
     script = judge_says(slow(30, yes()))
-    config = "judge: {model: claude-haiku-4-5, timeout_s: 1, max_usd: 0.03}\n"
+    config = JUDGED + "judge: {timeout_s: 1, max_usd: 0.03}\n"
     async with booted(prepared(make_lab, script, config)) as system:
         await learned(system)
         result = await system.execute(ADD)
@@ -257,7 +258,7 @@ async def test_a_judge_that_does_not_answer_in_time_is_a_no_and_charged(make_lab
 
 
 async def test_without_money_nobody_judges(make_lab: MakeLab) -> None:
-    config = "judge: {model: claude-haiku-4-5, max_usd: 100}\n"
+    config = JUDGED + "judge: {max_usd: 100}\n"
     async with booted(prepared(make_lab, judge_says(yes()), config)) as system:
         await learned(system)
         result = await system.execute(ADD)
@@ -443,7 +444,7 @@ async def test_without_money_nothing_is_audited_and_the_replay_is_fine(make_lab:
     lab = prepared(make_lab, auditing("The total is 700."))
     async with booted(lab) as system:
         await learned(system)
-    lab.configure("learner: {model: claude-haiku-4-5}\naudit_rate: 1.0\n")
+    lab.configure("models: {learner: claude-haiku-4-5}\naudit_rate: 1.0\n")
     settings = replace(lab.settings(), budget_usd=0.0)
     async with LLMOS(settings=settings, embedder=HashEmbedder(), chance=lambda: 0.0) as system:
         result = await system.execute("Sum the amounts of b.csv")

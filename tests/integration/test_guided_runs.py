@@ -216,7 +216,7 @@ async def test_no_value_is_written_anew_where_only_learning_was_asked_for(make_l
 
 async def test_guiding_can_be_switched_off(make_lab: MakeLab) -> None:
     lab = primes_lab(make_lab, new(FIBONACCI))
-    lab.configure("learner: {guided_model: off}")
+    lab.configure("models: {guided: off}")
     async with lab.boot() as system:
         await learned(system)
         result = await system.execute(OTHER)
@@ -311,7 +311,7 @@ def report_lab(make_lab: MakeLab, *guided: Turn) -> Lab:
 
 async def test_a_near_trace_is_the_learners_plan(make_lab: MakeLab) -> None:
     lab = report_lab(make_lab)
-    lab.configure("learner: {guided_model: haiku}")
+    lab.configure("models: {guided: haiku}")
     async with lab.boot() as system:
         await learned(system, TOTAL)
         asked, spent = len(lab.server.conversation), system.economy.spent_usd

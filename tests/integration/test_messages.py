@@ -30,7 +30,7 @@ def by_goal(**scripts: Callable[[Request], Turn]) -> Script:
 
 def given(request: Request, number: int) -> dict[str, Any]:
     """What the call of a number gave."""
-    found: dict[str, Any] = json.loads(request.tool_results[number].text)
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(request.tool_results[number].text)[0]
     return found
 
 

@@ -14,12 +14,13 @@ from llmos.boot import LLMOS
 from llmos.errors import LLMOSError
 from llmos.interfaces.os_calls import MAX_CHILDREN, MAX_DEPTH, mind
 from llmos.interfaces.results import Asked, Confirm, Question
+from llmos.interfaces.running import Running
 from llmos.kernel.process import End, Kind, Process, State, Wait, current
 from llmos.kernel.rules import Answer
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.testing import say
 from llmos.trace.program import Effect
-from llmos.trace.run import Source
+from llmos.trace.run import Mode, Run, Source
 from tests.lab import Lab, MakeLab
 
 Tool = Callable[..., Awaitable[ToolResult]]
@@ -446,7 +447,8 @@ async def test_what_has_read_a_message_may_still_answer_its_family(lab: Lab) -> 
 async def test_without_a_process_the_tools_say_so(lab: Lab) -> None:
     async with lab.boot() as system:
         result = await system.registry.call("share_memory", {"name": "plan"}, system.surroundings.context("r"))
-        learner = system._learning_side.learning.recorder("r", 0)
+        run = Running(run=Run(id="r", goal="See", mode=Mode.LEARNER))
+        learner = system._learning_side.learning.recorder(run, 0)
         assert "only a process can do this" in str(result.output)
         assert "spawn_process" not in [tool.name for tool in learner.tools]
 

@@ -12,8 +12,8 @@ import pytest
 from llmos.boot import LLMOS
 from llmos.errors import LLMOSError
 from llmos.kernel.bus import ToolCalled
-from llmos.kernel.process import End, Process, State, Wait
-from llmos.testing import Request, Turn, call, calls, slow, usage
+from llmos.kernel.process import End, Kind, Process, State, Wait
+from llmos.testing import Request, Turn, call, calls, error, slow, usage
 from tests.lab import Lab, MakeLab, finishing, steps
 
 BIG = usage(input_tokens=100_000, output_tokens=100)
@@ -185,3 +185,95 @@ async def test_who_is_asked_keeps_nobody_from_working(make_lab: MakeLab) -> None
             await system.execute("Fetch example.com with curl", confirm=confirm)
     assert asked.is_set()
     assert waiting[0] == (State.BLOCKED, Wait.APPROVAL)
+
+
+async def test_a_learner_that_tries_can_not_spend_more_than_its_budget_by_more_than_a_turn(make_lab: MakeLab) -> None:
+    """Each turn costs twenty cents or more, and the model would go on for ever."""
+    lab = make_lab(lambda request: calls(call("write", file_path=f"{len(request.tool_results)}.txt"), usage=BIG))
+    lab.configure("learner: {first_estimate_usd: 0.10, max_usd_per_run: 5.0, max_turns: 100}\n")
+    async with lab.boot() as system:
+        with pytest.raises(LLMOSError, match="budget"):
+            await system.execute("Write many files", budget_usd=0.50)
+        process = only(system)
+        spent_usd = system.economy.summary().spent_usd
+    assert process.budget.is_spent
+    assert 0.5 <= spent_usd <= 0.5 + 0.21
+    assert spent_usd == pytest.approx(process.budget.spent_usd)
+
+
+async def test_tokens_are_a_budget_too(make_lab: MakeLab) -> None:
+    lab = make_lab(lambda request: calls(call("write", file_path=f"{len(request.tool_results)}.txt"), usage=BIG))
+    lab.configure("learner: {first_estimate_usd: 0.10, max_usd_per_run: 5.0, max_turns: 100}\n")
+    async with lab.boot() as system:
+        with pytest.raises(LLMOSError, match="budget is spent"):
+            await system.execute("Write many files", budget_tokens=150_000)
+        process = only(system)
+    assert process.tokens_in + process.tokens_out == 200_200
+    assert process.context_tokens == 100_100
+
+
+async def test_a_class_gives_priority_allowance_and_stricter_rules(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(call("write", file_path="a.txt", content="x"), *finishing("Done.")))
+    lab.configure(
+        "classes: {specialist: {priority: 3, max_usd: 1.0, roles: [reader]}}\n"
+        "permissions: {roles: {reader: [{deny: write}]}}\n"
+    )
+    async with lab.boot() as system:
+        with pytest.raises(LLMOSError, match=r"write with .* is not permitted"):
+            await system.execute("Write x into a.txt", kind=Kind.SPECIALIST)
+        process = only(system)
+        assert (process.kind, process.priority, process.budget.allocated_usd) == (Kind.SPECIALIST, 3, 1.0)
+        assert not (lab.workspace / "a.txt").exists()
+        await system.execute("Write x into a.txt")
+    assert lab.read("a.txt") == "x"
+
+
+def one_file(request: Request) -> Turn:
+    """Writes the file that the goal names, slowly."""
+    name = "a.txt" if "into a.txt" in str(request.body["messages"][0]) else "b.txt"
+    return steps(slow(1.0, call("write", file_path=name, content="hello")), *finishing("Written."))(request)
+
+
+async def test_the_same_task_is_learned_once_where_two_ask_for_it_at_the_same_time(make_lab: MakeLab) -> None:
+    lab = make_lab(one_file)
+    async with lab.boot() as system:
+        first = asyncio.create_task(system.execute("Write hello into a.txt"))
+        await until(lambda: clis(lab))
+        second = asyncio.create_task(system.execute("Write hello into b.txt"))
+        await until(lambda: [one for one in system.home.processes if one.why is Wait.TWIN])
+        learned, followed = await first, await second
+    assert (lab.read("a.txt"), lab.read("b.txt")) == ("hello", "hello")
+    assert (str(learned.mode), str(followed.mode), followed.cost_usd) == ("learner", "follower", 0.0)
+    assert len({str(request.body["messages"][0]) for request in lab.server.conversation}) == 1
+
+
+async def test_nobody_waits_for_one_that_waits_for_a_person(make_lab: MakeLab) -> None:
+    lab = make_lab(steps(call("bash", command="curl -s http://example.com"), *finishing("Sent.")))
+    asked = asyncio.Event()
+
+    async with lab.boot() as system:
+
+        async def never(question: object) -> bool:
+            asked.set()
+            await asyncio.Event().wait()
+            return False
+
+        waiting = asyncio.create_task(system.execute("Fetch example.com with curl", confirm=never))
+        await asyncio.wait_for(asked.wait(), 60)
+        with pytest.raises(LLMOSError, match="approval"):
+            await asyncio.wait_for(system.execute("Fetch example.com with curl"), 60)
+        system.home.processes.kill(1)
+        with pytest.raises(LLMOSError, match="killed"):
+            await waiting
+
+
+async def test_a_learner_whose_server_limits_the_rate_is_blocked_and_holds_no_slot(make_lab: MakeLab) -> None:
+    turns = iter([error(429, retry_after=2), *finishing("Done.")])
+    lab = make_lab(lambda request: next(turns))
+    lab.extra["CLAUDE_CODE_MAX_RETRIES"] = "2"
+    async with lab.boot() as system:
+        task = asyncio.create_task(system.execute("Say that it is done"))
+        await until(lambda: [one for one in system.home.processes if one.why is Wait.RATE_LIMIT])
+        assert system.home.turns.taken == 0
+        result = await asyncio.wait_for(task, 60)
+    assert result.answer == "Done."

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ pytest.importorskip("pydantic_ai")
 from llmos.errors import LearnerError, LLMOSError, NoLearnerError, WatchdogError
 from llmos.interfaces.judging import Judging
 from llmos.interfaces.learner import Learned, LearnTask, Recorder
+from llmos.interfaces.models import Models
 from llmos.interfaces.prices import Tokens, is_own_machine, price_of
 from llmos.interfaces.prompts import FINISH
 from llmos.interfaces.provider_client import bare_name
@@ -23,6 +25,7 @@ from llmos.interfaces.provider_learner import ProviderLearner
 from llmos.kernel.bus import EventBus, ModelSpoke
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.kernel.watchdog import Watchdog
+from llmos.orders import Interrupt, InterruptKind
 from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import llm_tool, tool_of
 from llmos.plugins.registry import ToolRegistry
@@ -63,12 +66,12 @@ def configure(tmp_path: Path) -> Callable[..., Settings]:
     """Settings of a home whose llmos.yaml names this server."""
 
     def configure(
-        url: str | None, more: str = "", *, model: str = "m", environ: dict[str, str] | None = None
+        url: str | None, more: str = "", *, model: str = "own:m", environ: dict[str, str] | None = None
     ) -> Settings:
-        lines = [f"model: '{model}'" if model else "", f"base_url: '{url}'" if url else ""]
-        provider = ", ".join(filter(None, [*lines, "api_key_env: MY_KEY" if environ else ""]))
+        key = ", api_key_env: MY_KEY" if environ else ""
+        servers = f"servers: {{own: {{base_url: '{url}'{key}}}}}" if url else ""
         (tmp_path / "home").mkdir(exist_ok=True)
-        text = f"learner: {{name: provider}}\nprovider: {{{provider}}}{more}"
+        text = (f"models: {{learner: '{model}'}}\n" if model else "") + servers + more
         (tmp_path / "home" / "llmos.yaml").write_text(text, encoding="utf-8")
         return load_settings(home=tmp_path / "home", workspace=tmp_path, environ=environ or {}, checkout=tmp_path)
 
@@ -86,7 +89,7 @@ def solve(configure: Callable[..., Settings], recorder: Recorder) -> Callable[..
             given = {
                 "run_id": "run-1",
                 "goal": GOAL,
-                "model": settings.learner.model,
+                "model": settings.models.learner[0],
                 "max_budget_usd": budget_usd,
                 **task,
             }
@@ -123,7 +126,7 @@ async def test_a_goal_is_solved_through_the_session_and_finished(
             checks=("a.txt exists",),
         ),
         cost_usd=0.0,
-        model="m",
+        model="own:m",
         turns=2,
         note="127.0.0.1 is a machine of yours, so it costs $0",
     )
@@ -156,6 +159,27 @@ async def test_several_calls_of_one_turn_are_made_in_their_order(solve: Solve, r
         [calls(call("sleep", seconds=0.05), call("write", path="a", content=""), call("sleep", seconds=0)), DONE]
     )
     assert [(step.index, step.tool) for step in recorder.steps] == [(0, "sleep"), (1, "write"), (2, "sleep")]
+
+
+async def test_what_the_user_says_meanwhile_is_a_message_of_theirs_after_the_results(
+    solve: Solve, recorder: Recorder
+) -> None:
+    said = {"text": "In capitals, please"}
+    recorder.told.append(Interrupt(kind=InterruptKind.USER, payload=said, created_at=datetime.now(UTC)))
+    await solve([call("write", path="a.txt", content="hello"), DONE])
+    result, message = solve.server.conversation[1].body["messages"][-2:]  # type: ignore[attr-defined]
+    assert (result["role"], message["role"]) == ("tool", "user")
+    assert result["content"].startswith("«data ")
+    assert "«the user says»" in str(message["content"])
+    assert "In capitals, please" in str(message["content"])
+
+
+async def test_who_is_told_something_does_not_finish_before_it_was_heard(solve: Solve, recorder: Recorder) -> None:
+    said = {"text": "In capitals, please"}
+    recorder.told.append(Interrupt(kind=InterruptKind.USER, payload=said, created_at=datetime.now(UTC)))
+    learned = await solve([call("finish", answer="hello"), call("finish", answer="HELLO")])
+    assert learned.answer == "HELLO"
+    assert "In capitals, please" in str(solve.server.conversation[1].body["messages"][-1])  # type: ignore[attr-defined]
 
 
 async def test_a_failed_call_is_told_as_an_error_and_recorded(solve: Solve, recorder: Recorder) -> None:
@@ -194,14 +218,16 @@ async def test_the_first_model_offered_is_taken_when_none_is_named(
     configure: Callable[..., Settings], recorder: Recorder
 ) -> None:
     with ScriptedServer([DONE]) as server:
-        settings = configure(server.openai_url, model="")
-        task = LearnTask(run_id="r", goal=GOAL, model=settings.learner.model, max_budget_usd=1.0)
-        with pytest.raises(NoLearnerError, match=r"does not say which models it has: .*; start it, or name one with"):
+        settings = configure(server.openai_url, model="own:")
+        task = LearnTask(run_id="r", goal=GOAL, model=settings.models.learner[0], max_budget_usd=1.0)
+        with pytest.raises(
+            NoLearnerError, match=r"does not say which models it has: .*; start it, or name one as own:model"
+        ):
             await ProviderLearner(settings).solve(task, recorder)
     with _listing(["local-7b", "other"], [DONE]) as server:
-        settings = configure(server.openai_url, model="")
+        settings = configure(server.openai_url, model="own:")
         learned = await ProviderLearner(settings).solve(task, recorder)
-        assert learned.model == server.conversation[0].model == "local-7b"
+        assert (learned.model, server.conversation[0].model) == ("own:local-7b", "local-7b")
 
 
 class _Listing(ScriptedServer):
@@ -224,7 +250,7 @@ async def test_a_key_is_sent_only_where_it_is_named(configure: Callable[..., Set
     for environ in ({"MY_KEY": "k-1"}, {}):
         with ScriptedServer([DONE]) as server:
             settings = configure(server.openai_url, environ=environ)
-            task = LearnTask(run_id="r", goal=GOAL, model="openai:m", max_budget_usd=1.0)
+            task = LearnTask(run_id="r", goal=GOAL, model="own:openai:m", max_budget_usd=1.0)
             await ProviderLearner(settings).solve(task, recorder)
             sent.append(server.conversation[0].headers["authorization"])
             assert server.conversation[0].model == "m"
@@ -335,7 +361,11 @@ def test_only_our_own_prefix_is_taken_off_a_servers_model(model: str, name: str)
 @pytest.mark.parametrize(
     ("script", "kind", "message"),
     [
-        ([error(401, "bad key")], NoLearnerError, "m at http://127.* refuses the key: bad key; check provider.api_key"),
+        (
+            [error(401, "bad key")],
+            NoLearnerError,
+            "m at http://127.* refuses the key: bad key; check servers.own.",
+        ),
         ([error(404, "no model m")], NoLearnerError, "is not there: no model m; name another with --model"),
         ([error(429, "slow down", retry_after=0.01)] * 3, LearnerError, "takes no more requests now: slow down; try a"),
         ([error(402, "pay first")], LearnerError, "has no credit left: pay first"),
@@ -396,7 +426,7 @@ async def test_arguments_that_are_no_json_are_sent_back(solve: Solve, recorder: 
 async def test_no_server_is_said_with_its_address(configure: Callable[..., Settings], recorder: Recorder) -> None:
     with ScriptedServer([]) as server:
         url = server.openai_url
-    task = LearnTask(run_id="r", goal=GOAL, model="m", max_budget_usd=1.0)
+    task = LearnTask(run_id="r", goal=GOAL, model="own:m", max_budget_usd=1.0)
     with pytest.raises(NoLearnerError, match=r"m at http://127\.0\.0\.1:\d+/v1/? can't be reached: .*; start it, or"):
         await ProviderLearner(configure(url)).solve(task, recorder)
 
@@ -404,10 +434,9 @@ async def test_no_server_is_said_with_its_address(configure: Callable[..., Setti
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("", "no model is named: use --model openai:gpt-5"),
+        ("openai:", "'openai:' names no model: say which, as in openai:gpt-5"),
         ("openai:gpt-5", "openai:gpt-5 needs a key: export OPENAI_API_KEY=…"),
         ("nonesuch:x", r"nonesuch:x can't be used: Unknown (model|provider).*; name a model as provider:name"),
-        ("plain", r"plain can't be used: .*name a model as provider:name"),
         ("anthropic:claude-sonnet-4-5", r'needs a package: pip install "pydantic-ai-slim\[anthropic\]"\.'),
     ],
 )
@@ -433,7 +462,7 @@ async def test_without_the_library_the_sentence_says_how_to_get_it(
     for name in [name for name in sys.modules if name.partition(".")[0] == "pydantic_ai"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Missing(), *sys.meta_path])
-    task = LearnTask(run_id="r", goal=GOAL, model="m", max_budget_usd=1.0)
+    task = LearnTask(run_id="r", goal=GOAL, model="own:m", max_budget_usd=1.0)
     with pytest.raises(NoLearnerError, match=r"needs pydantic-ai: pip install 'llmos\[providers\]'"):
         await ProviderLearner(configure("http://localhost:5001/v1")).solve(task, recorder)
 
@@ -477,7 +506,7 @@ async def test_the_watchdog_stops_a_model_that_repeats_itself(solve: Solve, reco
 async def test_a_thought_is_one_bounded_request_without_tools(configure: Callable[..., Settings]) -> None:
     with ScriptedServer([say("a haiku", usage=usage(input_tokens=100, output_tokens=10))]) as server:
         learner = ProviderLearner(configure(server.openai_url, PRICED))
-        thought = await learner.think("Write a haiku", max_tokens=64, model="m", max_budget_usd=0.01)
+        thought = await learner.think("Write a haiku", max_tokens=64, model="own:m", max_budget_usd=0.01)
     assert thought.text == "a haiku"
     assert thought.cost_usd == pytest.approx(0.0002)
     [request] = server.conversation
@@ -489,7 +518,7 @@ async def test_a_thought_that_failed_carries_its_cost(configure: Callable[..., S
     with ScriptedServer([say("", usage=usage(input_tokens=100, output_tokens=0))]) as server:
         learner = ProviderLearner(configure(server.openai_url, PRICED))
         with pytest.raises(LearnerError, match="m said nothing") as caught:
-            await learner.think("Write", max_tokens=64, model="m", max_budget_usd=0.01)
+            await learner.think("Write", max_tokens=64, model="own:m", max_budget_usd=0.01)
     assert caught.value.cost_usd == pytest.approx(0.0001)
 
 
@@ -520,9 +549,11 @@ async def test_a_model_of_another_provider_judges_a_wording(
     configure: Callable[..., Settings], said: str, same: bool | None
 ) -> None:
     with ScriptedServer([say(said, usage=usage(input_tokens=100, output_tokens=10))]) as server:
-        learner = ProviderLearner(configure(server.openai_url, PRICED))
+        settings = configure(server.openai_url, "\nmodels: {judge: 'own:m'}" + PRICED, model="")
+        learner = ProviderLearner(settings)
+        models = Models(settings=settings, learner_of=lambda name: learner)
         economy = TokenEconomy(budget_usd=1.0)
-        judging = Judging(settings=JudgeSettings(model="m"), learner=learner, economy=economy, world=World())
+        judging = Judging(settings=JudgeSettings(), models=models, economy=economy, world=World())
         verdict = await judging.judge("r1", "Add up the amounts of b.csv", NEAR)
     assert verdict.same is same
     assert verdict.cost_usd == economy.spent_usd == pytest.approx(0.0002)

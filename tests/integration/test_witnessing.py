@@ -211,8 +211,8 @@ async def test_settings_are_recorded_when_they_are_not_those_of_the_last_time(ma
             recorded = await facts(system, "setting")
     assert [one["changed"] for one in recorded] == [
         {},
-        {"learner.model": ["sonnet", "haiku"]},
-        {"learner.model": ["haiku", "sonnet"]},
+        {"models.learner": [["sonnet"], ["haiku"]]},
+        {"models.learner": [["haiku"], ["sonnet"]]},
     ]
     assert recorded[0]["values"]["scheduler.max_concurrent"] == 4
 

@@ -28,6 +28,7 @@ LAYERS = {
     "deferred": 0,
     "errors": 0,
     "events": 0,
+    "orders": 0,
     "checked_yaml": 1,
     "redaction": 1,
     "accounts": 1,
@@ -50,6 +51,7 @@ LAYERS = {
 
 HEAVY = {
     "claude_agent_sdk",
+    "croniter",
     "duckdb",
     "faiss",
     "genai_prices",
@@ -66,6 +68,7 @@ HEAVY = {
     "tokenizers",
     "torch",
     "transformers",
+    "watchfiles",
     "yaml",
 }
 

@@ -167,7 +167,7 @@ def test_a_window_full_of_secrets_leaves_nothing_of_one_at_its_end() -> None:
 # ---------------------------------------------------------------------------------------------------------- settings
 
 CONFIG = """
-learner: {model: haiku}
+models: {learner: haiku}
 secrets: [GITHUB_TOKEN, OTHER_TOKEN]
 mcp_servers:
   git: {command: mcp-git, env: {KEY: "${GITHUB_TOKEN}"}}
@@ -186,13 +186,12 @@ def test_effective_settings_name_everything_and_tell_no_secret(tmp_path: Path) -
     (tmp_path / "llmos.yaml").write_text(CONFIG)
     settings = load_settings(home=tmp_path, workspace=tmp_path, environ=ENVIRON, checkout=tmp_path)
     values = effective_values(settings)
-    assert values["learner.model"] == "haiku"
+    assert values["models.learner"] == ["haiku"]
     assert values["matching.max_wrong.write"] == 0.001
     assert values["workspace"] == str(tmp_path)
     assert values["secrets.GITHUB_TOKEN"] == "set" and values["secrets.OTHER_TOKEN"] == "unset"
     assert values["environment.ANTHROPIC_API_KEY"] == "set"
     assert values["mcp_servers.git.env.KEY"] == values["mcp_servers.web.headers.Authorization"] == "set"
-    assert values["provider.api_key"] == "set"
     assert not any("XDG" in name or name.endswith("PATH") for name in values)
     text = json.dumps(values)
     secrets = {ENVIRON[name] for name in ENVIRON if "KEY" in name or "TOKEN" in name} | {"abcdefgh12345"}

@@ -29,7 +29,7 @@ class AskedSystem:
         self.bus = EventBus()
         self.asked: dict[str, Any] = {}
 
-    async def execute(self, goal: str, *, mode: str, confirm: Any, again: bool) -> None:
+    async def execute(self, goal: str, *, mode: str, confirm: Any, again: bool, begun: Any = None) -> None:
         self.asked = {"goal": goal, "mode": mode, "confirm": confirm}
         raise GoalReached
 

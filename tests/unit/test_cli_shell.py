@@ -23,7 +23,7 @@ class Answering:
         self.bus = EventBus()
         self.modes: list[str] = []
 
-    async def execute(self, goal: str, *, mode: str, confirm: Any, again: bool) -> Any:
+    async def execute(self, goal: str, *, mode: str, confirm: Any, again: bool, begun: Any = None) -> Any:
         self.modes.append(mode)
         if goal == "explode":
             raise RuntimeError("boom")

@@ -110,12 +110,8 @@ def test_the_defaults(load: Load) -> None:
     settings = load()
     assert (settings.budget_usd, settings.initial_usd, settings.embedding_model) == (None, 10.0, "all-MiniLM-L6-v2")
     learner = settings.learner
-    assert (learner.name, learner.model, learner.max_usd_per_run, learner.first_estimate_usd) == (
-        "claude",
-        "sonnet",
-        2.0,
-        0.5,
-    )
+    assert (learner.name, learner.max_usd_per_run, learner.first_estimate_usd) == ("claude", 2.0, 0.5)
+    assert settings.models.wanted("learner") == settings.models.wanted("summary") == ("sonnet",)
     assert (learner.max_turns, learner.timeout_s, learner.max_repeats, learner.base_url) == (50, 900.0, 3, None)
     assert settings.scheduler.max_concurrent == 4
     assert (settings.daemon.enabled, settings.daemon.idle_s) == (True, 900.0)
@@ -166,11 +162,11 @@ def test_the_example_file_names_every_key(load: Load) -> None:
 
 
 def test_the_model_is_the_option_before_the_variable_before_the_file(load: Load) -> None:
-    file = "learner: {model: opus}"
+    file = "models: {learner: opus}"
     environ = {"LLMOS_MODEL": "haiku"}
-    assert load(file).learner.model == "opus"
-    assert load(file, environ=environ).learner.model == "haiku"
-    assert load(file, environ=environ, model="sonnet").learner.model == "sonnet"
+    assert load(file).models.learner == ("opus",)
+    assert load(file, environ=environ).models.learner == ("haiku",)
+    assert load(file, environ=environ, model="sonnet").models.learner == ("sonnet",)
 
 
 def test_the_budget_is_the_option_before_the_variable(load: Load) -> None:
@@ -193,43 +189,58 @@ def test_a_budget_variable_that_is_no_amount_is_refused(load: Load, text: str) -
 
 
 def test_an_empty_model_is_refused(load: Load) -> None:
-    with pytest.raises(SettingsError, match="--model must be a text that is not empty"):
+    with pytest.raises(SettingsError, match="--model must be the name of a model"):
         load(model=" ")
 
 
-def test_a_model_with_a_provider_chooses_that_learner(load: Load) -> None:
+def test_a_model_with_a_provider_is_asked_with_that_providers_key(load: Load) -> None:
     settings = load(model="openai:gpt-5", environ={"OPENAI_API_KEY": "k"})
-    assert (settings.learner.name, settings.learner.model) == ("provider", "openai:gpt-5")
-    assert settings.provider.model == "openai:gpt-5"
-    assert (settings.provider.api_key_env, settings.provider.api_key) == ("OPENAI_API_KEY", "k")
+    assert settings.models.learner == ("openai:gpt-5",)
+    assert settings.is_elsewhere("openai:gpt-5") and not settings.is_elsewhere("sonnet")
+    server, name = settings.server_of("openai:gpt-5")
+    assert (server.base_url, server.api_key_env, server.api_key, name) == (None, "OPENAI_API_KEY", "k", "gpt-5")
 
 
 def test_a_bedrock_name_is_claudes_own(load: Load) -> None:
-    model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-    assert (load(model=model).learner.name, load(model=model).learner.model) == ("claude", model)
-
-
-def test_the_provider_learner_takes_its_model_from_its_own_section(load: Load) -> None:
-    text = "learner: {name: provider}\nprovider: {model: 'groq:llama'}"
-    settings = load(text, environ={"GROQ_API_KEY": "g"})
-    assert (settings.learner.model, settings.provider.api_key) == ("groq:llama", "g")
-    assert load(text, model="local").provider.model == "local"
+    assert not load().is_elsewhere("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
 
 
 def test_a_server_of_ones_own_gets_only_the_key_that_is_named_for_it(load: Load) -> None:
-    text = "provider: {model: 'openai:m', base_url: 'http://localhost:5001/v1/'%s}"
+    text = "servers: {local: {base_url: 'http://localhost:5001/v1/'%s}}"
     environ = {"OPENAI_API_KEY": "o", "LOCAL_KEY": "l"}
-    provider = load(text % "", environ=environ).provider
-    assert (provider.base_url, provider.api_key) == ("http://localhost:5001/v1", None)
-    assert load(text % ", api_key_env: LOCAL_KEY", environ=environ).provider.api_key == "l"
+    server, name = load(text % "", environ=environ).server_of("local:qwen3")
+    assert (server.base_url, server.api_key, name) == ("http://localhost:5001/v1", None, "qwen3")
+    assert load(text % ", api_key_env: LOCAL_KEY", environ=environ).server_of("local:qwen3")[0].api_key == "l"
+
+
+def test_a_server_may_only_name_another_key_of_a_provider(load: Load) -> None:
+    settings = load("servers: {openai: {api_key_env: WORK}}", environ={"OPENAI_API_KEY": "o", "WORK": "w"})
+    assert settings.server_of("openai:gpt-5")[0].api_key == "w"
+
+
+def test_each_task_has_its_models_and_a_class_has_others(load: Load) -> None:
+    models = load(
+        "models: {learner: [sonnet, openai:gpt-5], guided: haiku, judge: haiku, classes: {specialist: {learner: opus}}}"
+    ).models
+    assert models.wanted("learner") == ("sonnet", "openai:gpt-5")
+    assert models.wanted("learner", "specialist") == ("opus",)
+    assert models.wanted("guided", "specialist") == models.wanted("summary") == ("haiku",)
+    assert load("models: {guided: off}").models.wanted("guided") == ()
+    assert load("models: {guided: off}").models.wanted("summary") == ("sonnet",)
+
+
+def test_a_model_that_is_asked_for_has_no_fallbacks_and_is_every_classes(load: Load) -> None:
+    models = load("models: {learner: [sonnet, haiku], classes: {meta: {learner: opus}}}", model="haiku").models
+    assert models.wanted("learner") == models.wanted("learner", "meta") == ("haiku",)
 
 
 def test_the_home_lies_over_the_checkout_key_by_key(load: Load, tmp_path: Path) -> None:
     (tmp_path / "nowhere" / "llmos.yaml").write_text(
-        "learner: {model: opus, max_turns: 9}\nmcp_servers: {time: {command: t}, git: {command: g}}\nsecrets: [A]"
+        "models: {learner: opus}\nlearner: {max_turns: 9}\nmcp_servers: {time: {command: t}, git: {command: g}}\n"
+        "secrets: [A]"
     )
-    settings = load("learner: {model: haiku}\nmcp_servers: {git: {url: 'http://h/mcp'}}\nsecrets: [B]")
-    assert (settings.learner.model, settings.learner.max_turns) == ("haiku", 9)
+    settings = load("models: {learner: haiku}\nmcp_servers: {git: {url: 'http://h/mcp'}}\nsecrets: [B]")
+    assert (settings.models.learner, settings.learner.max_turns) == (("haiku",), 9)
     assert set(settings.mcp_servers) == {"time", "git"}
     assert settings.mcp_servers["git"].url == "http://h/mcp"
     assert settings.secrets == ("B",)
@@ -237,16 +248,16 @@ def test_the_home_lies_over_the_checkout_key_by_key(load: Load, tmp_path: Path) 
 
 def test_a_named_file_stands_alone(load: Load, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("learner: {max_turns: 7}")
-    settings = load("learner: {model: opus}", environ={"LLMOS_CONFIG": str(tmp_path / "other.yaml")})
-    assert (settings.learner.model, settings.learner.max_turns) == ("sonnet", 7)
+    settings = load("models: {learner: opus}", environ={"LLMOS_CONFIG": str(tmp_path / "other.yaml")})
+    assert (settings.models.learner, settings.learner.max_turns) == (("sonnet",), 7)
     assert settings.config_files == (tmp_path / "other.yaml",)
     with pytest.raises(SettingsError, match=r"LLMOS_CONFIG names .*gone\.yaml, which is not a file"):
         load(environ={"LLMOS_CONFIG": str(tmp_path / "gone.yaml")})
 
 
 def test_the_workspace_configures_nothing(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "llmos.yaml").write_text("learner: {model: opus}")
-    assert load(workspace=tmp_path).learner.model == "sonnet"
+    (tmp_path / "llmos.yaml").write_text("models: {learner: opus}")
+    assert load(workspace=tmp_path).models.learner == ("sonnet",)
 
 
 # ----------------------------------------------------------------------------------- environment, secrets, servers
@@ -312,7 +323,7 @@ def test_a_secret_is_what_the_environment_held(load: Load) -> None:
 
 def test_no_secret_is_printed_with_the_settings(load: Load) -> None:
     text = (
-        "secrets: [A]\nprovider: {base_url: 'http://h', api_key_env: B}\n"
+        "secrets: [A]\nservers: {s: {base_url: 'http://h', api_key_env: B}}\n"
         "mcp_servers: {s: {command: c, env: {T: '${C}'}}}"
     )
     environ = {"A": "hidden-1", "B": "hidden-2", "C": "hidden-3", "ANTHROPIC_API_KEY": "hidden-4"}
@@ -340,13 +351,16 @@ def test_the_effects_are_those_of_the_trace_language() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("learner: {modle: opus}", "line 1: there is no key learner.modle; allowed here: name, model, "),
+        ("learner: {modle: opus}", "line 1: there is no key learner.modle; allowed here: name, max_usd_per_run, "),
         ("lerner: {}", "line 1: there is no key lerner; allowed here: battery, learner, "),
         ("a: b: c", "line 1 is not YAML: mapping values are not allowed here"),
-        ("learner: {model: [", "line 1 is not YAML"),
+        ("models: {learner: [", "line 1 is not YAML"),
         ("- 1", "line 1: the file must be a mapping of names to values"),
         ("learner: 5", "line 1: learner must be a mapping of names to values"),
-        ("learner:\n  model: 5", "line 2: learner.model must be a text that is not empty, not 5"),
+        ("models:\n  learner: 5", "line 2: models.learner must be the name of a model, or a list of them"),
+        ("learner: {model: opus}", "there is no key learner.model any more: it is models.learner now"),
+        ("provider: {model: m}", "there is no key provider any more: it is servers"),
+        ("models: {classes: {boss: {learner: opus}}}", "must be one of user, system, housekeeping, specialist, meta"),
         ("learner:\n  max_turns: 0", "line 2: learner.max_turns must be a whole number, 1 or more, not 0"),
         ("learner: {max_turns: yes}", "learner.max_turns must be a whole number, 1 or more, not True"),
         ("learner: {max_turns: 2.5}", "learner.max_turns must be a whole number, 1 or more, not 2.5"),
@@ -379,7 +393,7 @@ def test_the_effects_are_those_of_the_trace_language() -> None:
         ("sandbox_readable: [~nobody-at-all/x]", r"sandbox_readable\[0\] must be a path that can be"),
         (f"sandbox_writable: [/{'x' * 300}]", r"sandbox_writable\[0\] must be a path that can be"),
         ("memory: {embedding_model: !!python/object:os.system x}", "could not determine a constructor"),
-        ("learner: {model: 2026-13-45}", "line 1: month must be in"),
+        ("models: {learner: 2026-13-45}", "line 1: month must be in"),
     ],
 )
 def test_a_file_that_means_nothing_is_refused_with_its_place(load: Load, text: str, message: str) -> None:
@@ -397,8 +411,8 @@ def test_a_file_that_is_no_text_is_refused(load: Load, tmp_path: Path) -> None:
 
 
 def test_an_empty_file_and_empty_keys_mean_the_defaults(load: Load) -> None:
-    assert load("# nothing\n").learner.model == "sonnet"
-    assert load("learner:\n  model:\nsecrets:\n").learner.model == "sonnet"
+    assert load("# nothing\n").models.learner == ("sonnet",)
+    assert load("models:\n  learner:\nsecrets:\n").models.learner == ("sonnet",)
 
 
 def test_settings_differ_only_by_replacing(load: Load) -> None:
@@ -462,7 +476,7 @@ except SettingsError as error:
     [
         ("matching: {max_wrong: {read: 2}}", "matching.max_wrong.read must be a number from 0 to 1, not 2"),
         ("matching: {max_wrong: {external: 0.1}}", "there is no key matching.max_wrong.external"),
-        ("judge: {model: ''}", "judge.model must be a text that is not empty"),
+        ("models: {judge: ''}", "models.judge must be the name of a model"),
         ("judge: {max_usd: -1}", "judge.max_usd must be a number of dollars"),
         ("judge: {timeout_s: 0}", "judge.timeout_s must be a number of seconds above 0"),
         ("reliability: {half_life_days: 0}", "reliability.half_life_days must be a number of days above 0"),
@@ -478,9 +492,9 @@ def test_what_trust_can_not_be_set_to(load: Load, text: str, said: str) -> None:
 
 
 def test_the_judge_is_off_unless_a_model_is_named(load: Load) -> None:
-    assert load().judge.model is None
-    assert load(environ={"LLMOS_JUDGE": "haiku"}).judge.model == "haiku"
-    assert load("judge: {model: haiku, max_usd: 0.05}").judge.max_usd == 0.05
+    assert load().models.wanted("judge") == ()
+    assert load(environ={"LLMOS_JUDGE": "haiku"}).models.wanted("judge") == ("haiku",)
+    assert load("judge: {max_usd: 0.05}").judge.max_usd == 0.05
 
 
 def test_the_audit_rate_is_the_option_before_the_variable_before_the_file(load: Load) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from llmos.errors import LearnerError, UsageError, WatchdogError
 from llmos.kernel.bus import EventBus, WatchdogBarked
+from llmos.kernel.process import ProcessTable, State, Wait, at_work_for
 from llmos.kernel.watchdog import Watchdog
 
 # ----------------------------------------------------------------------------------------------------- circles
@@ -231,3 +233,64 @@ async def test_a_bark_is_heard_once() -> None:
 def test_limits_that_mean_nothing_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="a watchdog needs"):
         Watchdog(**limits)
+
+
+# --------------------------------------------------------------------------------------------------- no progress
+
+
+def test_calls_that_fail_one_after_the_other_are_stopped_however_they_differ() -> None:
+    with Watchdog(max_fruitless=3).watching("r") as watch:
+        for number in range(3):
+            watch.saw_call("read", {"path": f"{number}"}, "not there", is_error=True)
+        with pytest.raises(WatchdogError, match="the last 4 calls failed or gave what had been given before"):
+            watch.saw_call("read", {"path": "3"}, "not there", is_error=True)
+
+
+def test_a_circle_of_several_calls_is_no_progress() -> None:
+    with Watchdog(max_fruitless=4).watching("r") as watch, pytest.raises(WatchdogError, match="the last 5 calls"):
+        for _ in range(20):
+            for path in "abc":
+                watch.saw_call("read", {"path": path}, "text")
+
+
+def test_something_new_begins_anew() -> None:
+    with Watchdog(max_fruitless=2).watching("r") as watch:
+        for number in range(20):
+            watch.saw_call("read", {"path": "a"}, "not there", is_error=True)
+            watch.saw_call("read", {"path": "b"}, f"text {number}")
+
+
+def test_a_flood_of_output_is_stopped() -> None:
+    with Watchdog(max_output_chars=1_000).watching("r") as watch:
+        watch.saw_call("read", {"path": "a"}, "x" * 900)
+        with pytest.raises(WatchdogError, match="gave more than 1,000 characters"):
+            watch.saw_call("read", {"path": "b"}, "x" * 200)
+
+
+async def test_a_turn_that_takes_too_long_is_stopped_and_tools_have_time_of_their_own() -> None:
+    with Watchdog(turn_timeout_s=0.2).watching("r") as watch:
+
+        async def work() -> str:
+            watch.answered()
+            await asyncio.sleep(0.5)  # a tool
+            watch.asked()
+            await asyncio.sleep(30)  # the model
+            return ""
+
+        with pytest.raises(WatchdogError, match=r"the model took more than 0.2 s for one turn"):
+            await asyncio.wait_for(watch.limit(work()), 10)
+
+
+async def test_time_in_which_its_process_stands_still_does_not_count() -> None:
+    process = ProcessTable(clock=lambda: datetime(2026, 11, 28, tzinfo=UTC)).spawn("goal")
+    process.move(State.RUNNING)
+    with at_work_for(process), Watchdog(timeout_s=0.5, turn_timeout_s=0.3).watching("r") as watch:
+
+        async def work() -> str:
+            process.move(State.SUSPENDED)
+            await asyncio.sleep(1.0)
+            process.move(State.BLOCKED, Wait.TURN)
+            process.move(State.THINKING)
+            return "done"
+
+        assert await watch.limit(work()) == "done"

@@ -1,0 +1,242 @@
+"""File watches: what changed below a path, without what the runs of the watch changed themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmos.home import OpenHome
+from llmos.orders import AnyOrder, Interrupt, InterruptKind, Watch
+from llmos.trace.effects import Reach
+
+if TYPE_CHECKING:
+    from llmos.resident.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+DEBOUNCE_MS, STEP_MS = 400, 100
+MOST_AT_ONCE = 200
+FIRST_GAP_S, MOST_GAP_S = 1.0, 60.0
+"""How long a watch rests after it was served, twice as long each time it is served again at once."""
+
+_MISSING_S = 2.0
+_MARK = "{path}"
+_PLAIN = re.compile(r"[\w./+@%=,~-]+")
+_QUOTABLE = re.compile(r"[^\"'«»`\x00-\x1f\x7f]+")
+_PASSING = re.compile(r"\..*\.tmp")
+"""What a file is called while it is being written."""
+
+Signature = tuple[int, int, int] | None
+
+
+@dataclass(kw_only=True)
+class _State:
+    """What is known of one watch: paths that changed and were not served, and files as its own runs left them."""
+
+    watch: Watch
+    task: asyncio.Task[None] | None = None
+    held: dict[str, None] = field(default_factory=dict)
+    own: dict[str, Signature] = field(default_factory=dict)
+    gap_s: float = FIRST_GAP_S
+    rests_until_s: float = 0.0
+    resting: asyncio.TimerHandle | None = None
+
+
+class Watcher:
+    """Watches files for the watches there are, and raises their interrupts."""
+
+    def __init__(self, home: OpenHome, keeper: Keeper, *, clock: Callable[[], datetime]) -> None:
+        self._home = home
+        self._keeper = keeper
+        self._clock = clock
+        self._states: dict[int, _State] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def follow(self, watches: Sequence[Watch]) -> None:
+        """Watch for these, and for no others."""
+        active = {one.id: one for one in watches if one.is_active}
+        for number in [*self._states.keys() - active.keys()]:
+            await self._stop(self._states.pop(number))
+        for number, watch in active.items():
+            if number not in self._states:
+                state = self._states[number] = _State(watch=watch)
+                state.task = asyncio.create_task(self._watch(state))
+
+    async def close(self) -> None:
+        """Watch for nobody any more."""
+        states, self._states = [*self._states.values()], {}
+        for state in states:
+            await self._stop(state)
+
+    async def changed(self, number: int, paths: Sequence[str]) -> None:
+        """Take in paths that changed; what a run of the watch did itself is left out."""
+        state = self._states.get(number)
+        if state is None:
+            return
+        for path in paths:
+            if path not in state.own or state.own[path] != signature(path):
+                state.own.pop(path, None)
+                state.held[path] = None
+        await self._serve(state)
+
+    async def ended(self, order: AnyOrder, run_id: str) -> None:
+        """A run of an order is over: what it wrote is not news to its watch."""
+        state = self._states.get(order.id) if isinstance(order, Watch) else None
+        if state is None:
+            return
+        await self._know_own(state, run_id)
+        now = time.monotonic()
+        is_again = now < state.rests_until_s + state.gap_s
+        state.gap_s = min(2 * state.gap_s, MOST_GAP_S) if is_again else FIRST_GAP_S
+        state.rests_until_s = now + state.gap_s
+        self._later(state)
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    async def _know_own(self, state: _State, run_id: str) -> None:
+        entries = await self._home.effects.made_by(run_id)
+        paths = {os.path.join(one.workspace, change.path) for one in entries for change in one.changed}  # noqa: PTH118
+        if any(one.reach is Reach.UNSEEN for one in entries):
+            paths |= {*state.held}  # nobody can say whose they are
+        for path in paths:
+            state.held.pop(path, None)
+            state.own[path] = signature(path)
+
+    def _later(self, state: _State) -> None:
+        """Serve a watch once it has rested."""
+        if state.resting is not None:
+            state.resting.cancel()
+
+        def begin() -> None:
+            state.resting = None
+            task = asyncio.create_task(self._serve(state))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        left_s = max(0.0, state.rests_until_s - time.monotonic())
+        state.resting = asyncio.get_running_loop().call_later(left_s, begin)
+
+    async def _serve(self, state: _State) -> None:
+        if not state.held or self._states.get(state.watch.id) is not state or self._keeper.is_at_work(state.watch):
+            return
+        if time.monotonic() < state.rests_until_s:
+            if state.resting is None:
+                self._later(state)
+            return
+        paths = [*state.held][:MOST_AT_ONCE]
+        for path in paths:
+            del state.held[path]
+        raised, odd = self._interrupts(state.watch, paths)
+        note = f"left out, for its name can't stand in a goal: {odd[0]!r}" if odd else ""
+        if raised or odd:
+            await self._home.watches.fire(state.watch.id, lambda one: _noted(one, note), raised)
+        if raised:
+            self._keeper.go(self._home.watches, state.watch)
+        elif state.held:
+            self._later(state)
+
+    def _interrupts(self, watch: Watch, paths: Sequence[str]) -> tuple[list[Interrupt], list[str]]:
+        """What these changes raise: one for each file where the goal names it, else one; and names that can't be."""
+        goal, now = watch.job.goal, self._clock()
+
+        def raised(text: str, changed: Sequence[str]) -> Interrupt:
+            payload = {"text": text, "paths": [*changed[:20]]}
+            return Interrupt(
+                kind=InterruptKind.FILE, order=watch.name, payload=payload, created_at=now, key=_key(watch, changed)
+            )
+
+        if _MARK not in goal:
+            news = [path for path in paths if not Path(path).is_dir()]
+            return ([raised(goal, news)] if news else []), []
+        found, odd = [], []
+        for path in paths:
+            if not Path(path).is_file():
+                continue
+            named = spelled(os.path.relpath(path, watch.job.workspace))
+            if named is None:
+                odd.append(path)
+            else:
+                found.append(raised(goal.replace(_MARK, named), [path]))
+        return found, odd
+
+    async def _watch(self, state: _State) -> None:
+        while True:
+            path = Path(state.watch.path)
+            try:
+                await self._look(state, path, is_folder=path.is_dir())  # noqa: ASYNC240 (a stat)
+            except FileNotFoundError:
+                pass
+            except Exception:  # a watch is a border: the others go on
+                log.exception("a watch broke", extra={"action": "watch_broke", "path": str(path)})
+            await asyncio.sleep(_MISSING_S)
+
+    async def _look(self, state: _State, path: Path, *, is_folder: bool) -> None:
+        """Tell of changes; of a file its folder is watched, for programs put a new one in its place."""
+        from watchfiles import Change, DefaultFilter, awatch
+
+        memory = str(self._home.settings.memory.resolve()) + os.sep
+        usual = DefaultFilter()
+
+        def counts(change: Change, found: str) -> bool:
+            if not is_folder and found != str(path):
+                return False
+            if _PASSING.fullmatch(os.path.basename(found)):  # noqa: PTH119
+                return False
+            return not found.startswith(memory) and (not is_folder or usual(change, found))
+
+        async for changes in awatch(
+            path if is_folder else path.parent,
+            watch_filter=counts,
+            debounce=DEBOUNCE_MS,
+            step=STEP_MS,
+            recursive=is_folder,
+            ignore_permission_denied=True,
+        ):
+            await self.changed(state.watch.id, sorted(found for _, found in changes))
+
+    async def _stop(self, state: _State) -> None:
+        if state.resting is not None:
+            state.resting.cancel()
+        if state.task is not None:
+            state.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await state.task
+
+
+def _noted(watch: Watch, note: str) -> Any:
+    return replace(watch, note=note) if note else watch
+
+
+def _key(watch: Watch, paths: Sequence[str]) -> str:
+    """What is the same for the same change of the same file, as long as it is not changed again."""
+    if len(paths) != 1 or (now := signature(paths[0])) is None:
+        return ""
+    return f"{watch.name} {paths[0]} {now}"
+
+
+def signature(path: str) -> Signature:
+    """What changes when a file does; None: there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def spelled(path: str) -> str | None:
+    """A path as it stands in a goal, in quotes where it needs them; None where its name could be read as words of one.
+
+    Whoever names a file must not be able to say what is done with it.
+    """
+    if _PLAIN.fullmatch(path):
+        return path
+    return f'"{path}"' if _QUOTABLE.fullmatch(path) else None
