@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llmos.deferred import deferred
 from llmos.errors import GoalError, TraceFormatError, UsageError
-from llmos.interfaces.results import Confirm, Explanation, Question, Reply, Result
+from llmos.interfaces.results import Asked, Confirm, Explanation, Question, Reply, Result
 from llmos.kernel.bus import EventBus
 from llmos.kernel.process import Kind, Wait, current
 from llmos.redaction.logs import guarded
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llmos.interfaces.housekeeping import Housekeeping
     from llmos.interfaces.learner import Learner
     from llmos.interfaces.models import Models
+    from llmos.interfaces.os_calls import ProcessCalls
     from llmos.interfaces.reviving import Reviving
     from llmos.interfaces.standing import Standing
     from llmos.interfaces.surroundings import Surroundings
@@ -192,13 +193,15 @@ class LLMOS:
         """
         self._check(goal, mode)
         self.plugins.rescan()
-        asked = _waited_for(confirm if confirm is not None else self._confirm)
+        confirm = confirm if confirm is not None else self._confirm
+        asked = _waited_for(confirm)
         goal = self.redactor.named(goal)
         usual = self.settings.classes[kind]
-        named = run_id or uuid.uuid4().hex[:12]
+        named = run_id or (uuid.uuid4().hex[:12] if resumed is None else resumed.run_id)
 
         def known(process: Process) -> None:
             process.run_id = process.run_id or named
+            process.asked = Asked(mode=mode, confirm=confirm)
             if begun is not None:
                 begun(process)
 
@@ -206,7 +209,7 @@ class LLMOS:
         try:
             with self.home.at_work():
                 result = await self.scheduler.submit(
-                    lambda: (
+                    lambda: self._with_children(
                         self.dispatcher.handle(goal, mode=mode, confirm=asked, again=again, run_id=named)
                         if resumed is None
                         else self.dispatcher.go_on(resumed.left, confirm=asked)
@@ -222,7 +225,26 @@ class LLMOS:
         except BaseException as error:
             self.redactor.error(error)
             raise
+        finally:
+            await self.home.close_mailbox(named)
         return self.redactor.record(result)
+
+    async def _with_children(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Carry a goal out, up to the end of the processes that it began."""
+        process = current()
+        try:
+            result = await work
+        except BaseException:
+            if process is not None and process.begun:
+                from llmos.interfaces.os_calls import mind
+
+                await mind(process, self.home.processes, is_well=False, is_ending=self.home.is_ending)
+            raise
+        if process is not None and process.begun:
+            from llmos.interfaces.os_calls import mind
+
+            await mind(process, self.home.processes, is_well=True)
+        return result
 
     async def explain(self, goal: str, *, mode: str = "auto", again: bool = False) -> Explanation:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
@@ -332,6 +354,7 @@ class LLMOS:
             middleware=(self.witnessing, self.permissions, self.taint, self.journal),
             sandbox=DeferredSandbox(lambda: self.sandbox),
             gate=None if policy.is_empty and not stricter else self.permissions,
+            os=deferred(lambda: self.os_calls),
         )
         self.scheduler = Scheduler(
             self.settings.scheduler.max_concurrent, self.bus, turns=self.home.turns, processes=self.home.processes
@@ -426,6 +449,13 @@ class LLMOS:
     def explaining(self) -> Explaining:
         """What says beforehand what would become of a goal."""
         return self._learning_side.explaining
+
+    @cached_property
+    def os_calls(self) -> ProcessCalls:
+        """What processes ask of the kernel through their tools."""
+        from llmos.interfaces.os_calls import ProcessCalls
+
+        return ProcessCalls(system=self)
 
     @property
     def undoing(self) -> Undoing:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -51,6 +52,7 @@ from llmos.redaction import Redactors
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from llmos.interfaces.post import Post
     from llmos.memory.embeddings import Embedder
     from llmos.redaction import Redactor
     from llmos.settings import Settings
@@ -176,6 +178,8 @@ class OpenHome:
                 budget=budget,
                 created_at=datetime.fromisoformat(one.began_at),
                 left=one,
+                above=tuple(map(Kind, one.above)),
+                origin=one.origin,
             )
             process.turns, process.mode = one.turns, "learner"
         for process in self.processes:
@@ -240,6 +244,24 @@ class OpenHome:
         if stamp not in self._demonstrated and not await self.traces.has_demonstrated(stamp):
             await self.traces.put_demonstrations(load(), stamp=stamp)
         self._demonstrated.add(stamp)
+
+    @cached_property
+    def post(self) -> Post:
+        """What carries messages between processes."""
+        from llmos.interfaces.post import Post
+        from llmos.memory.mail import MailStore
+
+        return Post(
+            store=MailStore(self.database, clock=self._clock),
+            processes=self.processes,
+            recall=self.recall,
+            clock=self._clock,
+        )
+
+    async def close_mailbox(self, run_id: str) -> None:
+        """A process is over: what nobody read is dead, unless the process is kept for the next kernel."""
+        if "post" in self.__dict__ and not self.is_ending:
+            await self.post.closed(run_id)
 
     def settles(self) -> bool:
         """Whether nobody asked before: who is the first charges what an earlier process left unsettled."""

@@ -14,6 +14,7 @@ from llmos.kernel.checks import Files, with_held_checks
 from llmos.kernel.proof import Prover, is_proven, standing
 from llmos.kernel.scratch import Snapshot
 from llmos.memory.traces import TraceStore
+from llmos.plugins.context import OS_TOOLS
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
 from llmos.redaction import Redactor
@@ -25,6 +26,9 @@ from llmos.trace.taint import doubted, is_suspect, suspects
 from llmos.trace.validity import validate
 
 log = logging.getLogger(__name__)
+
+_HEARS = frozenset({"receive_message", "share_memory"})
+_HAS_FAMILY = "it works with other processes, and nobody has looked at it yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +61,15 @@ class Admission:
         """The trace of a finished run as it was stored, or why there is none."""
         if self.traces.frozen:
             return NotATrace(reason="the traces are frozen")
+        if heard := _heard(run):
+            return NotATrace(reason=f"{heard} gave what its goal does not say, and may have steered it")
         trace = await self._induced(run)
         if isinstance(trace, Trace) and self.prover is not None and before is not None:
             trace = await self.prover.admitted(trace, run, before, lambda frozen: self._induced(run, frozen))
         if isinstance(trace, Trace) and run.mode is Mode.HANDED_OVER:
             trace = await self._stitched(trace)
+        if isinstance(trace, Trace) and trace.status is Status.TRUSTED and _talked(run):
+            trace = replace(trace, status=Status.CANDIDATE, reason=_HAS_FAMILY)
         return trace if isinstance(trace, NotATrace) else await self._stored(self._doubted(trace, run), run, before)
 
     def _doubted(self, trace: Trace, run: Run) -> Trace:
@@ -120,6 +128,15 @@ class Admission:
             log.exception("induction broke", extra={"action": "induction_broke", "run_id": run.id})
             return NotATrace(reason=f"induction broke on it ({type(error).__name__}: {error})")
         return trace
+
+
+def _talked(run: Run) -> bool:
+    return any(step.tool in OS_TOOLS for step in run.steps)
+
+
+def _heard(run: Run) -> str:
+    """The tool by which a run heard what other processes, or people, said to it ('': none)."""
+    return next((step.tool for step in run.steps if step.tool in _HEARS and not step.is_error), "")
 
 
 def tool_facts(tool: Tool) -> ToolFacts:

@@ -105,6 +105,8 @@ def _first(process: Process, task: LearnTask, recorder: Recorder, workspace: Pat
         workspace=str(workspace),
         began_at=process.created_at.isoformat(),
         parent=process.parent,
+        above=tuple(map(str, process.above)),
+        origin=process.origin,
         budget_tokens=process.budget.tokens.allocated,
         spent_usd=0.0 if rest is None else rest.spent_usd,
         max_usd=task.max_budget_usd if rest is None else rest.max_usd,

@@ -20,7 +20,7 @@ from llmos.kernel.watchdog import Watch
 from llmos.orders import Interrupt
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
-from llmos.plugins.tool import Tool, ToolResult
+from llmos.plugins.tool import Tool, ToolResult, is_os_tool
 from llmos.settings import LEARNER
 from llmos.trace.program import Effect
 from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
@@ -254,7 +254,8 @@ class Recorder:
 
     @property
     def tools(self) -> list[Tool]:
-        return [tool for tool in self.registry if tool.name != FINISH]
+        alone = self.ctx.os is None or current() is None
+        return [tool for tool in self.registry if tool.name != FINISH and not (alone and is_os_tool(tool))]
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:

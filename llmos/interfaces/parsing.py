@@ -115,7 +115,7 @@ class Verb(click.Command):
     def is_meant(self, words: Sequence[str]) -> bool:
         """Whether what stands after its name may be meant for it: `top`, but not `top 5 customers of sales.csv`."""
         given = list(takewhile(lambda word: not word.startswith("-"), words))
-        needs_some = any(isinstance(param, click.Argument) for param in self.params)
+        needs_some = any(isinstance(param, click.Argument) and param.required for param in self.params)
         return all(word.isdigit() for word in given) and (not needs_some or bool(given) or "--help" in words)
 
 

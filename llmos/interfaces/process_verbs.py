@@ -153,4 +153,35 @@ def logs(pid: int, follow: bool) -> Action:
     return process_commands.logs(pid, follow=follow)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, logs, models, model, system_call)
+@click.command(cls=Verb)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1), required=False)
+def mail(pid: int | None) -> Action:
+    """List the messages to the process PID, or to all, and what became of them."""
+    from llmos.interfaces import mail_commands
+
+    return mail_commands.mail(pid)
+
+
+class _Send(Verb):
+    """A command that takes a number and words: `send 7 Use tabs`, but not `send the report to Ada`."""
+
+    def is_meant(self, words: Sequence[str]) -> bool:
+        given = [word for word in words if not word.startswith("-")]
+        return "--help" in words or (len(given) > 1 and given[0].isdigit())
+
+
+@click.command(cls=_Send)
+@shared_options()
+@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("text", nargs=-1, required=True)
+@click.option("--priority", type=click.IntRange(0, 19), default=10, show_default=True, help="0 is read first.")
+@click.option("--ttl", "ttl_s", type=float, metavar="SECONDS", help="How long it may wait to be read.")
+def send(pid: int, text: Sequence[str], priority: int, ttl_s: float | None) -> Action:
+    """Put TEXT into the mailbox of the process PID, which reads it when it looks there."""
+    from llmos.interfaces import mail_commands
+
+    return mail_commands.send(pid, " ".join(text), priority=priority, ttl_s=ttl_s)
+
+
+VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, logs, mail, send, models, model, system_call)

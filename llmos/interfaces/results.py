@@ -151,3 +151,11 @@ def candidate_shown(one: Considered) -> dict[str, Any]:
         refused = {"rule": outcome.rule, "words": list(outcome.words), "message": outcome.message}
         return shown | {"template": outcome.template, "fits": False} | refused
     return shown | {"template": outcome.template, "fits": True, "rule": "", "words": [], "message": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """On what terms a goal was asked for: what its children may do, and who is asked, is the same."""
+
+    mode: str
+    confirm: Confirm | None

@@ -20,7 +20,7 @@ from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
 from llmos.memory.traces import TraceStore
 from llmos.plugins.confined import Sandbox
-from llmos.plugins.context import Gate, Middleware, ToolContext
+from llmos.plugins.context import Gate, Middleware, OsCalls, ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.redaction import UNNAMED, Redactor, mark
 from llmos.settings import GUIDED, LEARNER, Settings, plain_environment
@@ -52,6 +52,7 @@ class Surroundings:
     middleware: tuple[Middleware, ...] = ()
     sandbox: Sandbox | None = None
     gate: Gate | None = None
+    os: OsCalls | None = None
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
     def world(self, registry: ToolRegistry) -> World:
@@ -88,6 +89,7 @@ class Surroundings:
             run_id=run_id,
             facts=self.facts,
             think=think,
+            os=self.os,
             denied=(_real(self.settings.memory),),
             sealed=tuple(map(_real, (*self.settings.config_files, *self.settings.plugin_dirs))),
             env=plain_environment(),

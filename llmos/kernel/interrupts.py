@@ -108,9 +108,9 @@ class Interrupts:
     # --- the system's own ------------------------------------------------------------------------------
 
     def child_ended(self, process: Process) -> None:
-        """Tell the parent of a process that it is over."""
+        """Tell the parent of a process that it is over, unless it waits for just that."""
         parent = None if process.parent is None else self._processes.find(process.parent)
-        if parent is None or not parent.is_alive:
+        if parent is None or not parent.is_alive or process.pid in parent.awaits:
             return
         text = f"process {process.pid}, which this one began, has ended: {process.why} (run {process.run_id})."
         self.raise_soon(InterruptKind.CHILD, parent, text=text, key=f"child {process.run_id}", child=process.pid)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -17,7 +18,7 @@ from llmos.errors import CallRefusedError
 from llmos.kernel.places import Host, Place, host_of, resource_of
 from llmos.kernel.process import Kind as ProcessKind
 from llmos.kernel.process import current
-from llmos.kernel.rules import Answer, Policy, Said, line_for
+from llmos.kernel.rules import Answer, Policy, Said, intersection, line_for
 from llmos.plugins.context import TraceStep
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.plugins.touching import Kind, Touch, touches
@@ -117,12 +118,23 @@ class Permissions:
     _asks: dict[str, Ask] = field(default_factory=dict)
     _granted: dict[str, set[str]] = field(default_factory=dict)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _met: dict[tuple[ProcessKind, ...], Policy] = field(default_factory=dict)
 
     @property
     def policy(self) -> Policy:
-        """The policy for whoever asks."""
+        """The policy for whoever asks; a child may do nothing that those above it may not."""
         process = current()
-        return self.usual if process is None else self.by_kind.get(process.kind, self.usual)
+        if process is None or not self.by_kind:
+            return self.usual
+        own = self.by_kind.get(process.kind, self.usual)
+        if not process.above:
+            return own
+        kinds = (*process.above, process.kind)
+        if kinds not in self._met:
+            policies = dict.fromkeys(map(id, (self.by_kind.get(kind, self.usual) for kind in kinds)))
+            met = [one for one in (*self.by_kind.values(), self.usual) if id(one) in policies]
+            self._met[kinds] = reduce(intersection, met)
+        return self._met[kinds]
 
     @contextmanager
     def asking(self, run_id: str, ask: Ask | None) -> Iterator[None]:

@@ -101,6 +101,9 @@ class Process:
     makes a fifth less of it, as nice levels do. `vruntime` is what it had of the machine and of money, divided by it.
     `spent_usd` is what it spent itself; `budget` counts what its children spend, too. `waited_s` is how long it was
     blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
+    `above` are the classes of those it comes from, `begun` its children by number with what they come to, `awaits`
+    those whose end it waits for, `origin` the run of the first of its family, and `asked` the terms on which it was
+    asked for, which hold for its children.
     `reason` says why it ended as it did. `lines` are the last things it did or said, `told` how many there were in all.
     `reason` says why it ended as it did. While a `model` works on it, `reach` refuses models that it can't go on with;
     `next_model` takes over at the end of the turn.
@@ -138,6 +141,12 @@ class Process:
     killed: End | None = None
     sharing: Sharing | None = None
     left: Any = None
+    above: tuple[Kind, ...] = ()
+    origin: str = ""
+    groups: set[str] = field(default_factory=set)
+    begun: dict[int, asyncio.Task[Any]] = field(default_factory=dict)
+    awaits: set[int] = field(default_factory=set)
+    asked: Any = None
     reason: str = ""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     told: int = 0
@@ -155,6 +164,11 @@ class Process:
     @property
     def is_alive(self) -> bool:
         return self.state is not State.TERMINATED
+
+    @property
+    def family(self) -> str:
+        """The run of the first process of its family."""
+        return self.origin or self.run_id
 
     @property
     def is_at_work(self) -> bool:
@@ -337,6 +351,8 @@ class ProcessTable:
             parent=parent.pid if parent is not None else None,
             run_id=run_id,
             budget=budget,
+            above=() if parent is None else (*parent.above, parent.kind),
+            origin="" if parent is None else parent.family,
             created_at=self._clock(),
         )
         self._processes[process.pid] = process
@@ -354,6 +370,8 @@ class ProcessTable:
         budget: Budget,
         created_at: datetime,
         left: Any,
+        above: tuple[Kind, ...] = (),
+        origin: str = "",
     ) -> Process:
         """A process that an earlier kernel left: it stands still until it is resumed. Later ones get other numbers."""
         process = Process(
@@ -366,6 +384,8 @@ class ProcessTable:
             budget=budget,
             created_at=created_at,
             left=left,
+            above=above,
+            origin=origin,
             is_stopped=True,
         )
         process.move(State.SUSPENDED)

@@ -19,6 +19,7 @@ from llmos.kernel.tree import Change
 from llmos.kernel.varying import Outcome, Variation, bound, compare, variations
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import is_os_tool
 from llmos.settings import ProofSettings
 from llmos.trace.evidence import leaves, token_bounded
 from llmos.trace.induce import NotATrace
@@ -151,6 +152,8 @@ def cannot_run(trace: Trace, registry: ToolRegistry) -> str:
     """Why a trace can't be run in a copy ('': it can): a step might change what no copy holds."""
     for step in trace.calls:
         tool = registry.get(step.tool)
+        if is_os_tool(tool):
+            return f"{step.tool} reaches other processes"
         by_call = tool.classify is not None  # each call is classed again, and refused if it would do more
         effect = step.effect if by_call else max(step.effect, tool.effect, key=lambda one: one.rank)
         if effect.rank > step.effect.rank:

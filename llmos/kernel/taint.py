@@ -17,7 +17,7 @@ from llmos.errors import LLMOSError
 from llmos.kernel.declared import Declared, is_of_llmos
 from llmos.kernel.permissions import Doubt
 from llmos.kernel.places import Host, Place, host_of, place_of
-from llmos.plugins.tool import ToolCall, ToolResult
+from llmos.plugins.tool import ToolCall, ToolResult, is_os_tool
 from llmos.plugins.touching import Kind, Touch, touches
 from llmos.trace.evidence import leaves
 from llmos.trace.program import REWRITE, Effect
@@ -44,9 +44,13 @@ class TaintLog(Protocol):
 
 @dataclass(kw_only=True)
 class _Run:
-    """What is known of a run: its goal, what tainted it, the links it was shown, and who chooses its calls."""
+    """What is known of a run: its goal, what tainted it, the links it was shown, and who chooses its calls.
+
+    `declared` is the goal of a run above whose own goal was written by one that was tainted.
+    """
 
     goal: str = ""
+    declared: str | None = None
     sources: list[Source] = field(default_factory=list)
     unstored: list[Source] = field(default_factory=list)
     links: set[str] = field(default_factory=set)
@@ -94,6 +98,21 @@ class Taint:
         for source in await self.log.of_run(parent):
             self._of(run_id).note(replace(source, step=None))
         await self._store(run_id)
+
+    async def begotten(self, run_id: str, parent: str) -> None:
+        """A run begins another: that is never less tainted, and what a tainted run wrote as its goal names nothing."""
+        above = self._of(parent)
+        if not above.sources:
+            return
+        seen = self._of(run_id)
+        seen.declared = above.goal if above.declared is None else above.declared
+        for source in above.sources:
+            seen.note(replace(source, step=None))
+        await self._store(run_id)
+
+    def forget(self, run_id: str) -> None:
+        """A run did not begin."""
+        self._runs.pop(run_id, None)
 
     def sources(self, run_id: str) -> tuple[Source, ...]:
         """What has tainted a run so far."""
@@ -193,7 +212,7 @@ class Taint:
     def _wanted(
         self, call: ToolCall, seen: _Run, resources: Sequence[Place | Host]
     ) -> tuple[str, Place | Host | None] | None:
-        declared = Declared(goal=seen.goal, workspace=call.ctx.workspace)
+        declared = Declared(goal=seen.goal if seen.declared is None else seen.declared, workspace=call.ctx.workspace)
         if call.effect.rank > Effect.WRITE.rank:
             return f"call {call.tool.name}, whose effect is {call.effect}", None
         if call.effect is Effect.WRITE:
@@ -223,6 +242,8 @@ def _undeclared(
     call: ToolCall, declared: Declared, resources: Sequence[Place | Host]
 ) -> tuple[str, Place | Host | None] | None:
     """What a write would change that its goal does not name."""
+    if is_os_tool(call.tool):
+        return None  # it stays within the family, which it taints
     hosts = [one for one in resources if isinstance(one, Host) and one.effect.changes_world]
     if hosts:
         return f"change something at {hosts[0].shown}", hosts[0]

@@ -37,6 +37,16 @@ class _Turn:
     given: asyncio.Future[None]
 
 
+@dataclass(kw_only=True, eq=False)
+class _Away:
+    """How many things a process waits for, and what it did before."""
+
+    state: State
+    why: Wait
+    waits: int = 0
+    is_coming: bool = False
+
+
 class Turns:
     """Slots, taken by one process each. `room` says how many there are at least, as long as somebody needs them."""
 
@@ -47,6 +57,7 @@ class Turns:
         self._waiting: list[_Turn] = []
         self._holding: dict[Process, float] = {}
         self._charged_usd: dict[Process, float] = {}
+        self._away: dict[Process, _Away] = {}
         self._floor = 0.0
         self._served = {True: 0.0, False: 0.0}
         self._served_at = clock()
@@ -96,6 +107,7 @@ class Turns:
         """A process is over."""
         self.leave(process)
         self._charged_usd.pop(process, None)
+        self._away.pop(process, None)
 
     def is_due(self, process: Process) -> bool:
         """Whether a process should ask for another turn before it goes on."""
@@ -121,23 +133,50 @@ class Turns:
 
     @asynccontextmanager
     async def without(self, process: Process, why: Wait) -> AsyncIterator[None]:
-        """Wait for something else, for the length of a block, without a slot."""
-        if process not in self._holding:
-            yield
-            return
-        state = process.state
-        process.move(State.BLOCKED, why)
-        self.leave(process)
+        """Wait for something else, for the length of a block, without a slot.
+
+        Of several waits that a process has side by side the last one that is over asks for the slot again: those whom
+        the others wait for may need it.
+        """
+        away = self._away.get(process)
+        if away is None:
+            if process not in self._holding:
+                yield
+                return
+            away = self._away[process] = _Away(state=process.state, why=why)
+            process.move(State.BLOCKED, why)
+            self.leave(process)
+        away.waits += 1
         try:
             yield
         except asyncio.CancelledError:  # it is about to end, for which nobody needs a slot
+            away.waits -= 1
+            if not away.waits and not away.is_coming:
+                self._away.pop(process, None)
             raise
         except BaseException:
-            process.move(State.BLOCKED, Wait.TURN)
-            await self._come_back(process, state)
+            await self._back(process, away)
             raise
-        process.move(State.BLOCKED, Wait.TURN)
-        await self._come_back(process, state)
+        await self._back(process, away)
+
+    async def _back(self, process: Process, away: _Away) -> None:
+        """One wait is over; after the last one the process works again."""
+        away.waits -= 1
+        if away.waits or away.is_coming:
+            return
+        away.is_coming = True
+        try:
+            process.move(State.BLOCKED, Wait.TURN)
+            await self._come_back(process, away.state)
+        except BaseException:
+            self._away.pop(process, None)
+            raise
+        away.is_coming = False
+        if away.waits:  # which began meanwhile
+            process.move(State.BLOCKED, away.why)
+            self.leave(process)
+        else:
+            self._away.pop(process, None)
 
     async def _come_back(self, process: Process, state: State) -> None:
         """Be at work as before, once it is this process's turn."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ class Checkpoint:
     `spent_usd` is what its run cost until then, `open_usd` how much of that its open reservation is for; while
     `is_asking` a request to the model is under way, of which nobody knows the cost yet: about `dearest_usd`, what the
     dearest turn cost so far. `session_id` is the model's session (`llmos.memory.sessions`), `workspace` the folder it
-    works in, `began_at` an ISO time.
+    works in, `began_at` an ISO time. `above` are the classes
+    of the processes it comes from, `origin` the run of the first of them.
     """
 
     run_id: str
@@ -39,6 +41,8 @@ class Checkpoint:
     began_at: str
     mode: str = "auto"
     parent: int | None = None
+    above: Sequence[str] = ()
+    origin: str = ""
     budget_usd: float | None = None
     budget_tokens: int | None = None
     max_usd: float = 0.0

@@ -39,6 +39,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "taints": ("taints",),
     "runs that may still stand": ("standing_runs",),
     "processes that are not over": ("processes", "session_lines"),
+    "messages and shared memory": ("mail", "shared_blocks"),
     "interrupts": ("interrupts",),
     "schedules and watches": ("schedules", "watches"),
 }
@@ -53,6 +54,7 @@ _NUMBERED = {
     "embedding_no": ("embeddings", "id"),
     "taint_no": ("taints", "no"),
     "session_line_no": ("session_lines", "no"),
+    "mail_no": ("mail", "no"),
     "interrupt_no": ("interrupts", "no"),
     "schedule_no": ("schedules", "no"),
     "watch_no": ("watches", "no"),

@@ -132,6 +132,21 @@ CREATE TABLE session_lines (
 CREATE INDEX session_lines_by_session ON session_lines (session_id);
 """
 
+# And messages between processes, by the run whose mailbox they are in, and the memory that families of them share.
+# `body` is the envelope; `note` says of a message that is dead why, and of a received one by which call.
+_MAIL = """
+CREATE SEQUENCE mail_no;
+CREATE TABLE mail (
+    id VARCHAR PRIMARY KEY, no BIGINT NOT NULL, receiver VARCHAR NOT NULL, priority INTEGER NOT NULL,
+    state VARCHAR NOT NULL, note VARCHAR NOT NULL, body VARCHAR NOT NULL, sent_at TIMESTAMP NOT NULL,
+    expires_at TIMESTAMP NOT NULL, settled_at TIMESTAMP
+);
+CREATE TABLE shared_blocks (
+    key VARCHAR PRIMARY KEY, family VARCHAR NOT NULL, name VARCHAR NOT NULL, version BIGINT NOT NULL,
+    value VARCHAR NOT NULL, written_by VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL
+);
+"""
+
 # And interrupts, raised and delivered, with the standing orders that raise some of them. What an order is stands in
 # `body` (`llmos.memory.orders`).
 _INTERRUPTS = """
@@ -224,6 +239,7 @@ CREATE TABLE facts (
 {_RETENTION}
 {_PROCESSES}
 {_SESSIONS}
+{_MAIL}
 {_INTERRUPTS}
 {_SYSTEM_PARSES}
 {INDEXES}"""
@@ -249,6 +265,7 @@ INSERT INTO meta VALUES ('lexicon', '') ON CONFLICT (key) DO UPDATE SET value = 
     4: f"""
 {_PROCESSES}
 {_SESSIONS}
+{_MAIL}
 {_INTERRUPTS}
 {_SYSTEM_PARSES}
 """,

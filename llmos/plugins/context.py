@@ -86,6 +86,41 @@ class Thinker(Protocol):
     async def __call__(self, prompt: str, *, max_tokens: int, model: str | None) -> str: ...
 
 
+OS_TOOLS = frozenset({"spawn_process", "wait_for", "send_message", "receive_message", "share_memory"})
+"""The tools that are there for processes alone; what they do can't be done in a copy, or again."""
+
+
+class OsCalls(Protocol):
+    """What a tool may ask of the kernel for the process that it works for (`llmos.interfaces.os_calls`).
+
+    `key` tells a call from others of its run: one that is made again, because its result was lost, has the same.
+
+    Raises:
+        LLMOSError: it is refused, or nobody is meant.
+    """
+
+    def stays_in_family(self, to: str) -> bool: ...
+    async def spawn(
+        self, goal: str, *, budget_usd: float | None, kind: str, priority: int | None, group: str, wait: bool
+    ) -> dict[str, Any]: ...
+    async def wait_for(self, pids: list[int]) -> list[dict[str, Any]]: ...
+    async def send(
+        self,
+        to: str,
+        text: str,
+        *,
+        kind: str,
+        priority: int | None,
+        requires_ack: bool,
+        ttl_s: float | None,
+        reply_to: str,
+        key: str,
+    ) -> dict[str, Any]: ...
+    async def receive(self, *, timeout_s: float, key: str) -> dict[str, Any]: ...
+    async def read_shared(self, name: str) -> dict[str, Any]: ...
+    async def write_shared(self, name: str, value: Any, *, expected: int | None) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolContext:
     """What a running tool may touch: the workspace it is confined to and the services of the process.
@@ -101,6 +136,7 @@ class ToolContext:
     run_id: str = ""
     facts: FactStore | None = None
     think: Thinker | None = None
+    os: OsCalls | None = None
     denied: tuple[Path, ...] = ()
     sealed: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)

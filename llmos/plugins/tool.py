@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from llmos.errors import LLMOSError
-from llmos.plugins.context import ToolContext
+from llmos.plugins.context import OS_TOOLS, ToolContext
 from llmos.plugins.touching import Touching, has_places
 from llmos.trace.program import Effect
 
@@ -211,6 +211,11 @@ class ToolResult:
     def text(self) -> str:
         """The output as a model reads it."""
         return self.output if isinstance(self.output, str) else json.dumps(self.output, ensure_ascii=False)
+
+
+def is_os_tool(tool: Tool) -> bool:
+    """Whether a tool is there for processes alone, and reaches others."""
+    return tool.name in OS_TOOLS and tool.source == "builtin"
 
 
 def effect_of(

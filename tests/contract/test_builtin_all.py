@@ -30,8 +30,11 @@ EFFECTS = {
         "http_get",
         "recall",
         "think",
+        "wait_for",
+        "receive_message",
     },
-    Effect.WRITE: {"write", "edit", "convert_data", "rename_files", "fetch_file", "remember"},
+    Effect.WRITE: {"write", "edit", "convert_data", "rename_files", "fetch_file", "remember", "share_memory"},
+    Effect.EXTERNAL: {"spawn_process", "send_message"},
     Effect.UNKNOWN: {"bash"},
 }
 TOOLS = list(builtin_registry())

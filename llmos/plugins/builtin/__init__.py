@@ -15,6 +15,7 @@ from llmos.plugins.builtin.memory_tools import recall, remember, think
 from llmos.plugins.builtin.python_tool import python
 from llmos.plugins.builtin.search import glob, grep
 from llmos.plugins.builtin.shell import bash
+from llmos.plugins.builtin.talking import receive_message, send_message, share_memory, spawn_process, wait_for
 from llmos.plugins.builtin.web import fetch_file, http_get
 from llmos.plugins.hookspecs import hookimpl
 from llmos.plugins.marking import tool_of
@@ -25,6 +26,7 @@ FUNCTIONS = (
     *(python, calculate, query_data, describe_data, convert_data),
     *(count_files, find_files, find_duplicates, rename_files, git_summary),
     *(http_get, fetch_file, remember, recall, think),
+    *(spawn_process, wait_for, send_message, receive_message, share_memory),
 )
 
 
