@@ -177,3 +177,23 @@ def test_what_a_process_says_is_there_for_learners_only(home: Door) -> None:
     assert said.returncode == 0
     assert "has said nothing" in said.stderr
     assert_sentence(home("logs", "99"), 2, "no process 99")
+
+
+def test_a_word_from_a_person_lies_in_a_mailbox_and_is_dead_when_its_process_is(home: Door) -> None:
+    pid = spawned(home, "Nap 0.2 s again and again")
+    (sent,) = home.json("send", str(pid), "Use", "tabs", "--priority", "3")["messages"]
+    assert (sent["sender"], sent["receiver"], sent["payload"], sent["priority"]) == (0, pid, "Use tabs", 3)
+    assert home("mail", str(pid)).stdout.count("Use tabs") == 1
+    assert [one["state"] for one in home.json("mail", str(pid))["messages"]] == ["waiting"]
+    home("kill", str(pid))
+    (dead,) = until(lambda: [one for one in home.json("mail")["messages"] if one["state"] == "dead"])
+    assert (dead["id"], dead["why"]) == (sent["id"], "its receiver had ended")
+    assert_sentence(home("send", str(pid), "Too", "late"), 2, f"process {pid} has ended (killed)")
+    assert_sentence(home("send", str(spawned(home, "Nap 0.1 s again and again")), " "), 2, "the message is empty")
+
+
+@pytest.mark.parametrize("words", [["send", "the", "report", "to", "Ada"], ["mail", "the", "report"], ["send"]])
+def test_words_that_no_process_is_sent_are_a_goal(door: Door, words: list[str]) -> None:
+    said = door(*words, "--mode", "follow")
+    assert said.returncode == 6, said.stderr
+    assert "no trace is proven for this goal" in said.stderr
