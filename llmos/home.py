@@ -182,6 +182,7 @@ class OpenHome:
                 origin=one.origin,
             )
             process.turns, process.mode = one.turns, "learner"
+            process.blocks = dict(one.blocks)
         for process in self.processes:
             process.spend(process.left.spent_usd + process.left.unsure_usd, process.left.tokens)
 
