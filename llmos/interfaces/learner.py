@@ -450,6 +450,8 @@ class Recorder:
     def limited(self, seconds: float) -> None:
         process = current()
         if process is not None:
+            if self.interrupts is not None:
+                self.interrupts.rate_limited(process, seconds)
             task = asyncio.create_task(_blocked(process, seconds))
             self._limits.add(task)
             task.add_done_callback(self._limits.discard)

@@ -298,7 +298,9 @@ def row_of(process: Process) -> list[Any]:
 def _budget(process: Process) -> str:
     """How much of the budget is spent, with what children did; nothing where there is none."""
     allocated = process.budget.allocated_usd
-    return "" if allocated is None else f"{process.budget.share_spent:.0%} of {render.money(allocated)}"
+    if allocated is None:
+        return ""
+    return f"{process.budget.share_spent:.0%} of {render.money(allocated)}" if allocated else "none"
 
 
 def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:

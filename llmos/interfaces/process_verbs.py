@@ -129,7 +129,7 @@ def system_call(sentence: Sequence[str], dry_run: bool) -> Action:
     return system_calls.system_call(" ".join(sentence), dry_run=dry_run)
 
 
-@click.command(cls=Verb)
+@click.command(cls=NumberedVerb)
 @shared_options()
 @click.argument("pid", type=click.IntRange(min=1))
 @click.argument("usd", type=click.FloatRange(min=0.0))

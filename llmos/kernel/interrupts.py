@@ -120,10 +120,10 @@ class Interrupts:
         text = f"${spent_usd:.4f} of the ${limit_usd:.4f} that this goal may cost are spent."
         self.raise_soon(InterruptKind.BUDGET, process, text=text, key=f"budget {process.run_id}")
 
-    def rate_limited(self, process: Process, until: str) -> None:
-        """Tell a process that it waited for a provider's rate limit."""
-        text = f"the model's provider limits the rate; {until}."
-        self.raise_soon(InterruptKind.RATE_LIMIT, process, text=text, key=f"rate limit {process.run_id} {until}")
+    def rate_limited(self, process: Process, seconds: float) -> None:
+        """Tell a process, once, that its model's provider limits the rate."""
+        text = f"the provider of this model limits the rate: an answer was waited for {seconds:.0f} s longer."
+        self.raise_soon(InterruptKind.RATE_LIMIT, process, text=text, key=f"rate limit {process.run_id}")
 
     def _made(self, kind: InterruptKind, process: Process, text: str, key: str, payload: dict[str, Any]) -> Interrupt:
         return Interrupt(

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from llmos.testing import Request, ScriptedServer, Turn, call, say
+from llmos.testing import Request, ScriptedServer, Turn, call, say, slow
 from tests.door import ROOT, Door, assert_sentence
 
 WAIT_S = 60.0
@@ -115,6 +115,30 @@ def test_a_schedule_that_may_learn_pays_once_and_is_followed_from_then_on(home: 
     assert len(paid) == 1
     assert found["spent_usd"] == pytest.approx(paid[0]["cost_usd"])
     assert (home.workspace / "poem.txt").read_text() == "roses\n"
+
+
+def test_another_terminal_tells_a_goal_something_and_sees_that_it_was_delivered(home: Door) -> None:
+    def turn(request: Request) -> Turn:
+        done = call("finish", answer="x")
+        turns: list[Turn] = [slow(4, call("write", file_path="a.txt", content="x")), done, say("x")]
+        return turns[min(len(request.tool_results), 2)]
+
+    with ScriptedServer(turn) as server:
+        home.env |= server.env(home.user)
+        home("up")
+        (process,) = home.json("spawn", "Write x into a.txt")["processes"]
+        pid = str(process["pid"])
+        until(lambda: home.json("ps")["processes"][0]["mode"] == "learner")
+        assert home("tell", pid, "Write", "it", "large").stdout == f"process {pid} is told at its next turn\n"
+        assert [one["kind"] for one in home.json("interrupts")["interrupts"]] == ["user"]
+        assert home("wait", pid).returncode == 0
+        told = [result.told for request in server.conversation for result in request.tool_results]
+    assert any(text.endswith("Write it large") for text in told)
+    (said,) = home.json("interrupts", "--all")["interrupts"]
+    assert said["delivered_at"] is not None
+    (run,) = [run for run in runs(home) if run["mode"] == "learner"]
+    assert run["trace_id"] is None
+    assert_sentence(home("tell", pid, "Too late"), 2, f"process {pid} has ended (done)")
 
 
 def test_a_schedule_runs_in_the_folder_it_was_added_in(home: Door) -> None:

@@ -158,6 +158,27 @@ def test_without_a_kernel_nothing_is_left_in_the_background(door: Door) -> None:
     assert "no goal is at work" in door("ps").stderr
 
 
+def test_a_budget_and_urgency_are_lent_for_a_time(home: Door) -> None:
+    rich = spawned(home, "Nap 0.3 s again and again", "--budget", "1", "--priority", "2")
+    poor = spawned(home, "Nap 0.2 s again and again", "--budget", "0.1", "--class", "specialist")
+    told = home.json("lend", str(rich), "0.5", "--to", str(poor), "--for", "1.5")["processes"]
+    assert [(one["budget_left_usd"], one["priority"]) for one in told] == [(0.5, 2), (0.6, 2)]
+    until(lambda: processes(home)[poor]["priority"] == 10)
+    assert (processes(home)[rich]["budget_left_usd"], processes(home)[poor]["budget_left_usd"]) == (1.0, 0.1)
+    assert_sentence(home("lend", str(rich), "2", "--to", str(poor)), 3, "only $1.0000 of the budget is left")
+    assert_sentence(home("lend", str(rich), "1", "--to", str(rich)), 2, "can't lend to itself")
+    home("kill", str(rich), str(poor))
+
+
+def test_what_a_process_says_is_there_for_learners_only(home: Door) -> None:
+    pid = spawned(home, "Calculate 2 + 3")
+    home("wait", str(pid))
+    said = home("logs", str(pid))
+    assert said.returncode == 0
+    assert "has said nothing" in said.stderr
+    assert_sentence(home("logs", "99"), 2, "no process 99")
+
+
 def test_a_word_from_a_person_lies_in_a_mailbox_and_is_dead_when_its_process_is(home: Door) -> None:
     pid = spawned(home, "Nap 0.2 s again and again")
     (sent,) = home.json("send", str(pid), "Use", "tabs", "--priority", "3")["messages"]

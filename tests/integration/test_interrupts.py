@@ -15,7 +15,7 @@ from llmos.interfaces.results import Result
 from llmos.kernel.bus import ToolCalled
 from llmos.kernel.process import Process
 from llmos.orders import InterruptKind
-from llmos.testing import Request, Turn, call, calls, say, usage
+from llmos.testing import Request, Turn, call, calls, error, say, usage
 from tests.lab import Lab, MakeLab, finishing, steps
 
 GOAL = "Write x into a.txt"
@@ -221,6 +221,28 @@ async def test_a_learner_is_told_once_that_its_budget_is_nearly_spent_and_its_tr
     assert seen[0][1].startswith("«the system says»")
     assert len(seen[1]) == 1
     assert str(trace.status) == "candidate"
+
+
+async def test_a_learner_is_told_once_that_the_rate_is_limited_and_its_run_is_a_trace_all_the_same(
+    make_lab: MakeLab,
+) -> None:
+    seen: list[list[str]] = []
+
+    def write(request: Request) -> Turn:
+        seen.append(blocks(request))
+        return call("write", file_path="a.txt", content="x")
+
+    limited = iter([error(429, retry_after=1)])
+    script = steps(call("slowly", text="one"), write, *finishing("Written."))
+    lab = make_lab(lambda request: next(limited, None) or script(request))
+    lab.extra["CLAUDE_CODE_MAX_RETRIES"] = "2"
+    slow_writer(lab)
+    async with lab.boot() as system:
+        result = await system.execute(GOAL)
+        raised = await system.home.raised.list(10)
+    assert [one.kind for one in raised] == [InterruptKind.RATE_LIMIT]
+    assert "limits the rate" in seen[0][1]
+    assert result.trace_id is not None
 
 
 async def test_a_parent_is_told_that_its_child_has_ended(make_lab: MakeLab) -> None:
