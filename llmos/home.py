@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from llmos.errors import StorageError
 from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.budget import Budget
 from llmos.kernel.interrupts import Interrupts
@@ -182,6 +183,7 @@ class OpenHome:
                 origin=one.origin,
             )
             process.turns, process.mode = one.turns, "learner"
+            process.blocks = dict(one.blocks)
         for process in self.processes:
             process.spend(process.left.spent_usd + process.left.unsure_usd, process.left.tokens)
 
@@ -261,7 +263,8 @@ class OpenHome:
     async def close_mailbox(self, run_id: str) -> None:
         """A process is over: what nobody read is dead, unless the process is kept for the next kernel."""
         if "post" in self.__dict__ and not self.is_ending:
-            await self.post.closed(run_id)
+            with suppress(StorageError):  # the home is closed already: the next kernel finds that nobody is there
+                await self.post.closed(run_id)
 
     def settles(self) -> bool:
         """Whether nobody asked before: who is the first charges what an earlier process left unsettled."""

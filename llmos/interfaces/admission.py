@@ -11,6 +11,7 @@ from typing import Any
 
 from llmos.interfaces.merging import Merging
 from llmos.kernel.checks import Files, with_held_checks
+from llmos.kernel.process import current
 from llmos.kernel.proof import Prover, is_proven, standing
 from llmos.kernel.scratch import Snapshot
 from llmos.memory.traces import TraceStore
@@ -136,6 +137,9 @@ def _talked(run: Run) -> bool:
 
 def _heard(run: Run) -> str:
     """The tool by which a run heard what other processes, or people, said to it ('': none)."""
+    process = current()
+    if process is not None and process.blocks and process.run_id == run.id:
+        return "what others share with it"
     return next((step.tool for step in run.steps if step.tool in _HEARS and not step.is_error), "")
 
 

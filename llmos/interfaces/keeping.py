@@ -107,6 +107,7 @@ def _first(process: Process, task: LearnTask, recorder: Recorder, workspace: Pat
         parent=process.parent,
         above=tuple(map(str, process.above)),
         origin=process.origin,
+        blocks=dict(process.blocks),
         budget_tokens=process.budget.tokens.allocated,
         spent_usd=0.0 if rest is None else rest.spent_usd,
         max_usd=task.max_budget_usd if rest is None else rest.max_usd,

@@ -32,7 +32,7 @@ class LearnTask:
 
     `task` is what the router knows its model and those that stand in for it by.
     With `taken_over` a replay has begun already, and `plan` says what it did, where it stopped and what is left.
-    `secrets` are the names that it may use in arguments.
+    `secrets` are the names that it may use in arguments, `shared` is what other processes share with it.
     """
 
     run_id: str
@@ -45,11 +45,17 @@ class LearnTask:
     session_id: str = ""
     secrets: tuple[str, ...] = ()
     task: str = LEARNER
+    shared: str = ""
 
     @property
     def prompt(self) -> str:
         """What a learner is told first."""
-        return first_message(self.goal, self.plan, self.secrets, taken_over=self.taken_over)
+        first = first_message(self.goal, self.plan, self.secrets, taken_over=self.taken_over)
+        if not self.shared:
+            return first
+        return (
+            f"{first}\n\nThis is shared with you; others may change it, and share_memory reads it anew:\n{self.shared}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from llmos.interfaces.keeping import Keeping
 from llmos.interfaces.learner import Learned, LearnTask, Recorder
 from llmos.interfaces.logbook import telling
 from llmos.interfaces.models import Models
+from llmos.interfaces.prompts import delimited
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
@@ -159,6 +161,11 @@ class Learning:
         history = await self.runs.learner_costs(await self.recall.embed(goal))
         return estimate_cost(history, self.limits.first_estimate_usd)
 
+    async def _shared(self) -> str:
+        """What other processes share with this one, as its model is shown it."""
+        found = "" if self.surroundings.os is None else await self.surroundings.os.mounted()
+        return delimited(found, secrets.token_hex(8)) if found else ""
+
     async def _solved(self, run: Running, recorder: Recorder, reservation: Reservation, attempt: Attempt) -> str:
         task = LearnTask(
             run_id=run.run.id,
@@ -169,6 +176,7 @@ class Learning:
             plan=attempt.plan,
             secrets=self.surroundings.settings.secrets,
             task=attempt.task,
+            shared=await self._shared(),
         )
         self.bus.publish(LearnerStarted(run_id=run.run.id, model=attempt.model, reserved_usd=reservation.amount_usd))
         try:

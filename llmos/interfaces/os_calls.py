@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,15 @@ class ProcessCalls:
     # --- children --------------------------------------------------------------------------------------
 
     async def spawn(
-        self, goal: str, *, budget_usd: float | None, kind: str, priority: int | None, group: str, wait: bool
+        self,
+        goal: str,
+        *,
+        budget_usd: float | None,
+        kind: str,
+        priority: int | None,
+        group: str,
+        blocks: Mapping[str, str],
+        wait: bool,
     ) -> dict[str, Any]:
         """Begin a goal as a child of the process that asks.
 
@@ -61,9 +70,12 @@ class ProcessCalls:
         run_id = uuid.uuid4().hex[:12]
         usual = self.system.settings.classes[child_kind]
         groups = {group_name(group)} if group else set()
+        for name in (name for name, how in blocks.items() if how == "write"):
+            _check_writable(own, name)
 
         def begins(process: Process) -> None:
             process.groups |= groups
+            process.blocks = dict(blocks)
             own.begun[process.pid] = task
             if wait:
                 own.awaits.add(process.pid)
@@ -222,8 +234,19 @@ class ProcessCalls:
     async def write_shared(self, name: str, value: Any, *, expected: int | None) -> dict[str, Any]:
         """Replace a block, if it still has the version that is expected."""
         own, store = _own(), self.system.home.post.store
+        _check_writable(own, name)
         written = await store.write(own.family, name, value, expected=expected, by=own.run_id)
         return {"name": written.name, "version": written.version}
+
+    async def mounted(self) -> str:
+        """The blocks that stand in the first message to the asking process's model; they taint its run."""
+        own = current()
+        if own is None or not own.blocks:
+            return ""
+        store = self.system.home.post.store
+        found = [await store.block(own.family, name) for name in own.blocks]
+        await self.system.taint.shown(own.run_id, [f"the shared block {one.name}" for one in found])
+        return "\n".join(json.dumps(_data(one) | {"may": own.blocks[one.name]}, ensure_ascii=False) for one in found)
 
     @property
     def _table(self) -> ProcessTable:
@@ -267,6 +290,12 @@ def _own() -> Process:
     if own is None:
         raise ToolError("only a process can do this, and there is none here.")
     return own
+
+
+def _check_writable(own: Process, name: str) -> None:
+    """Raises ToolError if a process may only read a block."""
+    if own.blocks.get(name) == "read":
+        raise ToolError(f"the block {name!r} was given to this process to read, not to write.")
 
 
 def _outcome(child: Process, *, answer: str, cost_usd: float, reason: str) -> dict[str, Any]:

@@ -103,7 +103,8 @@ class Process:
     blocked or suspended, up to its last change of state. `left` is what an earlier kernel left of it, to go on from.
     `above` are the classes of those it comes from, `begun` its children by number with what they come to, `awaits`
     those whose end it waits for, `origin` the run of the first of its family, and `asked` the terms on which it was
-    asked for, which hold for its children.
+    asked for, which hold for its children. `blocks` are those of shared memory that stand in its model's first message,
+    each to "read" or to "write".
     `reason` says why it ended as it did. `lines` are the last things it did or said, `told` how many there were in all.
     `reason` says why it ended as it did. While a `model` works on it, `reach` refuses models that it can't go on with;
     `next_model` takes over at the end of the turn.
@@ -146,6 +147,7 @@ class Process:
     groups: set[str] = field(default_factory=set)
     begun: dict[int, asyncio.Task[Any]] = field(default_factory=dict)
     awaits: set[int] = field(default_factory=set)
+    blocks: dict[str, str] = field(default_factory=dict)
     asked: Any = None
     reason: str = ""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))

@@ -110,6 +110,12 @@ class Taint:
             seen.note(replace(source, step=None))
         await self._store(run_id)
 
+    async def shown(self, run_id: str, places: Iterable[str]) -> None:
+        """A model was shown what others wrote before its first call."""
+        for place in places:
+            self._of(run_id).note(Source(tool="share_memory", place=place, step=None))
+        await self._store(run_id)
+
     def forget(self, run_id: str) -> None:
         """A run did not begin."""
         self._runs.pop(run_id, None)
@@ -126,7 +132,7 @@ class Taint:
     async def __call__(self, call: ToolCall, proceed: Callable[[], Awaitable[ToolResult]], /) -> ToolResult:
         run_id = call.ctx.run_id
         seen = self._of(run_id)
-        if call.effect.changes_world:
+        if call.effect.changes_world and not is_os_tool(call.tool):  # a child comes before what it says
             for source in await self._sources(call, None):
                 seen.note(source)
             await self._store(run_id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import builtins
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class Checkpoint:
     parent: int | None = None
     above: Sequence[str] = ()
     origin: str = ""
+    blocks: Mapping[str, str] = field(default_factory=dict)
     budget_usd: float | None = None
     budget_tokens: int | None = None
     max_usd: float = 0.0

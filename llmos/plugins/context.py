@@ -101,8 +101,17 @@ class OsCalls(Protocol):
 
     def stays_in_family(self, to: str) -> bool: ...
     async def spawn(
-        self, goal: str, *, budget_usd: float | None, kind: str, priority: int | None, group: str, wait: bool
+        self,
+        goal: str,
+        *,
+        budget_usd: float | None,
+        kind: str,
+        priority: int | None,
+        group: str,
+        blocks: Mapping[str, str],
+        wait: bool,
     ) -> dict[str, Any]: ...
+    async def mounted(self) -> str: ...
     async def wait_for(self, pids: list[int]) -> list[dict[str, Any]]: ...
     async def send(
         self,

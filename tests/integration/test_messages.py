@@ -57,7 +57,9 @@ async def test_a_parent_waits_for_its_child_in_the_only_slot_and_is_told_what_ca
     async with lab.boot() as system:
         result = await system.execute("Manage it", confirm=yes, budget_usd=1.0)
         parent, child = system.home.processes
+        run = await system.runs.get(child.run_id)
     told = result.outputs["spawn_process"]
+    assert run.taint == ()  # what the child says taints its parent, not the child
     assert lab.read("word.txt") == "blue"
     assert (told["answer"], told["status"], told["pid"]) == ("The word is blue.", "done", child.pid)
     assert told["cost_usd"] == pytest.approx(child.spent_usd) != 0
@@ -151,3 +153,33 @@ async def test_a_suspended_process_that_waits_for_a_child_goes_on_when_it_is_res
         result = await asyncio.wait_for(task, 60)
     assert result.outputs["spawn_process"]["answer"] == "Heard."
     assert (result.answer, parent.why) == ("Delegated.", End.DONE)
+
+
+async def test_a_block_that_is_given_to_read_is_shown_at_once_and_not_written(make_lab: MakeLab) -> None:
+    lab = make_lab(
+        by_goal(
+            Manage=steps(
+                call("share_memory", name="style", value="tabs"),
+                call("spawn_process", goal="Write in style", blocks={"style": "read"}, wait=True),
+                *finishing("Delegated."),
+            ),
+            Write=steps(
+                call("share_memory", name="style", value="spaces"),
+                call("write", file_path="a.txt", content="x"),
+                *finishing("Written."),
+            ),
+        )
+    )
+    async with lab.boot() as system:
+        await system.execute("Manage it", confirm=yes)
+        parent, child = system.home.processes
+        block = await system.home.post.store.block(parent.run_id, "style")
+        run = await system.runs.get(child.run_id)
+    first, second, *_ = [one for one in lab.server.conversation if "Write in style" in str(one.body["messages"][0])]
+    shown = str(first.body["messages"][0])
+    assert "«data" in shown
+    assert "tabs" in shown
+    assert "was given to this process to read" in second.tool_results[0].text
+    assert (block.value, block.version) == ("tabs", 1)
+    assert run.trace_id is None
+    assert [one.place for one in run.taint] == ["the shared block style"]

@@ -456,3 +456,20 @@ async def test_without_a_process_the_tools_say_so(lab: Lab) -> None:
             return [one.name for one in learner.tools]
 
         assert {"spawn_process", "receive_message"} <= {*await working(system, "See", work)}
+
+
+async def test_a_process_that_waits_when_its_system_stops_ends_in_one_sentence(lab: Lab) -> None:
+    async with lab.boot() as system:
+        task = asyncio.create_task(
+            working(system, "Wait for a word", lambda tool: tool("receive_message", timeout_s=60))
+        )
+        await until(lambda: [one for one in system.home.processes if one.why is Wait.MESSAGE])
+        (process,) = system.home.processes
+        await system.home.post.send(None, str(process.pid), "too", ttl_s=60)
+        system.home.processes.suspend(process.pid)
+        await until(lambda: process.state is State.SUSPENDED)
+        await system.home.post.send(None, str(process.pid), "late")
+    with pytest.raises(LLMOSError, match="was stopped: LLM OS is shutting down"):
+        await task
+    async with lab.boot() as system:
+        assert [one.state for one in await system.home.post.letters()] == ["dead", "received"]

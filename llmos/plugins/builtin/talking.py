@@ -26,9 +26,15 @@ _USD = {"type": "number", "exclusiveMinimum": 0}
         "class": {"enum": _CHILD_KINDS, "description": "by default yours"},
         "priority": {**_PRIORITY, "description": "0 is the most urgent; never more urgent than yours"},
         "group": {"type": "string", "description": "a name under which messages reach it: group:NAME"},
+        "blocks": {
+            "type": "object",
+            "additionalProperties": {"enum": ["read", "write"]},
+            "maxProperties": 10,
+            "description": "blocks of share_memory that it is shown at its beginning, to read only or to write",
+        },
         "wait": bool,
     },
-    defaults={"budget_usd": None, "class": "", "priority": None, "group": "", "wait": False},
+    defaults={"budget_usd": None, "class": "", "priority": None, "group": "", "blocks": None, "wait": False},
     effect=Effect.EXTERNAL,
     open_world=True,
     writes=lambda ctx, arguments: (),
@@ -41,11 +47,14 @@ async def spawn_process(
     budget_usd: float | None = None,
     priority: int | None = None,
     group: str = "",
+    blocks: dict[str, str] | None = None,
     wait: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     kind = str(more.get("class", ""))
-    return await _os(ctx).spawn(goal, budget_usd=budget_usd, kind=kind, priority=priority, group=group, wait=wait)
+    return await _os(ctx).spawn(
+        goal, budget_usd=budget_usd, kind=kind, priority=priority, group=group, blocks=blocks or {}, wait=wait
+    )
 
 
 @llm_tool(
