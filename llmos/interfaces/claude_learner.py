@@ -19,6 +19,7 @@ from llmos.errors import LearnerError, NoLearnerError, ToolError
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Rest, Thought, reply, shown
 from llmos.interfaces.prices import Price, Tokens, price_of
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET, SYSTEM
+from llmos.interfaces.session_room import Room, session_room
 from llmos.interfaces.transcripts import Told, answered, last_calls
 from llmos.kernel.clients import CLIENTS
 from llmos.plugins.schemas import validate_arguments
@@ -79,8 +80,12 @@ class ClaudeLearner:
 
         While its process is suspended there is no CLI: the session is gone on with in a new one.
         """
+        with session_room(self.settings.environment) as room:
+            return await self._solved(task, session, room)
+
+    async def _solved(self, task: LearnTask, session: LearnSession, room: Room | None) -> Learned:
         bridge = _Bridge(session=session)
-        talk = Talk(task=task, session=session, bridge=bridge)
+        talk = Talk(task=task, session=session, bridge=bridge, room=room)
         bridge.another = talk.ask_another
         try:
             if session.rest is not None and session.rest.session_id:
@@ -109,6 +114,7 @@ class ClaudeLearner:
             system_prompt=SYSTEM,
             mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": talk.bridge.server()}},
             allowed_tools=[f"mcp__{SERVER}"],
+            env=talk.room.environment if talk.room is not None else None,
             **talk.options,
         )
 
@@ -179,18 +185,7 @@ class ClaudeLearner:
             if heard.result is None:
                 cost_usd = heard.before_usd + heard.cost_usd
                 raise LearnerError(f"the Claude CLI failed: {_first_line(error)}", cost_usd=cost_usd) from error
-        finally:
-            if talk is not None:
-                await asyncio.to_thread(self._remove_session, talk.session_id)
         return heard
-
-    def _remove_session(self, session_id: str) -> None:
-        """Remove what the CLI keeps of a session: it is in the home's database, with its secrets taken out."""
-        seen = self.settings.environment
-        config = seen.get("CLAUDE_CONFIG_DIR") or os.path.join(seen.get("HOME") or Path.home(), ".claude")  # noqa: PTH118
-        for path in Path(config, "projects").glob(f"*/{session_id}*"):
-            with suppress(OSError):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _price(self, model: str) -> Price | None:
         try:
@@ -493,6 +488,7 @@ class Talk:
     turns: int = 0
     is_begun: bool = False
     client: ClaudeSDKClient | None = None
+    room: Room | None = None
 
     def __post_init__(self) -> None:
         self.prompt = self.task.prompt
@@ -502,7 +498,7 @@ class Talk:
     def options(self) -> dict[str, Any]:
         """What the CLI is to be told of the session."""
         transcript = self.session.transcript
-        if transcript is None:
+        if transcript is None or self.room is None:
             return {}
         name = {"resume": self.session_id} if self.is_begun else {"session_id": self.session_id}
         return {"session_store": transcript, "session_store_flush": "eager", **name}
@@ -540,7 +536,7 @@ class Talk:
     async def _can_park(self, heard: _Heard) -> bool:
         """Whether the model's answer is there as a whole, and kept, and calls of it are what is waited for."""
         await asyncio.sleep(_SETTLING_S)
-        if heard.is_answering or self.session.transcript is None:
+        if heard.is_answering or self.session.transcript is None or self.room is None:
             return False
         asked = {use.id for use in last_calls(await self.session.transcript.lines(self.session_id))}
         return any(call_id in asked for call_id, task in self.bridge.calls.items() if not task.done())
@@ -559,7 +555,8 @@ class Talk:
 
     async def go_on(self) -> None:
         """Wait for the calls that were under way, and put what they came to into the session."""
-        assert self.session.transcript is not None
+        if self.session.transcript is None or self.room is None:
+            raise LearnerError("a session can't be gone on with here: there is no /dev/shm to keep it in meanwhile.")
         lines = await self.session.transcript.lines(self.session_id)
         results = {}
         for use in last_calls(lines):
@@ -567,7 +564,9 @@ class Talk:
             results[use.id] = await self.bridge.begin(name, use.arguments, use.id)
         self.bridge.calls.clear()
         self.bridge.is_parking = False
-        await self.session.transcript.rewrite(self.session_id, answered(lines, results, datetime.now(UTC)))
+        lines = answered(lines, results, datetime.now(UTC))
+        await self.session.transcript.rewrite(self.session_id, lines)
+        await asyncio.to_thread(self.room.put, self.session_id, lines)
         self.is_begun, self.prompt = True, GO_ON
 
     async def take_up(self, rest: Rest) -> None:

@@ -50,12 +50,6 @@ class SessionStore:
         rows = await self._db.run(lambda connection: connection.execute(sql.SESSION_LINES, query).fetchall())
         return [json.loads(body) for (body,) in rows]
 
-    async def subpaths(self, session_id: str) -> list[str]:
-        """The parts of a session that have lines of their own."""
-        query = [clean(session_id)]
-        rows = await self._db.run(lambda connection: connection.execute(sql.SESSION_SUBPATHS, query).fetchall())
-        return [str(row[0]) for row in rows]
-
     async def rewrite(self, run_id: str, session_id: str, lines: Sequence[Mapping[str, Any]]) -> None:
         """Put these lines in the place of those that a session has, all or none."""
         head = [clean(run_id), clean(session_id), ""]
@@ -82,10 +76,11 @@ class OfRun:
         await self.store.append(self.run_id, key["session_id"], entries, key.get("subpath", ""))
 
     async def load(self, key: Mapping[str, str]) -> list[Line] | None:
-        return await self.store.load(key["session_id"], key.get("subpath", "")) or None
+        """None, whatever there is: the SDK would lay it on a disk, with a copy of the user's login beside it.
 
-    async def list_subkeys(self, key: Mapping[str, str]) -> list[str]:
-        return await self.store.subpaths(key["session_id"])
+        The CLI finds it in memory (`llmos.interfaces.session_room`).
+        """
+        return None
 
     async def lines(self, session_id: str) -> list[Line]:
         return await self.store.load(session_id)
