@@ -140,6 +140,7 @@ class LearningSide:
                 checkpoints=system.home.checkpoints,
                 sessions=system.home.sessions,
                 learner_of=self.models.learner,
+                most_usd=self.models.most_usd,
                 workspace=system.settings.workspace,
                 is_ending=lambda: system.home.is_ending,
             ),

@@ -9,10 +9,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llmos.errors import NoLearnerError
 from llmos.interfaces.learner import Learner, LearnTask, Recorder
+from llmos.interfaces.prices import Tokens
 from llmos.kernel.process import Process, current
 from llmos.memory.processes import Checkpoint, ProcessStore
 from llmos.memory.sessions import SessionStore
+
+_OPENING_TOKENS = 50_000
+"""What the first request holds at most: instructions, the tools, the goal."""
+
+_ANSWER_TOKENS = 32_000
+"""What an answer holds at most: the CLI asks for no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +30,7 @@ class Keeping:
     checkpoints: ProcessStore
     sessions: SessionStore
     learner_of: Callable[[str], Learner]
+    most_usd: Callable[[str, Tokens], float]
     workspace: Path
     is_ending: Callable[[], bool]
 
@@ -38,7 +47,8 @@ class Keeping:
         task = replace(task, session_id=(recorder.rest and recorder.rest.session_id) or str(uuid.uuid4()))
         recorder.session_id = task.session_id
         recorder.transcript = self.sessions.of_run(task.run_id)
-        kept = _Kept(first=_first(process, task, recorder, self.workspace), process=process, recorder=recorder)
+        first = _first(process, task, recorder, self.workspace)
+        kept = _Kept(first=first, process=process, recorder=recorder, most_usd=self.most_usd)
 
         async def keep(is_asking: bool) -> None:
             if recorder.session_id:
@@ -69,16 +79,31 @@ class _Kept:
     first: Checkpoint
     process: Process
     recorder: Recorder
+    most_usd: Callable[[str, Tokens], float]
     dearest_usd: float = 0.0
     seen_usd: float = 0.0
+
+    def _most_usd(self, model: str) -> float:
+        """What a request made now may cost at most; all that the run may where nobody knows the price.
+
+        A token is a byte at least, so what was not sent yet is no more tokens than bytes.
+        """
+        context = self.process.context_tokens or _OPENING_TOKENS
+        tokens = context + self.recorder.unsent_bytes
+        try:
+            return self.most_usd(model, Tokens(input=tokens, output=_ANSWER_TOKENS, written=tokens))
+        except NoLearnerError:
+            return self.first.max_usd
 
     def now(self, *, is_asking: bool) -> Checkpoint:
         process, cost_usd = self.process, self.recorder.cost_usd
         self.dearest_usd = max(self.dearest_usd, cost_usd - self.seen_usd)
         self.seen_usd = cost_usd
+        model = process.model if process.reach is not None else self.first.model
         return replace(
             self.first,
-            model=process.model if process.reach is not None else self.first.model,
+            model=model,
+            asking_usd=max(self.dearest_usd, self._most_usd(model)) if is_asking else 0.0,
             session_id=self.recorder.session_id,
             priority=process.priority,
             budget_usd=process.budget.allocated_usd,

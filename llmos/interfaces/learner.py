@@ -251,6 +251,7 @@ class Recorder:
     _heard: int = 0
     session_id: str = ""
     _under_way: int = 0
+    unsent_bytes: int = 0
     _is_metered: bool = False
     _keeping: set[asyncio.Task[None]] = field(default_factory=set)
     _limits: set[asyncio.Task[None]] = field(default_factory=set)
@@ -290,6 +291,7 @@ class Recorder:
         finally:
             self._under_way -= 1
         process.steps += 1
+        self.unsent_bytes += len(result.text.encode("utf-8", "replace"))
         if not self._under_way:
             if self.watch is not None:
                 self.watch.asked()
@@ -434,7 +436,7 @@ class Recorder:
             process.spend(more_usd)
 
     def metered(self, *, sent: int, received: int) -> None:
-        self._is_metered = True
+        self._is_metered, self.unsent_bytes = True, 0
         if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended
             task = asyncio.create_task(self._check_point(is_asking=False))
             self._keeping.add(task)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, UsageError
 from llmos.interfaces.learner import Learned, Learner, LearnSession, LearnTask, Rest, Thought, Transcript
-from llmos.interfaces.prices import Price, price_of
+from llmos.interfaces.prices import Price, Tokens, claude_models, price_of
 from llmos.kernel.outages import Outages
 from llmos.kernel.process import Process, current
 from llmos.settings import LEARNER, PROVIDER, Settings
@@ -71,6 +71,20 @@ class Models:
         if self.settings.is_elsewhere(model):
             return price_of(model, self.settings.server_of(model)[0].base_url, self.settings)
         return price_of(f"anthropic:{model}", None, self.settings)
+
+    def most_usd(self, model: str, tokens: Tokens) -> float:
+        """What a request may cost at most; of a name such as `sonnet` the dearest model that it may mean.
+
+        Raises:
+            NoLearnerError: nobody knows.
+        """
+        try:
+            return self.price(model).cost_usd(tokens)
+        except NoLearnerError:
+            names = () if self.settings.is_elsewhere(model) else claude_models(model)
+            if not names:
+                raise
+            return max(self.price(name).cost_usd(tokens) for name in names)
 
     # --- asking --------------------------------------------------------------------------------------
 

@@ -58,6 +58,19 @@ def price_of(model: str, base_url: str | None, settings: Settings) -> Price:
     return Price(cost_usd=published, source="the price is the published one")
 
 
+def claude_models(family: str) -> tuple[str, ...]:
+    """The published models of a family such as `sonnet`."""
+    from genai_prices import data_snapshot
+
+    every = (
+        one
+        for provider in data_snapshot.get_snapshot().providers
+        if provider.id == "anthropic"
+        for one in provider.models
+    )
+    return tuple(model.id for model in every if f"-{family}-" in f"-{model.id}-")
+
+
 def is_own_machine(url: str) -> bool:
     """Whether a URL leads to this machine or its private network. Source: RFC 1918, RFC 4193, RFC 6761, RFC 6762."""
     host = (urlsplit(url).hostname or "").rstrip(".")

@@ -35,7 +35,7 @@ class Watchdog:
     max_repeats: int = 3
     turn_timeout_s: float = 300.0
     max_fruitless: int = 12
-    max_output_chars: int = 5_000_000
+    max_output_chars: int = 50_000_000
     grace_s: float = 1.0
     bus: EventBus | None = None
     clock: Callable[[], float] = time.monotonic

@@ -24,10 +24,10 @@ class Checkpoint:
     """A process as it stood at the end of its last turn.
 
     `spent_usd` is what its run cost until then, `open_usd` how much of that its open reservation is for; while
-    `is_asking` a request to the model is under way, of which nobody knows the cost yet: about `dearest_usd`, what the
-    dearest turn cost so far. `session_id` is the model's session (`llmos.memory.sessions`), `workspace` the folder it
-    works in, `began_at` an ISO time. `above` are the classes
-    of the processes it comes from, `origin` the run of the first of them.
+    `is_asking` a request to the model is under way, of which nobody knows the cost yet: at most `asking_usd`.
+    `dearest_usd` is what the dearest turn cost so far. `session_id` is the model's session
+    (`llmos.memory.sessions`), `workspace` the folder it works in, `began_at` an ISO time. `above` are the classes of
+    the processes it comes from, `origin` the run of the first of them.
     """
 
     run_id: str
@@ -52,6 +52,7 @@ class Checkpoint:
     spent_usd: float = 0.0
     open_usd: float = 0.0
     dearest_usd: float = 0.0
+    asking_usd: float = 0.0
     tokens: int = 0
     is_asking: bool = False
     is_suspended: bool = False
@@ -59,8 +60,8 @@ class Checkpoint:
 
     @property
     def unsure_usd(self) -> float:
-        """What a request under way may have cost."""
-        return self.dearest_usd if self.is_asking else 0.0
+        """What a request under way may have cost at most."""
+        return self.asking_usd if self.is_asking else 0.0
 
 
 class ProcessStore:

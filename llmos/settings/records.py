@@ -48,7 +48,7 @@ class LearnerSettings:
     max_repeats: int = 3
     turn_timeout_s: float = 300.0
     max_fruitless: int = 12
-    max_output_chars: int = 5_000_000
+    max_output_chars: int = 50_000_000
     guided_max_usd: float = 0.5
     guided_max_turns: int = 20
     base_url: str | None = None

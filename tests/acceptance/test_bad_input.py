@@ -170,7 +170,7 @@ def test_a_server_that_fails_is_one_sentence_and_costs_what_it_charged(
     assert door.json("battery")["balance_usd"] == 10.0
 
 
-def test_after_a_kill_the_run_is_interrupted_and_the_reservation_charged(door: Door) -> None:
+def test_after_a_kill_the_run_is_interrupted_and_charged_for_what_it_may_have_cost(door: Door) -> None:
     def script(request: Request) -> Turn:
         return slow(30, say("late")) if request.tool_results else call("write", file_path="a.txt", content="one\n")
 
@@ -186,9 +186,11 @@ def test_after_a_kill_the_run_is_interrupted_and_the_reservation_charged(door: D
         assert gone(lambda: clis_of(door) == []), "the CLI lives on and keeps asking"
     assert door("Calculate 1 + 1").stdout == "2\n"
     interrupted = door.json("runs", "list")["runs"][-1]
-    assert (interrupted["status"], interrupted["cost_usd"]) == ("interrupted", 2.0)
+    assert interrupted["status"] == "interrupted"
+    assert 0.2 < interrupted["cost_usd"] < 2.0  # one turn, and the most that the one under way may have cost
     battery = door.json("battery")
-    assert (battery["reserved_usd"], battery["spent_usd"], battery["balance_usd"]) == (0.0, 2.0, 8.0)
+    assert (battery["reserved_usd"], battery["spent_usd"]) == (0.0, pytest.approx(interrupted["cost_usd"]))
+    assert battery["balance_usd"] == pytest.approx(10.0 - interrupted["cost_usd"])
     assert [path.name for path in door.workspace.iterdir()] == ["a.txt"]
 
 

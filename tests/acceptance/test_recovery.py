@@ -18,6 +18,7 @@ from tests.lab import finishing, steps
 WAIT_S = 90.0
 RINGS = 4
 TURN_USD = 0.2012  # of the tokens below, with the default model
+MOST_USD = 1.0  # more than any request here may cost, with an answer as long as can be
 BIG = usage(input_tokens=100_000, output_tokens=100)
 
 RING = """\
@@ -56,7 +57,9 @@ def home(door: Door, server: ScriptedServer) -> Iterator[Door]:
     door.env |= {**server.env(door.user), "LLMOS_DAEMON": "1", "HOME": str(door.user)}
     (door.home / "plugins").mkdir(parents=True)
     (door.home / "plugins" / "ring.py").write_text(RING.replace("BELL", str(door.workspace / "bell.txt")))
-    (door.home / "llmos.yaml").write_text("permissions: {rules: [{allow: ring, effect: external, tainted: true}]}\n")
+    (door.home / "llmos.yaml").write_text(
+        "permissions: {rules: [{allow: ring, effect: external, tainted: true}]}\nlearner: {max_usd_per_run: 6.0}\n"
+    )
     yield door
     door("down", "--now")
 
@@ -157,5 +160,5 @@ def test_killed_at_random_points_nothing_is_done_twice_and_the_bill_is_right(
     assert battery["reserved_usd"] == 0
     assert battery["spent_usd"] == pytest.approx(run["cost_usd"])
     assert (asked - kills) * TURN_USD <= battery["spent_usd"] + 1e-6
-    assert battery["spent_usd"] <= (asked + kills + 1) * TURN_USD
+    assert battery["spent_usd"] <= (asked + 1) * TURN_USD + kills * MOST_USD
     assert home("audit", "verify").returncode == 0
