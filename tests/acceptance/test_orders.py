@@ -143,8 +143,9 @@ def test_another_terminal_tells_a_goal_something_and_sees_that_it_was_delivered(
 
 def test_a_schedule_runs_in_the_folder_it_was_added_in(home: Door) -> None:
     (home.workspace / "rows.csv").write_text("a,b\n1,2\n3,4\n")
-    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 2))
-    home("schedule", "add", "--at", at, "--timezone", "UTC", "Count lines in rows.csv")
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 6))
+    added = home("schedule", "add", "--at", at, "--timezone", "UTC", "Count lines in rows.csv")
+    assert added.returncode == 0, added.stderr
     elsewhere = home.folder / "elsewhere"
     elsewhere.mkdir()
     home.workspace = elsewhere
