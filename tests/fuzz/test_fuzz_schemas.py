@@ -14,7 +14,7 @@ from mcp.types import Tool as Wire
 
 from llmos.errors import PluginError, ToolError
 from llmos.interfaces.admission import tool_facts
-from llmos.interfaces.claude_learner import wire_tool
+from llmos.interfaces.claude_talk import wire_tool
 from llmos.interfaces.render import signature
 from llmos.kernel.once import call_key
 from llmos.plugins.context import ToolContext
