@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError
 from llmos.interfaces.learner import LearnSession
-from llmos.interfaces.prices import Price, Tokens
+from llmos.interfaces.prices import Price, Tokens, context_window
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeSDKClient, ResultMessage, SystemMessage
@@ -108,7 +108,10 @@ class Heard:
             self.is_answering = True
             message = _mapping(event.get("message"))
             self._input = _mapping(message.get("usage"))
-            self._price = self.price_of(str(message.get("model")))
+            model = str(message.get("model"))
+            self._price = self.price_of(model)
+            if self.session is not None and (window := context_window(model)):
+                self.session.window(window)
         if event.get("type") == "message_delta":
             usage = self._input | {k: v for k, v in _mapping(event.get("usage")).items() if v}
             cached, written = (_count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))

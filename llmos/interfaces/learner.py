@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,6 +25,8 @@ from llmos.plugins.tool import Tool, ToolResult, is_os_tool
 from llmos.settings import LEARNER
 from llmos.trace.program import Effect
 from llmos.trace.run import CUT_OFF, Finish, Origin, StepRecord
+
+_BILL_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +255,8 @@ class Recorder:
     session_id: str = ""
     _under_way: int = 0
     unsent_bytes: int = 0
-    _is_metered: bool = False
+    _metered: asyncio.Event = field(default_factory=asyncio.Event)
+    _has_metered: bool = False
     _keeping: set[asyncio.Task[None]] = field(default_factory=set)
     _limits: set[asyncio.Task[None]] = field(default_factory=set)
     _steps: dict[int, StepRecord] = field(default_factory=dict)
@@ -284,8 +288,9 @@ class Recorder:
         try:
             await asyncio.gather(*self._limits)
             await process.turn()
+            await self._billed()
             self._check_budget(process)
-            await self._check_point(is_asking=not self._is_metered)
+            await self._check_point(is_asking=not self._metered.is_set())
             with process.doing(State.RUNNING):
                 result = await self._called(tool, args, tool_use_id)
         finally:
@@ -295,7 +300,7 @@ class Recorder:
         if not self._under_way:
             if self.watch is not None:
                 self.watch.asked()
-            self._is_metered = False
+            self._metered.clear()
             await self._check_point(is_asking=True)
         return result
 
@@ -319,6 +324,13 @@ class Recorder:
             finally:
                 moves.cancel()
                 changes.cancel()
+
+    async def _billed(self) -> None:
+        """Wait a moment for the bill of the turn that ends: a call may begin before its answer has ended."""
+        if self._has_metered:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BILL_S):
+                    await self._metered.wait()
 
     def _check_budget(self, process: Process) -> None:
         """Go on only with money to go on with; the CLI's own fence does not know what children spend."""
@@ -436,7 +448,8 @@ class Recorder:
             process.spend(more_usd)
 
     def metered(self, *, sent: int, received: int) -> None:
-        self._is_metered, self.unsent_bytes = True, 0
+        self._metered.set()
+        self._has_metered, self.unsent_bytes = True, 0
         if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended
             task = asyncio.create_task(self._check_point(is_asking=False))
             self._keeping.add(task)

@@ -71,6 +71,15 @@ def claude_models(family: str) -> tuple[str, ...]:
     return tuple(model.id for model in every if f"-{family}-" in f"-{model.id}-")
 
 
+def context_window(model: str) -> int | None:
+    """How many tokens the context of a Claude model holds; None where that is not published."""
+    from genai_prices import data_snapshot
+
+    providers = (one for one in data_snapshot.get_snapshot().providers if one.id == "anthropic")
+    found = next((provider.find_model(model) for provider in providers), None)
+    return None if found is None else found.context_window
+
+
 def is_own_machine(url: str) -> bool:
     """Whether a URL leads to this machine or its private network. Source: RFC 1918, RFC 4193, RFC 6761, RFC 6762."""
     host = (urlsplit(url).hostname or "").rstrip(".")

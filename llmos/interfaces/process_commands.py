@@ -36,6 +36,9 @@ def ps(*, everyone: bool, like: str | None) -> Action:
         session.screen.data({"processes": [data_of(process, nearness) for process in shown]})
         columns = COLUMNS if not like else ("like", *COLUMNS)
         rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *row_of(one)] for one in shown]
+        if any(one.context_tokens for one in shown):
+            columns = (*columns, "context")
+            rows = [[*row, _context(one)] for row, one in zip(rows, shown, strict=True)]
         if any(one.reason for one in shown):
             columns = (*columns, "reason")
             rows = [[*row, render.one_line(one.reason, 80)] for row, one in zip(rows, shown, strict=True)]
@@ -301,6 +304,12 @@ def _budget(process: Process) -> str:
     if allocated is None:
         return ""
     return f"{process.budget.share_spent:.0%} of {render.money(allocated)}" if allocated else "none"
+
+
+def _context(process: Process) -> str:
+    """How full the context of its model is."""
+    tokens, most = process.context_tokens, process.context_max
+    return f"{tokens / most:.0%} of {most:,}" if most else f"{tokens:,}" if tokens else ""
 
 
 def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:

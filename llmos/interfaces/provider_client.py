@@ -83,6 +83,7 @@ class ModelLine:
     cost_usd: float = 0.0
     requests: int = 0
     context_tokens: int = 0
+    used: Tokens = field(default_factory=lambda: Tokens(input=0, output=0))
 
     async def lead_to(self, model: str) -> None:
         """Ask this model from now on.
@@ -156,6 +157,7 @@ class ModelLine:
             used = Tokens(input=self.context_tokens, output=estimated_tokens(response.parts))
         self.cost_usd += self.price.cost_usd(used)
         self.context_tokens = used.input + used.output
+        self.used = used
 
     def _charge_sent(self) -> None:
         """A request whose bill will not arrive any more: at least what was sent is charged."""

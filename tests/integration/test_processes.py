@@ -210,6 +210,8 @@ async def test_tokens_are_a_budget_too(make_lab: MakeLab) -> None:
         process = only(system)
     assert process.tokens_in + process.tokens_out == 200_200
     assert process.context_tokens == 100_100
+    assert process.context_max is not None
+    assert process.context_max >= 200_000
 
 
 async def test_a_class_gives_priority_allowance_and_stricter_rules(make_lab: MakeLab) -> None:
