@@ -300,9 +300,10 @@ class LLMOS:
         )
         if home.settles():
             known_usd = {one.run_id: one.open_usd + one.unsure_usd for one in home.left}
-            for reservation in self.economy.charge_left_open(known_usd):
+            charged = self.economy.charge_left_open(known_usd)
+            for reservation in charged:
                 await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
-            await home.settled_left()
+            await home.settled_left({one.run_id: one.amount_usd for one in charged})
 
     async def _load_tools(self, stack: AsyncExitStack) -> None:
         from llmos.plugins.confined import DeferredSandbox

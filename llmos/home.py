@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,8 +19,9 @@ from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.budget import Budget
 from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.journal import Journal
+from llmos.kernel.lending import owe
 from llmos.kernel.outages import Outages
-from llmos.kernel.process import Kind, ProcessTable, State
+from llmos.kernel.process import Kind, Process, ProcessTable, State
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
 from llmos.memory.approvals import Approvals
@@ -73,7 +74,8 @@ class OpenHome:
         self.processes = ProcessTable(clock=clock)
         self.turns = Turns()
         self.outages = Outages()
-        self.is_ending = False
+        self.is_ending = self.is_letting_go = False
+        self._ending: set[asyncio.Task[None]] = set()
         self._has_offered = False
         self.left: list[Checkpoint] = []
         self.background: set[asyncio.Task[None]] = set()
@@ -185,17 +187,38 @@ class OpenHome:
                 origin=one.origin,
             )
             process.turns, process.mode = one.turns, "learner"
-            process.blocks = dict(one.blocks)
-        for process in self.processes:
-            process.spend(process.left.spent_usd + process.left.unsure_usd, process.left.tokens)
+            process.blocks, process.workspace = dict(one.blocks), Path(one.workspace)
 
-    async def settled_left(self) -> None:
-        """What was open of processes that an earlier kernel left is charged: they have spent it."""
-        for process in self.processes:
-            if isinstance(process.left, Checkpoint):
-                spent_usd = process.left.spent_usd + process.left.unsure_usd
-                process.left = replace(process.left, spent_usd=spent_usd, open_usd=0.0, is_asking=False)
-                await self.checkpoints.put(process.left)
+    async def settled_left(self, charged_usd: Mapping[str, float]) -> None:
+        """What was open of processes that an earlier kernel left is charged, by their runs: they have spent it."""
+        left = [one for one in self.processes if isinstance(one.left, Checkpoint)]
+        for process in left:
+            spent_usd, known = process.left.spent_usd, charged_usd.get(process.run_id)
+            if known is not None:
+                spent_usd += known - process.left.open_usd
+            process.spend(spent_usd, process.left.tokens)
+            process.left = replace(process.left, spent_usd=spent_usd, open_usd=0.0, is_asking=False)
+        for process in left:
+            for lender in (one for one in left if one.run_id in process.left.borrowed):
+                owe(lender.budget, process.budget, process.left.borrowed[lender.run_id])
+        await self.keep(*left)
+
+    async def keep(self, *processes: Process) -> None:
+        """Keep how these processes stand now, where a later kernel could go on with them."""
+        kept = []
+        for process in processes:
+            if process.keep is not None:
+                kept.append(process.keep())
+            elif isinstance(process.left, Checkpoint) and process.is_alive:
+                process.left = replace(
+                    process.left,
+                    budget_usd=process.own_usd,
+                    priority=process.own_priority,
+                    borrowed=dict(process.borrowed),
+                )
+                kept.append(process.left)
+        if kept:
+            await self.checkpoints.put(*kept)
 
     async def close(self) -> None:
         """Finish what was asked for, and let go of the files."""
@@ -225,11 +248,15 @@ class OpenHome:
         return bool(self.background) and bool(at_work)
 
     def let_go(self) -> None:
-        """End what stands still: its checkpoint is kept, so that the next kernel can go on with it."""
-        self.is_ending = True
+        """End what stands still, or comes to: its checkpoint is kept, so that the next kernel can go on with it."""
+        if self.is_letting_go:
+            return
+        self.is_ending = self.is_letting_go = True
         for process in self.processes:
-            if process.state is State.SUSPENDED and process.task is not None:
-                process.task.cancel()
+            if process.is_alive and process.task is not None:
+                task = asyncio.create_task(_end_where_it_stands(process))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
 
     @contextmanager
     def without_secrets_of(self, redactor: Redactor) -> Iterator[None]:
@@ -272,6 +299,14 @@ class OpenHome:
         """Whether nobody asked before: who is the first charges what an earlier process left unsettled."""
         first, self._is_settled = not self._is_settled, True
         return first
+
+
+async def _end_where_it_stands(process: Process) -> None:
+    while process.is_alive:
+        if process.state is State.SUSPENDED and process.task is not None:
+            process.task.cancel()
+            return
+        await process.moves()
 
 
 def _shared(settings: Settings) -> tuple[object, ...]:

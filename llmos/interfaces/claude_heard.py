@@ -46,6 +46,7 @@ class Heard:
     is_parked: bool = False
     _price: Price | None = None
     _input: dict[str, Any] = field(default_factory=dict)
+    _said_bytes: int = 0
 
     @property
     def cost_usd(self) -> float:
@@ -64,13 +65,26 @@ class Heard:
             self.take(message)
 
     async def stop(self, client: ClaudeSDKClient) -> None:
-        """Interrupt the model and wait a moment for the bill."""
+        """Interrupt the model and wait a moment for the bill; what is under way is charged, whatever the CLI says."""
+        under_way_usd, known_usd = self._under_way_usd(), self.running_usd
         with suppress(Exception):
             async with asyncio.timeout(CLOSING_S):
                 await client.interrupt()
                 await self.listen(client)
+        if self.running_usd > known_usd:  # it came to its end after all
+            under_way_usd = 0.0
         if self.session is not None:
-            self.session.bill(self.before_usd + self.cost_usd)
+            self.session.bill(self.before_usd + self.cost_usd + under_way_usd)
+
+    def _under_way_usd(self) -> float:
+        """What a request costs that is broken off now, at most: a token is a byte or more."""
+        price = self._price or self.price_of(self.asked_model)
+        if self.session is None or self.result is not None or price is None:
+            return 0.0
+        if self.is_answering:
+            return price.cost_usd(_tokens(self._input, self._said_bytes))
+        asked = self.session.asked_tokens()
+        return price.cost_usd(Tokens(input=asked, output=0, written=asked)) if asked else 0.0
 
     def take(self, message: Any) -> None:
         """Take in one message of the SDK."""
@@ -105,22 +119,19 @@ class Heard:
         if event.get("type") == "message_stop":
             self.is_answering = False
         if event.get("type") == "message_start":
-            self.is_answering = True
+            self.is_answering, self._said_bytes = True, 0
             message = _mapping(event.get("message"))
             self._input = _mapping(message.get("usage"))
             model = str(message.get("model"))
             self._price = self.price_of(model)
             if self.session is not None and (window := context_window(model)):
                 self.session.window(window)
+        if event.get("type") == "content_block_delta":
+            said = _mapping(event.get("delta"))
+            self._said_bytes += sum(len(part.encode()) for part in said.values() if isinstance(part, str))
         if event.get("type") == "message_delta":
             usage = self._input | {k: v for k, v in _mapping(event.get("usage")).items() if v}
-            cached, written = (_count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
-            tokens = Tokens(
-                input=_count(usage.get("input_tokens")) + cached + written,
-                output=_count(usage.get("output_tokens")),
-                cached=cached,
-                written=written,
-            )
+            tokens = _tokens(usage, _count(usage.get("output_tokens")))
             self.running_usd += self._price.cost_usd(tokens) if self._price is not None else 0.0
             if self.session is not None:
                 self.session.metered(sent=tokens.input, received=tokens.output)
@@ -174,6 +185,12 @@ class Heard:
         if "Connection refused" in said:
             return f"{self.base_url} can't be reached (connection refused); check ANTHROPIC_BASE_URL and the network"
         return f"{self.base_url} failed: {said}"
+
+
+def _tokens(usage: dict[str, Any], output: int) -> Tokens:
+    cached, written = (_count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
+    sent = _count(usage.get("input_tokens")) + cached + written
+    return Tokens(input=sent, output=output, cached=cached, written=written)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from llmos.errors import LearnerError, NoLearnerError
 from llmos.interfaces.claude_heard import NO_LOGIN, Heard, first_line
 from llmos.interfaces.claude_talk import SERVER, Bridge, Talk
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought
-from llmos.interfaces.prices import Price, price_of
+from llmos.interfaces.prices import Price, claude_models, price_of
 from llmos.interfaces.prompts import SYSTEM
 from llmos.interfaces.session_room import Room, session_room
 from llmos.kernel.clients import CLIENTS
@@ -170,10 +170,11 @@ class ClaudeLearner:
         return heard
 
     def _price(self, model: str) -> Price | None:
-        try:
-            return price_of(f"anthropic:{model}", None, self.settings)
-        except NoLearnerError:
-            return None
+        """What a model costs; of a name such as `sonnet` the dearest that it may mean."""
+        for name in (model, *claude_models(model)):
+            with suppress(NoLearnerError):
+                return price_of(f"anthropic:{name}", None, self.settings)
+        return None
 
     def _server(self) -> str:
         return self.settings.learner.base_url or "the Anthropic API"

@@ -114,6 +114,8 @@ class Dispatcher:
             if not isinstance(error, LLMOSError | asyncio.CancelledError):
                 log.exception("a run broke", extra={"action": "run_broke", "run_id": run.run.id})
             await asyncio.shield(self._failed(run, error))
+            if not isinstance(error, asyncio.CancelledError):
+                await self.recovery.forget(left)
             raise
 
     async def _carried_out(

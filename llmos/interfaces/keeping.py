@@ -16,9 +16,6 @@ from llmos.kernel.process import Process, current
 from llmos.memory.processes import Checkpoint, ProcessStore
 from llmos.memory.sessions import SessionStore
 
-_OPENING_TOKENS = 50_000
-"""What the first request holds at most: instructions, the tools, the goal."""
-
 _ANSWER_TOKENS = 32_000
 """What an answer holds at most: the CLI asks for no more."""
 
@@ -57,7 +54,7 @@ class Keeping:
                 await self.checkpoints.remove(task.run_id)
 
         await keep(True)
-        recorder.checkpoint = keep
+        recorder.checkpoint, process.keep = keep, lambda: kept.now(is_asking=kept.is_asking)
         try:
             yield task
         except asyncio.CancelledError:
@@ -69,6 +66,8 @@ class Keeping:
         except BaseException:
             await asyncio.shield(self.checkpoints.remove(task.run_id))
             raise
+        finally:
+            process.keep = None
         await asyncio.shield(self.checkpoints.remove(task.run_id))
 
 
@@ -82,14 +81,14 @@ class _Kept:
     most_usd: Callable[[str, Tokens], float]
     dearest_usd: float = 0.0
     seen_usd: float = 0.0
+    is_asking: bool = True
 
     def _most_usd(self, model: str) -> float:
         """What a request made now may cost at most; all that the run may where nobody knows the price.
 
         A token is a byte at least, so what was not sent yet is no more tokens than bytes.
         """
-        context = self.process.context_tokens or _OPENING_TOKENS
-        tokens = context + self.recorder.unsent_bytes
+        tokens = self.process.context_tokens + self.recorder.unsent_bytes
         try:
             return self.most_usd(model, Tokens(input=tokens, output=_ANSWER_TOKENS, written=tokens))
         except NoLearnerError:
@@ -98,15 +97,16 @@ class _Kept:
     def now(self, *, is_asking: bool) -> Checkpoint:
         process, cost_usd = self.process, self.recorder.cost_usd
         self.dearest_usd = max(self.dearest_usd, cost_usd - self.seen_usd)
-        self.seen_usd = cost_usd
-        model = process.model if process.reach is not None else self.first.model
+        self.seen_usd, self.is_asking = cost_usd, is_asking
+        model = process.next_model or process.model if process.reach is not None else self.first.model
         return replace(
             self.first,
             model=model,
             asking_usd=max(self.dearest_usd, self._most_usd(model)) if is_asking else 0.0,
             session_id=self.recorder.session_id,
-            priority=process.priority,
-            budget_usd=process.budget.allocated_usd,
+            priority=process.own_priority,
+            budget_usd=process.own_usd,
+            borrowed=dict(process.borrowed),
             turns=process.turns,
             spent_usd=self.first.spent_usd + cost_usd,
             open_usd=cost_usd,

@@ -127,6 +127,9 @@ class LearnSession(Protocol):
     def metered(self, *, sent: int, received: int) -> None:
         """The tokens of one request, those from a cache too, and of its answer."""
 
+    def asked_tokens(self) -> int:
+        """How many tokens a request holds at most that is under way now; 0: none is."""
+
     def window(self, tokens: int) -> None:
         """How many tokens the model's context holds at most."""
 
@@ -335,7 +338,8 @@ class Recorder:
     def _check_budget(self, process: Process) -> None:
         """Go on only with money to go on with; the CLI's own fence does not know what children spend."""
         if process.budget.is_spent:
-            reason = f"its budget is spent (${process.budget.spent_usd:.4f}, with its children)"
+            spent = f"${process.budget.spent_usd:.4f}, {process.budget.tokens.spent:,} tokens"
+            reason = f"its budget is spent ({spent}, with its children)"
             if self.watch is None:
                 raise LearnerError(f"the learner was stopped: {reason}", cost_usd=self.cost_usd)
             self.watch.stop(reason)
@@ -469,6 +473,11 @@ class Recorder:
             task = asyncio.create_task(_blocked(process, seconds))
             self._limits.add(task)
             task.add_done_callback(self._limits.discard)
+
+    def asked_tokens(self) -> int:
+        process = current()
+        context = 0 if process is None else process.context_tokens
+        return 0 if self._under_way else context + self.unsent_bytes
 
     def unlimited(self) -> None:
         """Nobody asks any more, so no limit is waited for."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from llmos.accounts import Reservation
@@ -17,12 +19,12 @@ from llmos.interfaces.keeping import Keeping
 from llmos.interfaces.learner import Learned, LearnTask, Recorder
 from llmos.interfaces.logbook import telling
 from llmos.interfaces.models import Models
-from llmos.interfaces.prompts import delimited
+from llmos.interfaces.prompts import SYSTEM, delimited
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
 from llmos.kernel.interrupts import Interrupts
-from llmos.kernel.process import thinking
+from llmos.kernel.process import current, thinking
 from llmos.kernel.scratch import Snapshot
 from llmos.kernel.taint import Taint
 from llmos.kernel.token_economy import TokenEconomy, estimate_cost
@@ -30,11 +32,13 @@ from llmos.kernel.watchdog import Watchdog
 from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
+from llmos.plugins.tool import Tool
 from llmos.settings import GUIDED, LEARNER, LearnerSettings
 from llmos.trace.induce import NotATrace
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord, step_ids
 
+_SURROUNDINGS_BYTES = 4_000
 _WAY_ROUND = "it goes round a call that was not permitted, and nobody has looked at it yet"
 
 
@@ -209,6 +213,8 @@ class Learning:
                 self.taint.steered(task.run_id),
                 telling(self.bus, task.run_id),
             ):
+                recorder.unsent_bytes += opening_bytes(task, recorder.tools)
+                _works_in(self.surroundings.settings.workspace)
                 recorder.watch, recorder.limit_usd = watch, task.max_budget_usd
                 async with self.keeping.kept(task, recorder) as kept:
                     with thinking():
@@ -248,3 +254,15 @@ class Learning:
             run.update(reason=f"{run.run.reason}; {trace.label}: {trace.reason}")
         self.bus.publish(TraceStored(run_id=run.run.id, trace=trace.label, status=str(trace.status)))
         return trace
+
+
+def opening_bytes(task: LearnTask, tools: Sequence[Tool]) -> int:
+    """How long the first request is: instructions, tools and task, and what a client says of its surroundings."""
+    described = "".join(f"{tool.name}{tool.description}{json.dumps(tool.schema)}" for tool in tools)
+    return len(f"{SYSTEM}{task.prompt}{described}".encode()) + _SURROUNDINGS_BYTES
+
+
+def _works_in(workspace: Path) -> None:
+    process = current()
+    if process is not None:
+        process.workspace = workspace

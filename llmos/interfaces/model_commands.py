@@ -31,7 +31,9 @@ def model(pid: int, name: str) -> Action:
     """Have another model go on with a process."""
 
     async def action(session: Session) -> None:
-        process = (await session.system()).home.processes.change_model(pid, name)
+        home = (await session.system()).home
+        process = home.processes.change_model(pid, name)
+        await home.keep(process)
         session.screen.data(
             {"processes": [data_of(process) | {"model": process.model, "next_model": process.next_model}]}
         )

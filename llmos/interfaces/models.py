@@ -84,7 +84,7 @@ class Models:
             names = () if self.settings.is_elsewhere(model) else claude_models(model)
             if not names:
                 raise
-            return max(self.price(name).cost_usd(tokens) for name in names)
+            return self.price(names[0]).cost_usd(tokens)
 
     # --- asking --------------------------------------------------------------------------------------
 
@@ -261,6 +261,9 @@ class _Attempt:
 
     def limited(self, seconds: float) -> None:
         self.session.limited(seconds)
+
+    def asked_tokens(self) -> int:
+        return self.session.asked_tokens()
 
     def window(self, tokens: int) -> None:
         self.session.window(tokens)

@@ -114,9 +114,7 @@ class Verb(click.Command):
 
     def is_meant(self, words: Sequence[str]) -> bool:
         """Whether what stands after its name may be meant for it: `top`, but not `top 5 customers of sales.csv`."""
-        given = list(takewhile(lambda word: not word.startswith("-"), words))
-        needs_some = any(isinstance(param, click.Argument) and param.required for param in self.params)
-        return all(word.isdigit() for word in given) and (not needs_some or bool(given) or "--help" in words)
+        return all(word.isdigit() for word in takewhile(lambda word: not word.startswith("-"), words))
 
 
 class NumberedVerb(Verb):
@@ -125,7 +123,7 @@ class NumberedVerb(Verb):
     def is_meant(self, words: Sequence[str]) -> bool:
         given = list(takewhile(lambda word: not word.startswith("-"), words))
         needed = sum(isinstance(param, click.Argument) for param in self.params)
-        return "--help" in words or (len(given) == needed and given[0].isdigit())
+        return not given or (given[0].isdigit() and (len(given) == needed or len(given) < len(words)))
 
 
 class GoalGroup(click.Group):
@@ -176,7 +174,7 @@ class Telling(Verb):
 
     def is_meant(self, words: Sequence[str]) -> bool:
         given = [word for word in words if not word.startswith("-")]
-        return "--help" in words or bool(given and given[0].isdigit())
+        return not given or given[0].isdigit()
 
 
 def first_by_default(ctx: click.Context) -> Action | None:

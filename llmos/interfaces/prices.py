@@ -59,7 +59,7 @@ def price_of(model: str, base_url: str | None, settings: Settings) -> Price:
 
 
 def claude_models(family: str) -> tuple[str, ...]:
-    """The published models of a family such as `sonnet`."""
+    """The published models of a family such as `sonnet`, the dearest first."""
     from genai_prices import data_snapshot
 
     every = (
@@ -68,7 +68,13 @@ def claude_models(family: str) -> tuple[str, ...]:
         if provider.id == "anthropic"
         for one in provider.models
     )
-    return tuple(model.id for model in every if f"-{family}-" in f"-{model.id}-")
+    found = [model.id for model in every if f"-{family}-" in f"-{model.id}-"]
+    return tuple(sorted(found, key=_dearness, reverse=True))
+
+
+def _dearness(name: str) -> float:
+    price = _published("anthropic", name, None)
+    return 0.0 if price is None else price(Tokens(input=1_000_000, output=1_000_000))
 
 
 def context_window(model: str) -> int | None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos import caller
-from llmos.errors import LLMOSError, UsageError
+from llmos.errors import LLMOSError, LowBatteryError, UsageError
 from llmos.interfaces import render
 from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
 from llmos.kernel.lending import Loan
 from llmos.kernel.process import End, Kind, Process, ProcessTable, current
+from llmos.trace.lex import check_goal
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
@@ -102,6 +103,9 @@ def resume(pids: Sequence[int]) -> Action:
             table.resume(left[0].pid)
             await _in_front(session, left[0], settings)
             return
+        for process in map(table.alive, pids):
+            if process.workspace is not None and not process.workspace.is_dir():
+                raise UsageError(f"the workspace {process.workspace} of process {process.pid} is gone.")
         ready = [await _ready(session, process) for process in left]  # all of them, or nothing is done
         await _each(pids, ProcessTable.resume, "goes on")(session)
         for process, settings in zip(left, ready, strict=True):
@@ -143,10 +147,13 @@ async def _ready(session: Session, process: Process) -> Settings:
     Raises:
         SettingsError: the folder is gone.
         NoLearnerError: nobody can be asked with them.
+        LowBatteryError: it has spent what it may.
     """
     settings = _settings_of(session, process)
     async with _opened(session, settings) as system:
-        system.models.check()
+        system.dispatcher.recovery.check(process.left)
+    if process.budget.is_spent:
+        raise LowBatteryError(f"the budget of process {process.pid} is spent: `lend` gives it more, `kill` forgets it.")
     return settings
 
 
@@ -168,6 +175,7 @@ def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
         if lender is borrower:
             raise UsageError("a process can't lend to itself.")
         Loan.begin(lender, borrower, usd, seconds)
+        await home.keep(lender, borrower)
         session.screen.data({"processes": [data_of(lender), data_of(borrower)]})
         until = "until one of them ends" if seconds is None else f"for {render.duration(seconds)}"
         session.screen.show(f"process {pid} lends {render.money(usd)} and its priority to process {to}, {until}")
@@ -219,6 +227,7 @@ def spawn(goal: str, *, terms: Terms) -> Action:
     """Begin a goal and leave it to the resident kernel."""
 
     async def action(session: Session) -> None:
+        check_goal(goal)
         if caller.current() is None:
             raise UsageError("a goal in the background needs the resident kernel: `boot.py up` starts it.")
         begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()

@@ -42,6 +42,24 @@ class Recovery:
     traces: TraceStore
     registry: ToolRegistry
 
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Whether a run can be gone on with now.
+
+        Raises:
+            NoLearnerError: nobody can be asked.
+            LowBatteryError: it has spent what it may.
+        """
+        self.learning.models.check()
+        if checkpoint.max_usd <= checkpoint.spent_usd:
+            raise LowBatteryError(
+                f"process {checkpoint.pid} has spent what its run may (${checkpoint.max_usd:.4f}): `kill "
+                f"{checkpoint.pid}` forgets it."
+            )
+
+    async def forget(self, checkpoint: Checkpoint) -> None:
+        """It is over: no later kernel goes on with it."""
+        await self.learning.keeping.checkpoints.remove(checkpoint.run_id)
+
     async def take_up(self, run: Running, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on with a run; gives the outputs by step id, answer and trace go into the run.
 
@@ -51,13 +69,11 @@ class Recovery:
         """
         learning, done = self.learning, run.run.steps
         await learning.discover()
-        learning.models.check()
+        self.check(checkpoint)
         await learning.taint.inherit(run.run.id, run.run.id)
         known, is_lost = await self._known(checkpoint, done)
         recorder = await self._recorder(run, checkpoint, known)
         left_usd = checkpoint.max_usd - checkpoint.spent_usd
-        if left_usd <= 0:
-            raise LowBatteryError(f"run {run.run.id} has spent what it may (${checkpoint.max_usd:.4f}).")
         reason = f"{run.run.reason}; gone on with after its process had ended"
         run.update(status=RunStatus.RUNNING, reason=reason, model=checkpoint.model)
         operation = f"going on: {checkpoint.model}"

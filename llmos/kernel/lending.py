@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from llmos.accounts import to_microusd
+from llmos.kernel.budget import Budget
 from llmos.kernel.process import Process
 
 
@@ -31,8 +33,10 @@ class Loan:
         """
         if usd:
             lender.budget.lend(usd, borrower.budget)
-        before, during = borrower.priority, min(borrower.priority, lender.priority)
-        borrower.priority = during
+            borrower.borrowed[lender.run_id] = borrower.borrowed.get(lender.run_id, 0.0) + usd
+            borrower.loaned_usd, lender.loaned_usd = borrower.loaned_usd + usd, lender.loaned_usd - usd
+        before, during = borrower.own_priority, min(borrower.priority, lender.priority)
+        borrower.priority, borrower.hurried = during, (before, during)
         loan = cls(lender=lender, borrower=borrower, usd=usd, before=before, during=during)
         task = asyncio.create_task(loan._over(seconds))
         _LOANS.add(task)
@@ -51,9 +55,19 @@ class Loan:
     def end(self) -> None:
         """Give back what is left; a priority that was changed meanwhile stays."""
         if self.usd:
-            self.borrower.budget.pay_back(self.usd, self.lender.budget)
+            back_usd = self.borrower.budget.pay_back(self.usd, self.lender.budget)
+            self.borrower.loaned_usd -= back_usd
+            self.lender.loaned_usd += back_usd
         if self.borrower.priority == self.during:
-            self.borrower.priority = self.before
+            self.borrower.priority, self.borrower.hurried = self.before, None
+
+
+def owe(lender: Budget, borrower: Budget, usd: float) -> None:
+    """Charge a lender for what was spent of a loan whose kernel has ended, and the loan with it."""
+    own, spent = borrower.microusd, borrower.microusd.spent
+    used = min(to_microusd(usd), max(0, spent - (own.allocated or 0)), lender.microusd.left or 0)
+    if own.allocated is not None and used:
+        lender.microusd.give(used, own)
 
 
 _LOANS: set[asyncio.Task[None]] = set()

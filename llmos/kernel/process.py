@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from llmos.errors import LLMOSError, NotFoundError, UsageError
@@ -106,8 +107,10 @@ class Process:
     asked for, which hold for its children. `blocks` are those of shared memory that stand in its model's first message,
     each to "read" or to "write".
     `reason` says why it ended as it did. `lines` are the last things it did or said, `told` how many there were in all.
-    `reason` says why it ended as it did. While a `model` works on it, `reach` refuses models that it can't go on with;
-    `next_model` takes over at the end of the turn.
+    While a `model` works on it, `reach` refuses models that it can't go on with; `next_model` takes over at the end of
+    the turn. `workspace` is where it works, `keep` gives what a later kernel would go on from. `borrowed` is what
+    others lent it, by their runs, `loaned_usd` what of its budget is lent to it, or (below 0) to others, now, and
+    `hurried` its own priority and the one it has meanwhile.
     """
 
     pid: int
@@ -157,6 +160,11 @@ class Process:
     model: str = ""
     next_model: str = ""
     reach: Callable[[str], None] | None = None
+    workspace: Path | None = None
+    keep: Callable[[], Any] | None = None
+    borrowed: dict[str, float] = field(default_factory=dict)
+    loaned_usd: float = 0.0
+    hurried: tuple[int, int] | None = None
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -171,6 +179,17 @@ class Process:
     def family(self) -> str:
         """The run of the first process of its family."""
         return self.origin or self.run_id
+
+    @property
+    def own_usd(self) -> float | None:
+        """Its budget without loans; None: it has none."""
+        allocated = self.budget.allocated_usd
+        return None if allocated is None else round(allocated - self.loaned_usd, 6)
+
+    @property
+    def own_priority(self) -> int:
+        """Its priority without loans."""
+        return self.hurried[0] if self.hurried is not None and self.priority == self.hurried[1] else self.priority
 
     @property
     def is_at_work(self) -> bool:
@@ -453,8 +472,11 @@ class ProcessTable:
 
         Raises:
             NotFoundError: there is none, or it has ended.
+            UsageError: it is suspended already.
         """
         process = self.alive(pid)
+        if process.state is State.SUSPENDED:
+            raise UsageError(f"process {pid} is suspended already.")
         process.is_stopped = True
         if process.sharing is not None:
             process.sharing.stopped(process)
@@ -486,7 +508,11 @@ class ProcessTable:
         """
         process = self.alive(pid)
         if process.reach is None:
-            how = f"it is a {process.mode}" if process.mode else f"it is {_told(process.state, process.why)}"
+            how = (
+                f"it is a {process.mode}"
+                if process.mode and process.left is None
+                else f"it is {_told(process.state, process.why)}"
+            )
             raise UsageError(f"no model works on process {pid} ({how}), so there is none to change.")
         process.reach(model)
         process.next_model = "" if model == process.model else model

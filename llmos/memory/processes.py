@@ -25,9 +25,9 @@ class Checkpoint:
 
     `spent_usd` is what its run cost until then, `open_usd` how much of that its open reservation is for; while
     `is_asking` a request to the model is under way, of which nobody knows the cost yet: at most `asking_usd`.
-    `dearest_usd` is what the dearest turn cost so far. `session_id` is the model's session
-    (`llmos.memory.sessions`), `workspace` the folder it works in, `began_at` an ISO time. `above` are the classes of
-    the processes it comes from, `origin` the run of the first of them.
+    `dearest_usd` is what the dearest turn cost so far, `borrowed` what others lent it, by their runs. `session_id` is
+    the model's session (`llmos.memory.sessions`), `workspace` the folder it works in, `began_at` an ISO time. `above`
+    are the classes of the processes it comes from, `origin` the run of the first of them.
     """
 
     run_id: str
@@ -53,6 +53,7 @@ class Checkpoint:
     open_usd: float = 0.0
     dearest_usd: float = 0.0
     asking_usd: float = 0.0
+    borrowed: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
     is_asking: bool = False
     is_suspended: bool = False
@@ -71,11 +72,18 @@ class ProcessStore:
         self._db = db
         self._clock = clock
 
-    async def put(self, checkpoint: Checkpoint) -> None:
-        """Keep how a process stands now; durable on return."""
-        kept = self._db.redactor.record(checkpoint)
-        row = [clean(kept.run_id), kept.pid, clean(json.dumps(asdict(kept))), to_utc(self._clock())]
-        await self._db.run(lambda connection: connection.execute(sql.PUT_PROCESS, row) and None)
+    async def put(self, *checkpoints: Checkpoint) -> None:
+        """Keep how processes stand now, all or none; durable on return."""
+        rows = []
+        for one in checkpoints:
+            kept = self._db.redactor.record(one)
+            rows.append([clean(kept.run_id), kept.pid, clean(json.dumps(asdict(kept))), to_utc(self._clock())])
+
+        def work(connection: DuckDBPyConnection) -> None:
+            for row in rows:
+                connection.execute(sql.PUT_PROCESS, row)
+
+        await self._db.run(work)
 
     async def remove(self, run_id: str) -> None:
         """Forget a process and its model's session: it is over."""

@@ -41,7 +41,8 @@ llm_tool("ring", "Ring the bell.", {"times": str}, effect="external", version="1
 
 def ringing(request: Request) -> Turn:
     """A ring a turn, each numbered, then the end."""
-    turns = [slow(0.3, calls(call("ring", times=str(n)), usage=BIG)) for n in range(RINGS)]
+    is_slow = "slowly" in str(request.body["messages"][0])
+    turns = [slow(3.0 if is_slow else 0.3, calls(call("ring", times=str(n)), usage=BIG)) for n in range(RINGS)]
     return steps(*turns, *finishing("Rang."))(request)
 
 
@@ -149,7 +150,7 @@ def test_what_can_not_go_on_now_stays_as_it_is(home: Door) -> None:
     home.env["ANTHROPIC_API_KEY"] = key
     here = home.workspace.rename(home.folder / "elsewhere")
     workspace, home.workspace = home.workspace, home.folder
-    assert_sentence(home("resume", str(pid)), 2, f"the workspace {workspace} is not a folder")
+    assert_sentence(home("resume", str(pid)), 2, f"the workspace {workspace} of process {pid} is gone")
     assert only(home)["state"] == "suspended"
     here.rename(workspace)
     home.workspace = workspace
@@ -206,3 +207,86 @@ def test_killed_at_random_points_nothing_is_done_twice_and_the_bill_is_right(
     assert (asked - kills) * TURN_USD <= battery["spent_usd"] + 1e-6
     assert battery["spent_usd"] <= (asked + 1) * TURN_USD + kills * MOST_USD
     assert home("audit", "verify").returncode == 0
+
+
+def test_down_does_not_wait_for_what_comes_to_stand_still_after_it(home: Door, server: ScriptedServer) -> None:
+    pid = home.json("spawn", "Ring the bell four times slowly")["processes"][0]["pid"]
+    until(lambda: server.conversation)
+    assert home("suspend", str(pid)).returncode == 0  # while the model still thinks
+    assert home("down").returncode == 0
+    process = only(home)
+    assert (process["pid"], process["state"]) == (pid, "suspended")
+    assert home("resume", str(pid)).returncode == 0
+    assert home("wait", str(pid)).returncode == 0
+    assert rings(home) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("how", ["kill", "down"])
+def test_a_request_that_is_broken_off_is_not_free(home: Door, server: ScriptedServer, how: str) -> None:
+    """What was sent of it is charged at least, up to what it may hold at most."""
+    pid = home.json("spawn", "Ring the bell four times slowly")["processes"][0]["pid"]
+    until(lambda: len(server.conversation) == 2)
+    assert home("kill", str(pid)).returncode == 0 if how == "kill" else home("down", "--now").returncode == 0
+    until(lambda: home.json("battery", "show")["reserved_usd"] == 0)
+    (run,) = [one for one in home.json("runs", "list")["runs"] if "Ring" in one["goal"]]
+    assert 2 * TURN_USD - 0.01 <= run["cost_usd"] <= 2 * TURN_USD + 0.5
+    assert home.json("battery", "show")["spent_usd"] == pytest.approx(run["cost_usd"])
+
+
+def test_a_loan_ends_with_its_kernel_and_no_money_comes_of_it(home: Door) -> None:
+    rich = home.json("spawn", "Ring the bell four times slowly", "--budget", "3")["processes"][0]["pid"]
+    poor = home.json("spawn", "Ring the big bell slowly", "--budget", "2")["processes"][0]["pid"]
+    until(lambda: len([one for one in home.json("ps")["processes"] if one["cost_usd"] > 0]) == 2)
+    assert home("lend", str(rich), "1", "--to", str(poor)).returncode == 0
+    kill_kernel(home)
+    left = {one["pid"]: one for one in home.json("ps")["processes"]}
+    assert (left[rich]["budget_usd"], left[poor]["budget_usd"]) == (3.0, 2.0)
+    assert home("lend", str(rich), "1", "--to", str(poor)).returncode == 0  # of processes that stand still
+    kill_kernel(home)
+    left = {one["pid"]: one for one in home.json("ps")["processes"]}
+    assert (left[rich]["budget_usd"], left[poor]["budget_usd"]) == (3.0, 2.0)
+
+
+def test_what_has_spent_what_it_may_is_not_begun_again_and_ends_for_good(home: Door) -> None:
+    pid = home.json("spawn", "Ring the bell four times", "--budget", "0.5")["processes"][0]["pid"]
+    until(lambda: rings(home))
+    kill_kernel(home)
+    process = only(home)
+    assert process["cost_usd"] == pytest.approx(home.json("battery", "show")["spent_usd"])
+    if process["budget_left_usd"] > 0:
+        assert home("resume", str(pid)).returncode == 0
+        assert home("wait", str(pid)).returncode == 1
+    else:
+        assert_sentence(home("resume", str(pid)), 3, str(pid))
+        assert home("kill", str(pid)).returncode == 0
+    kill_kernel(home)
+    assert pid not in {one["pid"] for one in home.json("ps", "--all")["processes"] if "Ring" in one["goal"]}
+
+
+def test_another_model_is_kept_with_a_process_that_stands_still(home: Door, server: ScriptedServer) -> None:
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    until(lambda: rings(home))
+    assert home("suspend", str(pid)).returncode == 0
+    until(lambda: only(home)["state"] == "suspended")
+    assert home("model", str(pid), "claude-haiku-4-5").returncode == 0
+    kill_kernel(home)
+    assert home("resume", str(pid)).returncode == 0
+    assert home("wait", str(pid)).returncode == 0
+    assert "haiku" in server.conversation[-1].body["model"]
+
+
+def test_what_is_suspended_stays_so_where_its_folder_is_gone(home: Door) -> None:
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    until(lambda: rings(home))
+    assert home("suspend", str(pid)).returncode == 0
+    until(lambda: only(home)["state"] == "suspended")
+    assert_sentence(home("suspend", str(pid)), 2, "suspended already")
+    before, workspace = rings(home), home.workspace
+    workspace.rename(home.folder / "elsewhere")
+    home.workspace = home.folder
+    assert_sentence(home("resume", str(pid)), 2, f"the workspace {workspace} of process {pid} is gone")
+    (home.folder / "elsewhere").rename(workspace)
+    home.workspace = workspace
+    assert rings(home) == before
+    assert home("resume", str(pid)).returncode == 0
+    assert home("wait", str(pid)).returncode == 0
