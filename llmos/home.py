@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from llmos.interfaces.post import Post
+    from llmos.kernel.agents import Agent
     from llmos.memory.embeddings import Embedder
     from llmos.redaction import Redactor
     from llmos.settings import Settings
@@ -184,6 +185,7 @@ class OpenHome:
             )
             process.turns, process.mode = one.turns, "learner"
             process.blocks = dict(one.blocks)
+            process.agent = _agent(one)
         for process in self.processes:
             process.spend(process.left.spent_usd + process.left.unsure_usd, process.left.tokens)
 
@@ -270,6 +272,15 @@ class OpenHome:
         """Whether nobody asked before: who is the first charges what an earlier process left unsettled."""
         first, self._is_settled = not self._is_settled, True
         return first
+
+
+def _agent(checkpoint: Checkpoint) -> Agent | None:
+    """The agent that a process works as: the profile as it was when the process began."""
+    if checkpoint.agent is None:
+        return None
+    from llmos.kernel.agents import Agent
+
+    return Agent.from_data(checkpoint.agent)
 
 
 def _shared(settings: Settings) -> tuple[object, ...]:

@@ -57,6 +57,7 @@ def run(
         session.screen.expect(NO_RUN)
         checked = check_goal(goal)
         system = await session.system()
+        acting = await session.acting()
         ended: list[RunEnded] = []
         with system.bus.listening(RunEnded, ended.append):
             try:
@@ -65,6 +66,7 @@ def run(
                     mode=session.options.mode,
                     confirm=session.confirm,
                     again=again or session.options.again,
+                    **acting,
                     begun=lambda process: begun(session, process),
                 )
             except asyncio.CancelledError:
@@ -107,9 +109,8 @@ def explain(goal: str) -> Action:
     """Say what would happen to a goal, without doing it."""
 
     async def action(session: Session) -> None:
-        told = await (await session.system()).explain(
-            check_goal(goal), mode=session.options.mode, again=session.options.again
-        )
+        system, options = await session.system(), session.options
+        told = await system.explain(check_goal(goal), mode=options.mode, again=options.again, **await session.acting())
         session.screen.data(told.to_json())
         session.screen.show(render.explanation(told))
         session.screen.show(render_match.beside(told))

@@ -336,6 +336,7 @@ class _Batch:
                 confirm=self.session.confirm if options.yes else None,
                 again=options.again,
                 run_id=run_id,
+                **await self.session.acting(),
             )
         except LLMOSError as error:
             sentence, exit_code = failure(error)

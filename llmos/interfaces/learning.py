@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.accounts import Reservation
@@ -20,6 +20,7 @@ from llmos.interfaces.models import Models
 from llmos.interfaces.prompts import delimited
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
+from llmos.kernel.agents import acting
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
 from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.process import thinking
@@ -203,6 +204,8 @@ class Learning:
         Raises:
             LearnerError, WatchdogError: it did not finish.
         """
+        agent = acting()
+        task = task if agent is None else replace(task, persona=agent.persona)
         try:
             with (
                 self.watchdog.watching(task.run_id) as watch,
