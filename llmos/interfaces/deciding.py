@@ -62,12 +62,12 @@ class Deciding:
 
 
 def key_of(process: Process | None) -> str:
-    """The key of what a process's agent is told beside its goal; '' where that is nothing."""
+    """The key of what makes runs of a process's agent others than those of nobody in particular; '' for nothing."""
     return "" if process is None or process.agent is None else process.agent.key
 
 
 def is_own(trace: Trace, process: Process | None) -> bool:
-    """Whether a trace was made with just what the process's model is told."""
+    """Whether a trace was made as the agent that a process works as, or by nobody for nobody in particular."""
     return trace.agent == key_of(process)
 
 
@@ -81,7 +81,7 @@ def _own(considered: Sequence[Considered]) -> Sequence[Considered]:
 class _Found:
     """What was considered for a goal until now, by the traces' ids; `wrong` are those known to be wrong for it.
 
-    What other agents learned by what their profiles told them counts for nothing; `key` is that of the one that asks.
+    What other agents learned under their profiles counts for nothing; `key` is that of the one that asks.
     """
 
     goal: str

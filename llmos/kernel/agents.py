@@ -44,16 +44,20 @@ class Agent:
 
     @property
     def key(self) -> str:
-        """What stands for all that its model is told beside a goal; '' where that is nothing."""
-        if not self.instructions and not self.memory:
+        """What stands for all that may make a run another one: what its model is told, what it may not; '' for none.
+
+        What can't be done without a tool, or was done in another way, is nothing that others should follow.
+        """
+        if not (self.instructions or self.memory or self.rules or self.tools is not None):
             return ""
-        told = json.dumps([self.name, self.instructions, dict(self.memory)], sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        may = None if self.tools is None else sorted(self.tools), sorted(rule.line for rule in self.rules)
+        steers = json.dumps([self.name, self.instructions, dict(self.memory), *may], sort_keys=True)
+        return hashlib.sha256(steers.encode()).hexdigest()[:16]
 
     @property
     def persona(self) -> str:
         """What its model is told beside the goal; '' where that is nothing."""
-        if not self.key:
+        if not self.instructions and not self.memory:
             return ""
         said = [f"You work as the agent {self.name}."]
         if self.instructions:
@@ -87,7 +91,7 @@ def acting() -> Agent | None:
 
 
 def steering() -> str:
-    """The key of what the current process's model is told beside its goal ('': nothing)."""
+    """The key of what makes a run of the current process's agent another one ('': nothing)."""
     agent = acting()
     return "" if agent is None else agent.key
 

@@ -302,7 +302,7 @@ class Trace:
     `goals` are templates (`Analyze data in {source}`), each naming every slot exactly once unless
     the slot has a default; several wordings may lead to the same steps. `checks` look at files once every step
     is done: they show that the goal was reached. `cost_usd` is what learning it cost; a replay saves that much.
-    `agent` stands for what an agent's profile told the model that made it: only the same is followed by it ('': none).
+    `agent` stands for the profile under which it was learned: nobody else follows it ('': everybody does).
     """
 
     id: str

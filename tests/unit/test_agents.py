@@ -338,11 +338,14 @@ def test_agents_of_two_classes_are_not_merged_even_if_one_is_preferred() -> None
         merged(Agent(name="a"), Agent(name="b", kind="specialist"), "c", prefer="a", usual_priority=10)
 
 
-def test_what_a_model_is_told_tells_agents_apart_and_what_it_may_do_does_not() -> None:
-    assert Agent(name="a", tools=("read",), priority=3).key == ""
-    keys = {A.key, B.key, replace(A, name="x").key, replace(A, memory={}).key, replace(A, instructions="").key}
-    assert len(keys) == 5
-    assert replace(A, priority=3, tools=("read",), budget_usd=1.0).key == A.key
+def test_what_a_model_is_told_and_may_not_do_tells_agents_apart_and_what_it_costs_does_not() -> None:
+    assert Agent(name="a", model="opus", kind="meta", priority=3, budget_usd=1.0).key == ""
+    others = [replace(A, name="x"), replace(A, memory={}), replace(A, instructions="")]
+    others += [replace(A, tools=("read",)), replace(A, tools=()), replace(A, rules=(rule("deny", "bash"),))]
+    keys = {one.key for one in (A, B, *others)}
+    assert len(keys) == 8
+    assert replace(A, priority=3, budget_usd=1.0, model="haiku", description="x").key == A.key
+    assert Agent(name="a", tools=("read",)).persona == ""
 
 
 @given(usd=st.floats(0.001, 1000), count=st.integers(1, 50))
