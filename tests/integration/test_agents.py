@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,10 +13,12 @@ import pytest
 from llmos.errors import CallRefusedError, NothingToFollowError
 from llmos.interfaces.agents import find_agent
 from llmos.kernel.agents import Agent
-from llmos.kernel.process import Process, State
+from llmos.kernel.process import Process, State, at_work_for
+from llmos.kernel.replay import Replay
 from llmos.settings import RuleSettings
 from llmos.testing import Request, Turn, call, calls, say, slow, usage
-from llmos.trace.program import Status
+from llmos.trace.match import Match
+from llmos.trace.program import Status, Trace
 from tests.lab import Lab, MakeLab, finishing, steps
 
 GOAL = "Write hello into greeting.txt"
@@ -233,3 +238,71 @@ async def test_no_tool_writes_a_profile_that_somebody_may_choose(make_lab: MakeL
     assert not other.is_error
     assert lab.read("agents/mine.yaml") == profile
     assert not (lab.home / "agents").exists()
+
+
+class Workers:
+    """Other processes that would take any replay, and note that they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def wants(self, trace: Trace) -> bool:
+        return True
+
+    async def replay(self, found: Match, run_id: str, env: Mapping[str, Any]) -> Replay | None:
+        self.asked.append(run_id)
+        return None
+
+    def took(self, trace: Trace, seconds: float) -> None:
+        pass
+
+
+async def test_replays_of_agents_are_left_to_no_worker_that_does_not_know_their_profiles(make_lab: MakeLab) -> None:
+    lab = make_lab(lambda request: say("nobody asks"))
+    lab.workspace.mkdir(exist_ok=True)
+    async with lab.boot() as system:
+        workers = Workers()
+        following = replace(system.dispatcher.following, crew=workers)
+        system.dispatcher = replace(system.dispatcher, following=following)
+        await system.execute("Calculate 2 + 3", agent=Agent(name="counter", tools=("calculate",)))
+        assert workers.asked == []
+        await system.execute("Calculate 2 + 3")
+        assert len(workers.asked) == 1
+
+
+async def test_audits_do_not_hold_an_agents_instructions_against_what_was_learned_without_them(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(steps(call("read", file_path="a.txt"), *finishing("It says hello")))
+    lab.write("a.txt", "hello")
+    async with lab.boot(audit_rate=1.0) as system:
+        await system.execute("What does a.txt say")
+        asked = len(lab.server.conversation)
+        followed = await system.execute("What does a.txt say", again=True, agent=TOLD)
+        assert (followed.mode, followed.audit) == ("follower", "")
+        assert len(lab.server.conversation) == asked
+
+
+@pytest.mark.parametrize(
+    ("tool", "args"),
+    [
+        ("read", {"file_path": "secret.csv"}),
+        ("query_data", {"sql": "SELECT * FROM t", "files": {"t": "secret.csv"}}),
+        ("python", {"code": "print(open('secret.csv').read())"}),
+        ("grep", {"pattern": "hid+en", "output_mode": "content"}),
+        ("bash", {"command": "cat secret.csv"}),
+    ],
+)
+async def test_a_path_that_a_profile_denies_is_closed_to_every_tool(
+    make_lab: MakeLab, tool: str, args: dict[str, Any]
+) -> None:
+    lab = make_lab(lambda request: say("nobody asks"))
+    lab.write("secret.csv", "word\nhidden\n")
+    lab.write("plain.csv", "word\nplain\n")
+    agent = Agent(name="careful", rules=(RuleSettings(answer="deny", tool="*", path="secret.csv", source="p"),))
+    async with lab.boot() as system:
+        plain = await system.registry.call(tool, args, system.surroundings.context("r"))
+        with at_work_for(Process(pid=1, goal="g", created_at=datetime.now(UTC), agent=agent)):
+            narrowed = await system.registry.call(tool, args, system.surroundings.context("r"))
+    assert "hidden" not in narrowed.text, (plain.text, narrowed.text)
+    assert "hidden" in plain.text
