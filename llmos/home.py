@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from llmos.errors import StorageError
+from llmos.interfaces import session_room
 from llmos.interfaces.housekeeping import Housekeeping
 from llmos.kernel.budget import Budget
 from llmos.kernel.interrupts import Interrupts
@@ -162,6 +163,7 @@ class OpenHome:
             await self.interrupts.open()
             await self.journal.prune_if_due()
             remove_leftovers(self.settings.memory)
+            session_room.remove_leftovers(self.settings.environment)
             self._stack = stack.pop_all()
 
     def _restore(self, left: list[Checkpoint]) -> None:

@@ -296,10 +296,10 @@ class Recorder:
             self.watch.answered()
         try:
             await asyncio.gather(*self._limits)
-            await process.turn()
             await self._billed()
-            self._check_budget(process)
             await self._check_point(is_asking=not self._metered.is_set())
+            await process.turn()
+            self._check_budget(process)
             with process.doing(State.RUNNING):
                 result = await self._called(tool, args, tool_use_id)
         finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,34 +103,59 @@ def resume(pids: Sequence[int]) -> Action:
         if left and caller.current() is None:
             if len(left) > 1 or len(pids) > 1:
                 raise UsageError("without the resident kernel one process goes on at a time: `boot.py up` starts it.")
+            settings = await _ready(session, left[0])
             table.resume(left[0].pid)
-            await _in_front(session, left[0])
+            await _in_front(session, left[0], settings)
             return
+        ready = [await _ready(session, process) for process in left]  # all of them, or nothing is done
         await _each(pids, ProcessTable.resume, "goes on")(session)
-        for process in left:
-            await _in_background(session, process)
+        for process, settings in zip(left, ready, strict=True):
+            await _in_background(session, process, settings)
 
     return action
 
 
-async def _in_front(session: Session, process: Process) -> None:
+async def _in_front(session: Session, process: Process, settings: Settings) -> None:
     """Go on with a process that an earlier kernel left, and tell what it comes to."""
-    async with session.engine.opened(_settings_of(session, process)) as system:
+    async with _opened(session, settings) as system:
         result = await system.execute(process.goal, confirm=session.confirm, resumed=process)
     show_result(session, result)
 
 
-async def _in_background(session: Session, process: Process) -> None:
+async def _in_background(session: Session, process: Process, settings: Settings) -> None:
     """The same, for nobody in particular."""
     begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
     begun.set_result(process)
-    await _leave(
-        session, _background(session, process.goal, begun, settings=_settings_of(session, process), resumed=process)
-    )
+    await _leave(session, _background(session, process.goal, begun, settings=settings, resumed=process))
+
+
+@asynccontextmanager
+async def _opened(session: Session, settings: Settings) -> AsyncIterator[LLMOS]:
+    """An LLMOS with other settings over the home that this command has open."""
+    if caller.current() is not None:
+        async with session.engine.opened(settings) as system:
+            yield system
+        return
+    from llmos.boot import LLMOS
+
+    async with LLMOS(settings=settings, home=(await session.system()).home) as system:
+        yield system
+
+
+async def _ready(session: Session, process: Process) -> Settings:
+    """The settings of whoever resumes it, for the folder that it works in.
+
+    Raises:
+        SettingsError: the folder is gone.
+        NoLearnerError: nobody can be asked with them.
+    """
+    settings = _settings_of(session, process)
+    async with _opened(session, settings) as system:
+        system.models.check()
+    return settings
 
 
 def _settings_of(session: Session, process: Process) -> Settings:
-    """The settings of whoever resumes it, for the folder that it works in."""
     return replace(session.options, workspace=Path(process.left.workspace), budget_usd=None).settings()
 
 

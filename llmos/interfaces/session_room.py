@@ -45,6 +45,7 @@ class Room:
 @contextmanager
 def session_room(environment: Mapping[str, str]) -> Iterator[Room | None]:
     """A room for the CLI of this environment, for the length of a block; None where there can be none."""
+    remove_leftovers(environment)
     room = _made(_projects(environment))
     try:
         yield room
@@ -52,6 +53,12 @@ def session_room(environment: Mapping[str, str]) -> Iterator[Room | None]:
         if room is not None:
             _remove(_projects(environment) / room.name)
             _remove(room.folder)
+
+
+def remove_leftovers(environment: Mapping[str, str]) -> None:
+    """Remove what processes that were killed left of their sessions."""
+    for place in (IN_MEMORY, _projects(environment)):
+        _remove_leftovers(place)
 
 
 def _projects(environment: Mapping[str, str]) -> Path:
@@ -65,8 +72,6 @@ def _made(projects: Path) -> Room | None:
     try:
         folder.mkdir(mode=0o700)
         projects.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for place in (IN_MEMORY, projects):
-            _remove_leftovers(place)
         (projects / name).symlink_to(folder)
     except OSError as error:
         log.info("sessions of models are not kept: %s", error, extra={"action": "no_session_room"})

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llmos.testing import Request, ScriptedServer, Turn, call, calls, slow, usage
-from tests.door import Door
+from tests.door import Door, assert_sentence
 from tests.lab import finishing, steps
 
 WAIT_S = 90.0
@@ -135,6 +135,50 @@ def test_a_suspended_process_outlives_an_orderly_end_of_its_kernel(home: Door) -
     assert home("resume", str(pid)).returncode == 0
     assert home("wait", str(pid)).returncode == 0
     assert rings(home) == ["0", "1", "2", "3"]
+
+
+def test_what_can_not_go_on_now_stays_as_it_is(home: Door) -> None:
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    until(lambda: rings(home))
+    kill_kernel(home)
+    key = home.env.pop("ANTHROPIC_API_KEY")
+    refused = home("resume", str(pid))
+    assert refused.returncode == 5
+    assert "no Claude key or login was found" in refused.stderr
+    assert only(home)["state"] == "suspended"
+    home.env["ANTHROPIC_API_KEY"] = key
+    here = home.workspace.rename(home.folder / "elsewhere")
+    workspace, home.workspace = home.workspace, home.folder
+    assert_sentence(home("resume", str(pid)), 2, f"the workspace {workspace} is not a folder")
+    assert only(home)["state"] == "suspended"
+    here.rename(workspace)
+    home.workspace = workspace
+    assert home("resume", str(pid)).returncode == 0
+    assert home("wait", str(pid)).returncode == 0
+
+
+def test_what_stands_still_has_cost_what_it_has_cost(home: Door, server: ScriptedServer) -> None:
+    pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
+    until(lambda: rings(home))
+    assert home("suspend", str(pid)).returncode == 0
+    until(lambda: only(home)["state"] == "suspended")
+    until(lambda: only(home)["cost_usd"] == pytest.approx(len(server.conversation) * TURN_USD, abs=0.01))
+    time.sleep(0.5)
+    kill_kernel(home)
+    assert only(home)["cost_usd"] == pytest.approx(len(server.conversation) * TURN_USD, abs=0.01)
+
+
+def test_without_a_kernel_it_goes_on_in_front(home: Door) -> None:
+    home.env["LLMOS_DAEMON"] = "0"
+    process = home.start("Ring the bell four times")
+    until(lambda: len(rings(home)) == 2)
+    process.kill()
+    process.communicate()
+    (left,) = home.json("ps")["processes"]
+    done = home("resume", str(left["pid"]))
+    assert (done.returncode, done.stdout) == (0, "Rang.\n"), done.stderr
+    assert rings(home) == ["0", "1", "2", "3"]
+    assert home.json("ps")["processes"] == []
 
 
 @pytest.mark.parametrize("seed", range(4))
