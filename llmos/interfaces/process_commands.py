@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmos import caller
 from llmos.errors import LLMOSError, UsageError
 from llmos.interfaces import render
+from llmos.interfaces.acting import acting
 from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
 from llmos.kernel.lending import Loan
@@ -278,7 +279,7 @@ async def _background(
     try:
         options = session.options
         settings = settings or replace(options, budget_usd=None).settings()
-        acting = await session.acting(terms.agent) if resumed is None else {}
+        as_agent = await acting(session, terms.agent) if resumed is None else {}
         async with session.engine.opened(settings) as system:  # it stays when the command is over
             await system.execute(
                 goal,
@@ -289,7 +290,7 @@ async def _background(
                 priority=terms.priority,
                 budget_usd=options.budget_usd if terms.budget_usd is None else terms.budget_usd,
                 budget_tokens=terms.budget_tokens,
-                **acting,
+                **as_agent,
                 begun=None if begun.done() else begun.set_result,
                 resumed=resumed,
             )

@@ -202,20 +202,6 @@ class Session:
         """
         return await self.engine.system(self.screen)
 
-    async def acting(self, name: str | None = None) -> dict[str, Any]:
-        """The agent of a name, or that of `--as`, as `LLMOS.execute` takes it: nothing where none is named.
-
-        Raises:
-            LLMOSError: there is none of that name, or its profile can't be used.
-        """
-        name = name or self.options.agent
-        if name is None:
-            return {}
-        from llmos.interfaces.agents import find_agent
-
-        agent = find_agent(name, (await self.system()).settings).agent
-        return {"agent": agent if self.options.model is None else replace(agent, model="")}
-
     @property
     def confirm(self) -> Confirm | None:
         """How questions are answered: by `--yes`, by the person at the terminal, or (None) not at all."""
