@@ -16,7 +16,7 @@ from llmos.deferred import deferred
 from llmos.errors import GoalError, TraceFormatError, UsageError
 from llmos.interfaces.results import Asked, Confirm, Explanation, Question, Reply, Result
 from llmos.kernel.bus import EventBus
-from llmos.kernel.process import Kind, Wait, current
+from llmos.kernel.process import Kind, Process, Wait, at_work_for, current
 from llmos.redaction.logs import guarded
 from llmos.settings import Settings, load_settings
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from llmos.interfaces.surroundings import Surroundings
     from llmos.interfaces.undoing import Undoing
     from llmos.interfaces.witnessing import Witnessing
+    from llmos.kernel.agents import Agent
     from llmos.kernel.journal import Journal
     from llmos.kernel.permissions import Permissions
-    from llmos.kernel.process import Process
     from llmos.kernel.sandbox.sandbox import Sandbox
     from llmos.kernel.scheduler import Scheduler
     from llmos.kernel.taint import Taint
@@ -172,10 +172,11 @@ class LLMOS:
         *,
         mode: str = "auto",
         confirm: Confirm | None = None,
-        kind: Kind = Kind.USER,
+        kind: Kind | None = None,
         priority: int | None = None,
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
+        agent: Agent | None = None,
         again: bool = False,
         run_id: str | None = None,
         begun: Callable[[Process], None] | None = None,
@@ -183,8 +184,9 @@ class LLMOS:
     ) -> Result:
         """Carry a goal out: follow a proven trace for $0, or learn it.
 
-        `mode`: auto, follow (never ask a model) or learn (always). The class `kind` has a priority (0 is served first)
-        and budgets of its own in the settings, for where none is given. A goal whose earlier run still stands is only
+        `mode`: auto, follow (never ask a model) or learn (always). The class `kind` (USER) has a priority (0 is served
+        first) and budgets of its own in the settings, for where none is given; the profile of an `agent` comes before
+        them, and takes permissions away. A goal whose earlier run still stands is only
         told of, unless it is to be done `again`. `run_id` is one that no run has yet; `begun` is told the process that
         the goal is. `resumed` is one that an earlier kernel left, which goes on from where it was.
 
@@ -196,12 +198,18 @@ class LLMOS:
         confirm = confirm if confirm is not None else self._confirm
         asked = _waited_for(confirm)
         goal = self.redactor.named(goal)
+        if agent is not None:
+            from llmos.kernel.agents import begun_as
+
+            kind, priority, budget_usd = begun_as(agent, kind, priority, budget_usd)
+        kind = kind or Kind.USER
         usual = self.settings.classes[kind]
         named = run_id or (uuid.uuid4().hex[:12] if resumed is None else resumed.run_id)
 
         def known(process: Process) -> None:
             process.run_id = process.run_id or named
             process.asked = Asked(mode=mode, confirm=confirm)
+            process.agent = agent or process.agent
             if begun is not None:
                 begun(process)
 
@@ -246,11 +254,16 @@ class LLMOS:
             await mind(process, self.home.processes, is_well=True)
         return result
 
-    async def explain(self, goal: str, *, mode: str = "auto", again: bool = False) -> Explanation:
+    async def explain(
+        self, goal: str, *, mode: str = "auto", again: bool = False, agent: Agent | None = None
+    ) -> Explanation:
         """What `execute` would do with a goal, why, and at what cost; nothing is done."""
         self._check(goal, mode)
         self.plugins.rescan()
-        said = await self.explaining.explain(self.redactor.named(goal), mode=mode, again=again)
+        named = self.redactor.named(goal)
+        as_agent = None if agent is None else Process(pid=0, goal=named, created_at=self._clock(), agent=agent)
+        with nullcontext() if as_agent is None else at_work_for(as_agent):
+            said = await self.explaining.explain(named, mode=mode, again=again)
         return self.redactor.record(said)
 
     def _check(self, goal: str, mode: str) -> None:
@@ -342,7 +355,13 @@ class LLMOS:
             if self.settings.classes[kind].roles
         }
         self.taint = Taint(log=self.home.taints)
-        self.permissions = Permissions(usual=policy, by_kind=stricter, approvals=self.approvals, doubts=self.taint)
+        self.permissions = Permissions(
+            usual=policy,
+            by_kind=stricter,
+            approvals=self.approvals,
+            doubts=self.taint,
+            workspace=self.settings.workspace,
+        )
         surroundings = self.surroundings = Surroundings(
             settings=self.settings,
             facts=self.memory,
@@ -355,6 +374,7 @@ class LLMOS:
             middleware=(self.witnessing, self.permissions, self.taint, self.journal),
             sandbox=DeferredSandbox(lambda: self.sandbox),
             gate=None if policy.is_empty and not stricter else self.permissions,
+            strict_gate=self.permissions,
             os=deferred(lambda: self.os_calls),
         )
         self.scheduler = Scheduler(

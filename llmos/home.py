@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from llmos.interfaces.post import Post
+    from llmos.kernel.agents import Agent
     from llmos.memory.embeddings import Embedder
     from llmos.redaction import Redactor
     from llmos.settings import Settings
@@ -188,6 +189,7 @@ class OpenHome:
             )
             process.turns, process.mode = one.turns, "learner"
             process.blocks, process.workspace = dict(one.blocks), Path(one.workspace)
+            process.agent = _agent(one)
 
     async def settled_left(self, charged_usd: Mapping[str, float]) -> None:
         """What was open of processes that an earlier kernel left is charged, by their runs: they have spent it."""
@@ -307,6 +309,15 @@ async def _end_where_it_stands(process: Process) -> None:
             process.task.cancel()
             return
         await process.moves()
+
+
+def _agent(checkpoint: Checkpoint) -> Agent | None:
+    """The agent that a process works as: the profile as it was when the process began."""
+    if checkpoint.agent is None:
+        return None
+    from llmos.kernel.agents import Agent
+
+    return Agent.from_data(checkpoint.agent)
 
 
 def _shared(settings: Settings) -> tuple[object, ...]:

@@ -24,7 +24,7 @@ GOAL, DOWN, STATUS = b"goal", b"down", b"status"
 INTERRUPT, TERMINATE, HANG_UP = b"I", b"T", b"H"
 
 SOCKET = "kernel.sock"
-VALUED = ("--home", "--workspace", "--plugins", "--budget", "--model", "--mode", "--audit-rate")
+VALUED = ("--home", "--workspace", "--plugins", "--budget", "--model", "--mode", "--as", "--audit-rate")
 """The shared options that take a value."""
 
 LOCAL = ("doctor", "repair", "up", "down", "status", "help")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.interfaces import render, render_match, render_trace
+from llmos.interfaces.acting import acting
 from llmos.interfaces.naming import find_run, find_trace
 from llmos.interfaces.session import Action, Session, unloaded
 from llmos.trace.lex import check_goal
@@ -57,6 +58,7 @@ def run(
         session.screen.expect(NO_RUN)
         checked = check_goal(goal)
         system = await session.system()
+        as_agent = await acting(session)
         ended: list[RunEnded] = []
         with system.bus.listening(RunEnded, ended.append):
             try:
@@ -65,6 +67,7 @@ def run(
                     mode=session.options.mode,
                     confirm=session.confirm,
                     again=again or session.options.again,
+                    **as_agent,
                     begun=lambda process: begun(session, process),
                 )
             except asyncio.CancelledError:
@@ -107,9 +110,8 @@ def explain(goal: str) -> Action:
     """Say what would happen to a goal, without doing it."""
 
     async def action(session: Session) -> None:
-        told = await (await session.system()).explain(
-            check_goal(goal), mode=session.options.mode, again=session.options.again
-        )
+        system, options = await session.system(), session.options
+        told = await system.explain(check_goal(goal), mode=options.mode, again=options.again, **await acting(session))
         session.screen.data(told.to_json())
         session.screen.show(render.explanation(told))
         session.screen.show(render_match.beside(told))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.interfaces.merging import Merging
+from llmos.kernel.agents import steering
 from llmos.kernel.checks import Files, with_held_checks
 from llmos.kernel.process import current
 from llmos.kernel.proof import Prover, is_proven, standing
@@ -119,6 +120,8 @@ class Admission:
         """The run's trace; what breaks induction only means that nothing is learned from this run."""
         try:
             trace = await asyncio.to_thread(induce, run, self._facts(), self.constants(), frozen)
+            if isinstance(trace, Trace) and (key := steering()):
+                trace = replace(trace, id=f"{trace.id}-{key[:6]}", agent=key)
             if isinstance(trace, Trace):
                 validate(trace)
                 if self.files is not None:

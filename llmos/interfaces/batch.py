@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from llmos import caller
 from llmos.errors import LLMOSError, NotFoundError, UsageError
 from llmos.interfaces import render
+from llmos.interfaces.acting import acting
 from llmos.interfaces.reading import text_of
 from llmos.interfaces.session import Action, Session, failure
 from llmos.trace.lex import check_goal
@@ -336,6 +337,7 @@ class _Batch:
                 confirm=self.session.confirm if options.yes else None,
                 again=options.again,
                 run_id=run_id,
+                **await acting(self.session),
             )
         except LLMOSError as error:
             sentence, exit_code = failure(error)

@@ -17,7 +17,6 @@ from llmos.interfaces.claude_heard import NO_LOGIN, Heard, first_line
 from llmos.interfaces.claude_talk import SERVER, Bridge, Talk
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought
 from llmos.interfaces.prices import Price, claude_models, price_of
-from llmos.interfaces.prompts import SYSTEM
 from llmos.interfaces.session_room import Room, session_room
 from llmos.kernel.clients import CLIENTS
 from llmos.settings import hidden_variables
@@ -93,7 +92,7 @@ class ClaudeLearner:
             model=talk.task.model,
             max_budget_usd=max(0.0, talk.task.max_budget_usd - talk.cost_usd),
             max_turns=max(1, talk.task.max_turns - talk.turns),
-            system_prompt=SYSTEM,
+            system_prompt=talk.task.system,
             mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": talk.bridge.server()}},
             allowed_tools=[f"mcp__{SERVER}"],
             env=talk.room.environment if talk.room is not None else None,

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from llmos import __version__
-from llmos.interfaces import interrupt_verbs, process_verbs
+from llmos.interfaces import agent_verbs, interrupt_verbs, process_verbs
 from llmos.interfaces.options import Action
 from llmos.interfaces.parsing import GoalGroup, Line, ListingGroup, first_by_default, shared_options
 
@@ -517,7 +517,7 @@ def repair() -> Action:
     return repairing.repair
 
 
-for verb in (*process_verbs.VERBS, *interrupt_verbs.VERBS):
+for verb in (*process_verbs.VERBS, *interrupt_verbs.VERBS, *agent_verbs.VERBS):
     cli.add_command(verb)
 
 

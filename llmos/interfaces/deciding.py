@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from llmos.kernel.process import Process, current
 from llmos.memory.outcomes import Outcomes
 from llmos.memory.recall import Recall
 from llmos.memory.traces import TraceStore
@@ -35,7 +36,7 @@ class Deciding:
 
     async def decide(self, goal: str) -> Decision:
         """What to do with a goal."""
-        decision = decide(await self.considered(goal), goal=goal, world=self.world, bounds=self.bounds)
+        decision = decide(_own(await self.considered(goal)), goal=goal, world=self.world, bounds=self.bounds)
         if decision.match is None and not any(has_something_in_common(goal, one.trace) for one in decision.considered):
             return replace(decision, reason=NOTHING_ALIKE)
         if self.outcomes is None or decision.match is None:
@@ -45,7 +46,7 @@ class Deciding:
     async def considered(self, goal: str) -> list[Considered]:
         """What recall finds, cheapest way first; the next way is only gone where it may change the decision."""
         wrong, exact = await asyncio.gather(self.traces.wrong_for(goal), self.recall.exact(goal))
-        found = _Found(goal=goal, world=self.world, wrong=wrong)
+        found = _Found(goal=goal, world=self.world, wrong=wrong, key=key_of(current()))
         found.add("exact", exact)
         if not found.proven:
             found.add("skeleton", await self.recall.skeleton(goal))
@@ -60,18 +61,38 @@ class Deciding:
         return list(found.considered.values())
 
 
+def key_of(process: Process | None) -> str:
+    """The key of what makes runs of a process's agent others than those of nobody in particular; '' for nothing."""
+    return "" if process is None or process.agent is None else process.agent.key
+
+
+def is_own(trace: Trace, process: Process | None) -> bool:
+    """Whether a trace was made as the agent that a process works as, or by nobody for nobody in particular."""
+    return trace.agent == key_of(process)
+
+
+def _own(considered: Sequence[Considered]) -> Sequence[Considered]:
+    """What the agent that asks learned itself, if that is proven; else all."""
+    own = [one for one in considered if one.trace.agent]
+    return own if any(isinstance(one.outcome, Match) for one in own) else considered
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What was considered for a goal until now, by the traces' ids; `wrong` are those known to be wrong for it."""
+    """What was considered for a goal until now, by the traces' ids; `wrong` are those known to be wrong for it.
+
+    What other agents learned under their profiles counts for nothing; `key` is that of the one that asks.
+    """
 
     goal: str
     world: World
     wrong: frozenset[str]
+    key: str = ""
     considered: dict[str, Considered] = field(default_factory=dict)
 
     def add(self, how: str, traces: Sequence[Trace], cosines: Mapping[str, float] | None = None) -> None:
         """Put traces through the gate, each once; how near one is counts however it was found."""
-        for trace in traces:
+        for trace in (one for one in traces if one.agent in ("", self.key)):
             known, cosine = self.considered.get(trace.id), (cosines or {}).get(trace.id)
             if known is None:
                 negatives = frozenset({normalise(self.goal)} if trace.id in self.wrong else ())

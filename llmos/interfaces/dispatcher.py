@@ -21,7 +21,7 @@ from llmos.errors import (
     StorageError,
 )
 from llmos.interfaces.approving import Approving
-from llmos.interfaces.deciding import Deciding
+from llmos.interfaces.deciding import Deciding, is_own, key_of
 from llmos.interfaces.following import Following
 from llmos.interfaces.results import Confirm, Result
 from llmos.interfaces.running import Agreement, Running, result_of, unable
@@ -176,7 +176,7 @@ class Dispatcher:
         )
         if agreement.is_new:
             await self.agreeing.feedback.confirmed(run.run.goal, found)
-        if mode == "auto" and self.auditing is not None:
+        if mode == "auto" and self.auditing is not None and is_own(found.trace, current()):
             await self.auditing.audit(run, found)
         return outputs
 
@@ -284,6 +284,7 @@ def twin_of(process: Process, processes: ProcessTable) -> Process | None:
     own = skeleton(process.goal)
     for one in processes:
         is_earlier = one.pid < process.pid and one.pid not in above and one.task is not None
+        is_earlier = is_earlier and key_of(one) in ("", key_of(process))
         if is_earlier and (one.is_at_work or one.why in (Wait.TURN, Wait.TWIN)) and skeleton(one.goal) == own:
             return one
     return None

@@ -114,7 +114,9 @@ class Following:
 
     async def _elsewhere(self, run: Running, found: Match) -> Replay | None:
         """A replay by another process, where there is one and the trace is fit for it."""
-        trace = found.trace
+        trace, process = found.trace, current()
+        if process is not None and process.agent is not None:
+            return None  # others do not know what its profile takes away
         if not run.is_harmless or run.watching is not None or trace.status is not Status.TRUSTED:
             return None
         if not self.crew.wants(trace):

@@ -133,6 +133,7 @@ def _first(process: Process, task: LearnTask, recorder: Recorder, workspace: Pat
         above=tuple(map(str, process.above)),
         origin=process.origin,
         blocks=dict(process.blocks),
+        agent=None if process.agent is None else process.agent.to_data(),
         budget_tokens=process.budget.tokens.allocated,
         spent_usd=0.0 if rest is None else rest.spent_usd,
         max_usd=task.max_budget_usd if rest is None else rest.max_usd,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from llmos.errors import CallRefusedError, LearnerError
 from llmos.interfaces.hearing import is_steered, said
-from llmos.interfaces.prompts import FINISH, delimited, first_message
+from llmos.interfaces.prompts import FINISH, SYSTEM, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
 from llmos.kernel.clients import CLIENTS, LONG
 from llmos.kernel.interrupts import NEARLY_SPENT, Interrupts
@@ -35,7 +35,8 @@ class LearnTask:
 
     `task` is what the router knows its model and those that stand in for it by.
     With `taken_over` a replay has begun already, and `plan` says what it did, where it stopped and what is left.
-    `secrets` are the names that it may use in arguments, `shared` is what other processes share with it.
+    `secrets` are the names that it may use in arguments, `shared` is what other processes share with it. `persona` is
+    what the profile of the agent that works adds to the instructions.
     """
 
     run_id: str
@@ -49,6 +50,12 @@ class LearnTask:
     secrets: tuple[str, ...] = ()
     task: str = LEARNER
     shared: str = ""
+    persona: str = ""
+
+    @property
+    def system(self) -> str:
+        """How a learner is to work."""
+        return f"{SYSTEM}\n\n{self.persona}" if self.persona else SYSTEM
 
     @property
     def prompt(self) -> str:
@@ -267,8 +274,10 @@ class Recorder:
 
     @property
     def tools(self) -> list[Tool]:
-        alone = self.ctx.os is None or current() is None
-        return [tool for tool in self.registry if tool.name != FINISH and not (alone and is_os_tool(tool))]
+        process = current()
+        alone, agent = self.ctx.os is None or process is None, None if process is None else process.agent
+        tools = [tool for tool in self.registry if tool.name != FINISH and not (alone and is_os_tool(tool))]
+        return tools if agent is None else [tool for tool in tools if agent.has(tool.name)]
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:

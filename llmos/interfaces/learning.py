@@ -7,7 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from llmos.interfaces.models import Models
 from llmos.interfaces.prompts import SYSTEM, delimited
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
+from llmos.kernel.agents import acting
 from llmos.kernel.bus import EventBus, LearnerStarted, TraceRefused, TraceStored
 from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.process import current, thinking
@@ -207,6 +208,8 @@ class Learning:
         Raises:
             LearnerError, WatchdogError: it did not finish.
         """
+        agent = acting()
+        task = task if agent is None else replace(task, persona=agent.persona)
         try:
             with (
                 self.watchdog.watching(task.run_id) as watch,

@@ -81,11 +81,11 @@ class Merging:
                 await self.traces.absorb(trace, other.id)
 
     async def _alike(self, trace: Trace) -> Sequence[Trace]:
-        """The learned traces of the same standing that may be the same program; first the one of the same wording."""
+        """The learned traces of the same standing and agent that may be one program; that of the same wording first."""
         same = await self.traces.current([trace.id])
         alike = [one for one in await self.traces.alike(trace) if one.id != trace.id and may_unify(one, trace)]
         learned = [one for one in (*same, *alike) if one.provenance is Provenance.LEARNED]
-        return [one for one in learned if one.status is trace.status][:MAX_TRIED]
+        return [one for one in learned if (one.status, one.agent) == (trace.status, trace.agent)][:MAX_TRIED]
 
     async def _with(self, known: Trace, trace: Trace, run: Run, tools: Mapping[str, ToolFacts]) -> Merged | None:
         """The two as one; never for a goal that the known one was rejected for."""

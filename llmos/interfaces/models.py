@@ -13,7 +13,7 @@ from llmos.interfaces.learner import Learned, Learner, LearnSession, LearnTask, 
 from llmos.interfaces.prices import Price, Tokens, claude_models, price_of
 from llmos.kernel.outages import Outages
 from llmos.kernel.process import Process, current
-from llmos.settings import LEARNER, PROVIDER, Settings
+from llmos.settings import GUIDED, LEARNER, PROVIDER, Settings
 
 if TYPE_CHECKING:
     from llmos.plugins.tool import Tool, ToolResult
@@ -40,7 +40,9 @@ class Models:
     def wanted(self, task: str) -> tuple[str, ...]:
         """The models of a task for this process, first the one wanted; none where nobody is to be asked."""
         process = current()
-        return self.settings.models.wanted(task, str(process.kind) if process is not None else "user")
+        names = self.settings.models.wanted(task, str(process.kind) if process is not None else "user")
+        own = "" if process is None or process.agent is None or task not in (LEARNER, GUIDED) else process.agent.model
+        return tuple(dict.fromkeys([own, *names])) if own else names
 
     def first(self, task: str) -> str:
         """The model that would be asked now: the first that is not down, or the wanted one; '' for none at all."""

@@ -27,6 +27,7 @@ class Options:
     audit_rate: float | None = None
     frozen: bool | None = None
     mode: str = "auto"
+    agent: str | None = None
     again: bool = False
     as_json: bool = False
     yes: bool = False

@@ -119,6 +119,8 @@ def _job(session: Session, system: LLMOS, goal: str, *, may_learn: bool) -> Job:
     options, settings = session.options, system.settings
     if options.budget_usd is not None and not may_learn:
         raise UsageError("--budget is what the learner may spend: it needs --may-learn.")
+    if options.agent is not None:
+        raise UsageError("a goal on a schedule or a watch works as no agent: leave --as out.")
     check_goal(goal.replace(PATH, "x"))
     return Job(
         goal=system.redactor.named(goal),

@@ -51,6 +51,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "help": "Follow a proven trace or else learn (auto), only follow, or only learn.",
         },
     ),
+    (("--as", "agent"), {"metavar": "NAME", "help": "Work as an agent: its profile is agents/NAME.yaml."}),
     (("--again",), {"is_flag": True, "help": "Do a goal again, even if nothing has changed since it was done."}),
     (
         ("--audit-rate",),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmos import caller
 from llmos.errors import LLMOSError, LowBatteryError, UsageError
 from llmos.interfaces import render
+from llmos.interfaces.acting import acting
 from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
 from llmos.kernel.lending import Loan
@@ -38,6 +39,11 @@ def ps(*, everyone: bool, like: str | None) -> Action:
         session.screen.data({"processes": [data_of(process, nearness) for process in shown]})
         columns = COLUMNS if not like else ("like", *COLUMNS)
         rows = [[*([f"{nearness[one.pid]:.2f}"] if like else []), *row_of(one)] for one in shown]
+        if any(one.agent is not None for one in shown):
+            columns = (*columns, "agent")
+            rows = [
+                [*row, one.agent.name if one.agent is not None else ""] for row, one in zip(rows, shown, strict=True)
+            ]
         if any(one.context_tokens for one in shown):
             columns = (*columns, "context")
             rows = [[*row, _context(one)] for row, one in zip(rows, shown, strict=True)]
@@ -216,33 +222,44 @@ def wait(pids: Sequence[int]) -> Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """On what terms a process begins; what is None is as the settings have it for its class."""
+    """On what terms a process begins; what is None is as its agent's profile or the settings have it."""
 
-    kind: str = Kind.USER
+    kind: str | None = None
     priority: int | None = None
+    budget_usd: float | None = None
     budget_tokens: int | None = None
+    agent: str | None = None
 
 
 def spawn(goal: str, *, terms: Terms) -> Action:
     """Begin a goal and leave it to the resident kernel."""
 
     async def action(session: Session) -> None:
-        check_goal(goal)
-        if caller.current() is None:
-            raise UsageError("a goal in the background needs the resident kernel: `boot.py up` starts it.")
-        begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
-        await session.system()
-        task = await _leave(session, _background(session, goal, begun, terms=terms))
-        either: set[asyncio.Future[Any]] = {task, begun}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not begun.done():
-            await task  # which failed before it was a process
-        process = begun.result()
+        process = await begin(session, goal, terms)
         session.screen.data({"processes": [data_of(process)]})
         session.screen.show(f"process {process.pid}")
         session.screen.note(f"`wait {process.pid}` waits for it, `runs show` tells what came of it")
 
     return action
+
+
+async def begin(session: Session, goal: str, terms: Terms) -> Process:
+    """The process of a goal that is left to the resident kernel.
+
+    Raises:
+        LLMOSError: it could not begin.
+    """
+    check_goal(goal)
+    if caller.current() is None:
+        raise UsageError("a goal in the background needs the resident kernel: `boot.py up` starts it.")
+    begun: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+    await session.system()
+    task = await _leave(session, _background(session, goal, begun, terms=terms))
+    either: set[asyncio.Future[Any]] = {task, begun}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not begun.done():
+        await task  # which failed before it was a process
+    return begun.result()
 
 
 async def _leave(session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -271,16 +288,18 @@ async def _background(
     try:
         options = session.options
         settings = settings or replace(options, budget_usd=None).settings()
+        as_agent = await acting(session, terms.agent) if resumed is None else {}
         async with session.engine.opened(settings) as system:  # it stays when the command is over
             await system.execute(
                 goal,
                 mode=options.mode,
                 confirm=session.confirm if options.yes else None,
                 again=options.again,
-                kind=Kind(terms.kind),
+                kind=Kind(terms.kind) if terms.kind is not None else None,
                 priority=terms.priority,
-                budget_usd=options.budget_usd,
+                budget_usd=options.budget_usd if terms.budget_usd is None else terms.budget_usd,
                 budget_tokens=terms.budget_tokens,
+                **as_agent,
                 begun=None if begun.done() else begun.set_result,
                 resumed=resumed,
             )
@@ -356,6 +375,7 @@ def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[
         "goal": process.goal,
         "run_id": process.run_id,
         "class": str(process.kind),
+        "agent": process.agent.name if process.agent is not None else None,
         "priority": process.priority,
         "state": str(process.state),
         "why": str(process.why) if process.why else None,

@@ -37,9 +37,9 @@ def top() -> Action:
 @shared_options()
 @click.argument("goal", nargs=-1, required=True)
 @click.option("--priority", type=click.IntRange(0, 19), help="0 is the most urgent; by default that of its class, 10.")
-@click.option("--class", "kind", type=click.Choice([*CLASSES]), default="user", show_default=True)
+@click.option("--class", "kind", type=click.Choice([*CLASSES]), help="By default that of its agent, or user.")
 @click.option("--tokens", type=click.IntRange(min=1), metavar="N", help="How many it and its children may use.")
-def spawn(goal: Sequence[str], priority: int | None, kind: str, tokens: int | None) -> Action:
+def spawn(goal: Sequence[str], priority: int | None, kind: str | None, tokens: int | None) -> Action:
     """Begin GOAL in the resident kernel, and go on at once."""
     from llmos.interfaces import process_commands, reading
 

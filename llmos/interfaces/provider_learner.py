@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmos.interfaces.learner import Learned, Thought, reply
-from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET, SYSTEM
+from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET
 from llmos.interfaces.provider_client import ModelLine, connected, estimated_tokens
 from llmos.settings import PROVIDER
 from llmos.trace.run import Finish
@@ -91,9 +91,9 @@ class _Work:
         from pydantic_ai.messages import ModelRequest, UserPromptPart
 
         prompt = self.task.prompt
-        self.messages.append(ModelRequest(parts=[UserPromptPart(content=prompt)], instructions=SYSTEM))
+        self.messages.append(ModelRequest(parts=[UserPromptPart(content=prompt)], instructions=self.task.system))
         parameters = _parameters(self.session.tools)
-        self.line.context_tokens = estimated_tokens(SYSTEM, prompt, parameters.function_tools)
+        self.line.context_tokens = estimated_tokens(self.task.system, prompt, parameters.function_tools)
         return parameters
 
     async def _next(self, parameters: ModelRequestParameters) -> ModelResponse:
@@ -119,7 +119,7 @@ class _Work:
             outcome: Any = "failed" if is_error else "success"
             returns.append(ToolReturnPart(call.tool_name, text, tool_call_id=call.tool_call_id, outcome=outcome))
             said += [UserPromptPart(content=one) for one in more]
-        self.messages.append(ModelRequest(parts=[*returns, *said], instructions=SYSTEM))
+        self.messages.append(ModelRequest(parts=[*returns, *said], instructions=self.task.system))
         if model := self.session.other_model():
             await self.line.lead_to(model)
         return None

@@ -17,6 +17,8 @@ def trace(shown: Trace) -> str:
     lines = [head, *([plain(shown.description)] if shown.description else [])]
     if shown.reason:
         lines.append(f"reason: {one_line(shown.reason, 300)}")
+    if shown.agent:
+        lines.append(f"learned under the profile {shown.agent} of an agent, and followed under that alone")
     lines += ["", "goals", *(f"  {one_line(goal, 300)}" for goal in shown.goals)]
     if shown.slots:
         lines += ["", "slots", *(f"  {_slot(slot)}" for slot in shown.slots)]

@@ -14,7 +14,7 @@ from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError, NoLearnerError
 from llmos.interfaces.models import Models
 from llmos.interfaces.prices import Tokens
-from llmos.kernel.process import spend, thinking
+from llmos.kernel.process import current, spend, thinking
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.memory.runs import RunStore
 from llmos.memory.store import SemanticMemory
@@ -23,7 +23,7 @@ from llmos.plugins.confined import Sandbox
 from llmos.plugins.context import Gate, Middleware, OsCalls, ToolContext
 from llmos.plugins.registry import ToolRegistry
 from llmos.redaction import UNNAMED, Redactor, mark
-from llmos.settings import GUIDED, LEARNER, Settings, plain_environment
+from llmos.settings import AGENTS, GUIDED, LEARNER, Settings, plain_environment
 from llmos.trace.match import World
 from llmos.trace.program import REWRITE, Trace
 from llmos.trace.run import Run
@@ -39,7 +39,10 @@ _RECENT_RUNS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Everything a run takes from outside its goal; `now` is the injected clock, `middleware` is around its calls."""
+    """Everything a run takes from outside its goal; `now` is the injected clock, `middleware` is around its calls.
+
+    `strict_gate` stands for `gate` where an agent's profile has rules.
+    """
 
     settings: Settings
     facts: SemanticMemory
@@ -52,6 +55,7 @@ class Surroundings:
     middleware: tuple[Middleware, ...] = ()
     sandbox: Sandbox | None = None
     gate: Gate | None = None
+    strict_gate: Gate | None = None
     os: OsCalls | None = None
     _thought_usd: dict[str, float] = field(default_factory=dict)
 
@@ -91,13 +95,27 @@ class Surroundings:
             think=think,
             os=self.os,
             denied=(_real(self.settings.memory),),
-            sealed=tuple(map(_real, (*self.settings.config_files, *self.settings.plugin_dirs))),
+            sealed=tuple(map(_real, (*self.settings.config_files, *self.settings.plugin_dirs, *self._profiles()))),
             env=plain_environment(),
             middleware=self.middleware,
             sandbox=self.sandbox,
-            gate=self.gate,
+            gate=self._gate(),
             secrets=self.redactor,
         )
+
+    def _gate(self) -> Gate | None:
+        process = current()
+        has_rules = process is not None and process.agent is not None and process.agent.rules
+        return self.strict_gate or self.gate if has_rules else self.gate
+
+    def _profiles(self) -> tuple[Path, ...]:
+        """The user's own folders of agents' profiles, and those profiles that are in the workspace."""
+        own, folder = self.settings.agent_folders, self.settings.workspace / AGENTS
+        if folder in own or not folder.is_dir():
+            return own
+        from llmos.interfaces.agents import profiles_in
+
+        return (*own, *profiles_in(folder))
 
     def spent(self, run_id: str) -> float:
         """What `think` cost in a run that is over."""

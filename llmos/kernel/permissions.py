@@ -22,6 +22,7 @@ from llmos.kernel.rules import Answer, Policy, Said, intersection, line_for
 from llmos.plugins.context import TraceStep
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.plugins.touching import Kind, Touch, touches
+from llmos.settings import RuleSettings
 from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
@@ -108,21 +109,34 @@ class Permissions:
     """Middleware: holds each call against the policy, and asks the person of its run where the policy says so.
 
     One approval holds for its digest until the run ends. It is also the gate of its contexts. Classes of processes that
-    have roles of their own have a policy `by_kind`.
+    have roles of their own have a policy `by_kind`. The profile of an agent, whose paths count from the `workspace`,
+    takes more away.
     """
 
     usual: Policy
     by_kind: Mapping[ProcessKind, Policy] = field(default_factory=dict)
     approvals: ApprovalStore | None = None
     doubts: Doubts | None = None
+    workspace: Path | None = None
     _asks: dict[str, Ask] = field(default_factory=dict)
     _granted: dict[str, set[str]] = field(default_factory=dict)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _met: dict[tuple[ProcessKind, ...], Policy] = field(default_factory=dict)
+    _narrowed: dict[tuple[int, tuple[RuleSettings, ...]], Policy] = field(default_factory=dict)
 
     @property
     def policy(self) -> Policy:
-        """The policy for whoever asks; a child may do nothing that those above it may not."""
+        """The policy for whoever asks: that of its class, and what its agent's profile leaves of it."""
+        process, policy = current(), self._of_class()
+        if process is None or process.agent is None or not process.agent.rules:
+            return policy
+        key = (id(policy), process.agent.rules)
+        if key not in self._narrowed:
+            self._narrowed[key] = policy.narrowed(process.agent.rules, self.workspace or Path.cwd())
+        return self._narrowed[key]
+
+    def _of_class(self) -> Policy:
+        """The policy of a process's class; a child may do nothing that those above it may not."""
         process = current()
         if process is None or not self.by_kind:
             return self.usual
@@ -194,6 +208,10 @@ class Permissions:
     # --- one call --------------------------------------------------------------------------------------
 
     def _judged(self, call: ToolCall) -> tuple[Said, list[Place | Host]]:
+        process = current()
+        if process is not None and process.agent is not None and not process.agent.has(call.tool.name):
+            why = f"the profile of the agent {process.agent.name} does not list this tool"
+            return Said(answer=Answer.DENY, why=why), []
         try:
             touched = touches(call.tool, call.ctx, call.arguments, call.effect)
         except Exception:  # a plugin's code

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from llmos.errors import LLMOSError, NotFoundError, UsageError
 from llmos.kernel.budget import Budget
+
+if TYPE_CHECKING:
+    from llmos.kernel.agents import Agent
 
 HIGHEST, DEFAULT, LOWEST = 0, 10, 19
 _KEPT = 200
@@ -105,7 +108,7 @@ class Process:
     `above` are the classes of those it comes from, `begun` its children by number with what they come to, `awaits`
     those whose end it waits for, `origin` the run of the first of its family, and `asked` the terms on which it was
     asked for, which hold for its children. `blocks` are those of shared memory that stand in its model's first message,
-    each to "read" or to "write".
+    each to "read" or to "write". `agent` is who it works as, and with it all that it begins.
     `reason` says why it ended as it did. `lines` are the last things it did or said, `told` how many there were in all.
     While a `model` works on it, `reach` refuses models that it can't go on with; `next_model` takes over at the end of
     the turn. `workspace` is where it works, `keep` gives what a later kernel would go on from. `borrowed` is what
@@ -165,6 +168,7 @@ class Process:
     borrowed: dict[str, float] = field(default_factory=dict)
     loaned_usd: float = 0.0
     hurried: tuple[int, int] | None = None
+    agent: Agent | None = None
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -374,6 +378,7 @@ class ProcessTable:
             budget=budget,
             above=() if parent is None else (*parent.above, parent.kind),
             origin="" if parent is None else parent.family,
+            agent=None if parent is None else parent.agent,
             created_at=self._clock(),
         )
         self._processes[process.pid] = process

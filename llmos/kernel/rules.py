@@ -183,6 +183,15 @@ class Policy:
             rule.holds(Place(path=workspace.resolve(), inside=True, effect=Effect.READ))
         return cls(layers=(rules,))
 
+    def narrowed(self, settings: Sequence[RuleSettings], workspace: Path) -> Policy:
+        """What this policy allows, and these rules do not ask about or deny; where they say nothing, they say nothing.
+
+        Each layer stands as it was and once more with the rules: a rule that asks must not open what is denied by
+        default.
+        """
+        (rules,) = Policy.of(settings, workspace).layers
+        return Policy(layers=(*self.layers, *((*layer, *rules) for layer in self.layers)))
+
     @property
     def is_empty(self) -> bool:
         """Whether only what holds without a rule does."""

@@ -27,7 +27,8 @@ class Checkpoint:
     `is_asking` a request to the model is under way, of which nobody knows the cost yet: at most `asking_usd`.
     `dearest_usd` is what the dearest turn cost so far, `borrowed` what others lent it, by their runs. `session_id` is
     the model's session (`llmos.memory.sessions`), `workspace` the folder it works in, `began_at` an ISO time. `above`
-    are the classes of the processes it comes from, `origin` the run of the first of them.
+    are the classes of the processes it comes from, `origin` the run of the first of them. `agent` is the profile that
+    it works under.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class Checkpoint:
     above: Sequence[str] = ()
     origin: str = ""
     blocks: Mapping[str, str] = field(default_factory=dict)
+    agent: Mapping[str, Any] | None = None
     budget_usd: float | None = None
     budget_tokens: int | None = None
     max_usd: float = 0.0

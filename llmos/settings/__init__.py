@@ -18,6 +18,7 @@ from llmos.settings.loading import load_settings
 from llmos.settings.models import GUIDED, JUDGE, LEARNER, SUMMARY, TASKS, ModelSettings, ServerSettings
 from llmos.settings.permissions import PermissionSettings, RuleSettings
 from llmos.settings.records import (
+    AGENTS,
     CONFIG_NAME,
     PROVIDER,
     ClassSettings,
@@ -34,6 +35,7 @@ from llmos.settings.records import (
 )
 
 __all__ = [
+    "AGENTS",
     "CONFIG_NAME",
     "GUIDED",
     "JUDGE",

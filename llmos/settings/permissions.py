@@ -99,8 +99,7 @@ def load_permissions(config: Mapping[str, Any], env: Mapping[str, str], name: st
     """
     given = config.get("permissions", {})
     roles = {
-        role: tuple(_rule(entry, f"{name}: permissions.roles.{role}[{n}]") for n, entry in enumerate(rules))
-        for role, rules in given.get("roles", {}).items()
+        role: load_rules(rules, f"{name}: permissions.roles.{role}") for role, rules in given.get("roles", {}).items()
     }
     for principal, named in given.get("principals", {}).items():
         for role in named:
@@ -115,8 +114,17 @@ def load_permissions(config: Mapping[str, Any], env: Mapping[str, str], name: st
         principal=principal or "user",
         principals=given.get("principals", {}),
         roles=roles,
-        rules=tuple(_rule(entry, f"{name}: permissions.rules[{n}]") for n, entry in enumerate(given.get("rules", ()))),
+        rules=load_rules(given.get("rules", ()), f"{name}: permissions.rules"),
     )
+
+
+def load_rules(entries: Sequence[Mapping[str, Any]], where: str) -> tuple[RuleSettings, ...]:
+    """The rules of a list that stands somewhere.
+
+    Raises:
+        SettingsError: one without exactly one answer, or that says what does not go together.
+    """
+    return tuple(_rule(entry, f"{where}[{n}]") for n, entry in enumerate(entries))
 
 
 def _rule(entry: Mapping[str, Any], where: str) -> RuleSettings:

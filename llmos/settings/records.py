@@ -16,6 +16,9 @@ from llmos.settings.permissions import PermissionSettings
 
 CONFIG_NAME = "llmos.yaml"
 
+AGENTS = "agents"
+"""The folder of a home, or of a workspace, in which profiles of agents are."""
+
 MAX_WRONG: Mapping[str, float] = MappingProxyType({"pure": 0.01, "read": 0.01, "write": 0.001})
 """How likely a replay may be wrong, by effect; `external` and `unknown` are never followed without a proof."""
 
@@ -293,6 +296,12 @@ class Settings:
     def audit_archive(self) -> Path:
         """The folder of those rows of the audit log that are not in the database any more."""
         return self.memory / "audit"
+
+    @property
+    def agent_folders(self) -> tuple[Path, ...]:
+        """The user's own folders of agents' profiles."""
+        checkout = () if self.checkout is None else (self.checkout / "workspace" / AGENTS,)
+        return tuple(dict.fromkeys([self.home / AGENTS, *checkout]))
 
     @property
     def claude_login(self) -> Path:

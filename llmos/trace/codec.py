@@ -72,6 +72,7 @@ def from_data(data: Any) -> Trace:
         cost_usd=reading.dollars(top.get("cost_usd", 0.0)),
         created_at=reading.time_of(top.get("created_at")),
         guided=_guided(top["guided"]) if top.get("guided") is not None else None,
+        agent=reading.optional_text(top.get("agent"), "agent") or "",
     )
     validate(trace)
     if trace.guided_program is not None:
@@ -81,7 +82,7 @@ def from_data(data: Any) -> Trace:
 
 _TOP_KEYS = {
     *("format", "id", "version", "description", "goals", "slots", "steps", "answer", "checks", "guided", "provenance"),
-    *("status", "reason", "run_id", "model", "cost_usd", "created_at"),
+    *("status", "reason", "run_id", "model", "cost_usd", "created_at", "agent"),
 }
 
 

@@ -21,7 +21,7 @@ def to_data(trace: Trace) -> dict[str, Any]:
         data["guided"] = _guided_data(trace.guided)
     data["provenance"] = str(trace.provenance)
     data["status"] = str(trace.status)
-    for key in ("reason", "run_id", "model", "cost_usd"):
+    for key in ("reason", "run_id", "model", "cost_usd", "agent"):
         if getattr(trace, key):
             data[key] = getattr(trace, key)
     if trace.created_at is not None:

@@ -302,6 +302,7 @@ class Trace:
     `goals` are templates (`Analyze data in {source}`), each naming every slot exactly once unless
     the slot has a default; several wordings may lead to the same steps. `checks` look at files once every step
     is done: they show that the goal was reached. `cost_usd` is what learning it cost; a replay saves that much.
+    `agent` stands for the profile under which it was learned: nobody else follows it ('': everybody does).
     """
 
     id: str
@@ -320,6 +321,7 @@ class Trace:
     cost_usd: float = 0.0
     created_at: datetime | None = None
     guided: Guided | None = None
+    agent: str = ""
 
     def slot(self, name: str) -> Slot:
         """The slot of that name; KeyError if there is none."""
