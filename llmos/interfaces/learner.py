@@ -264,6 +264,7 @@ class Recorder:
     _heard: int = 0
     session_id: str = ""
     _under_way: int = 0
+    _is_asking: bool = True
     unsent_bytes: int = 0
     _metered: asyncio.Event = field(default_factory=asyncio.Event)
     _has_metered: bool = False
@@ -295,6 +296,7 @@ class Recorder:
             return await self._called(tool, args, tool_use_id)
         process.turns += 1
         self._under_way += 1
+        self._is_asking = False
         if self.watch is not None:
             self.watch.answered()
         try:
@@ -313,6 +315,7 @@ class Recorder:
             if self.watch is not None:
                 self.watch.asked()
             self._metered.clear()
+            self._is_asking = True
             await self._check_point(is_asking=True)
         return result
 
@@ -423,6 +426,7 @@ class Recorder:
         self.finished = Finish(
             answer=answer, goal_template=goal_template, slots=dict(slots or {}), checks=tuple(map(str, checks))
         )
+        self._is_asking = True
         return "Noted. End your turn now with the answer and nothing else."
 
     async def heard(self, *, at_end: bool = False) -> list[str]:
@@ -462,6 +466,7 @@ class Recorder:
 
     def metered(self, *, sent: int, received: int) -> None:
         self._metered.set()
+        self._is_asking = False
         self._has_metered, self.unsent_bytes = True, 0
         if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended
             task = asyncio.create_task(self._check_point(is_asking=False))
@@ -486,7 +491,7 @@ class Recorder:
     def asked_tokens(self) -> int:
         process = current()
         context = 0 if process is None else process.context_tokens
-        return 0 if self._under_way else context + self.unsent_bytes
+        return context + self.unsent_bytes if self._is_asking else 0
 
     def unlimited(self) -> None:
         """Nobody asks any more, so no limit is waited for."""

@@ -27,7 +27,7 @@ class Answering:
         self.modes.append(mode)
         if goal == "explode":
             raise RuntimeError("boom")
-        if goal == "wait":
+        if goal == "wait for it":
             await asyncio.sleep(60)
         return SimpleNamespace(
             run_id="r1",
@@ -148,7 +148,7 @@ async def test_help_lists_the_commands_and_explains_one(shell: Shell, capsys: An
 
 
 async def test_ctrl_c_stops_the_goal_and_not_the_shell(shell: Shell, capsys: Any) -> None:
-    line = asyncio.ensure_future(shell.do("wait"))
+    line = asyncio.ensure_future(shell.do("wait for it"))
     await asyncio.sleep(0.05)
     shell.session.interrupts.interrupt()
     await asyncio.wait_for(line, 5)
