@@ -614,7 +614,7 @@ def test_what_was_answered_on_a_full_disk_is_on_record_also_when_the_kernel_ends
 ) -> None:
     door.env |= {"LLMOS_DAEMON": "1", "LLMOS_HOME": str(small_disk / "home")}
     assert door("Calculate 2 + 0").returncode == 0
-    until(lambda: goals_done(door) == ["Calculate 2 + 0"])  # it was answered while there was room, and stored soon after
+    until(lambda: goals_done(door) == ["Calculate 2 + 0"])  # there was room for it
     fill = small_disk / "fill"
     with contextlib.suppress(OSError), fill.open("wb", buffering=0) as stream:
         while stream.write(bytes(4_096)):
