@@ -21,6 +21,7 @@ COMMANDS = {
     "soak": ["benchmarks.soak", "--json", str(RESULTS / "soak.json")],
     "matching": ["benchmarks.matching", "--json", str(RESULTS / "matching.json")],
     "guided": ["benchmarks.guided", "--json", str(RESULTS / "guided.json")],
+    "context": ["benchmarks.context", "--json", str(RESULTS / "context.json")],
     "reliability": ["benchmarks.reliability", "--json", str(RESULTS / "reliability.json")],
 }
 

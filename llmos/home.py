@@ -30,6 +30,7 @@ from llmos.memory.audit_archive import Archive
 from llmos.memory.audit_chain import AuditChain
 from llmos.memory.audit_log import AuditLog
 from llmos.memory.backups import Backups
+from llmos.memory.context_use import ContextUse
 from llmos.memory.database import Database
 from llmos.memory.embeddings import SentenceTransformerEmbedder
 from llmos.memory.home_files import HomeFiles
@@ -107,7 +108,8 @@ class OpenHome:
         self.checkpoints = ProcessStore(self.database, clock=clock)
         self.sessions = SessionStore(self.database)
         self.standing_runs = StandingStore(self.database)
-        self.facts = SemanticMemory(self.database, embedder, clock=clock)
+        self.context_use = ContextUse(self.database)
+        self.facts = SemanticMemory(self.database, embedder, clock=clock, use=self.context_use)
         self.recall = Recall(self.database, self.traces, self.index, embedder)
         self.ledger = Ledger(self.database)
         self.replays = ReplayLog(self.database, clock=clock)
@@ -158,6 +160,7 @@ class OpenHome:
             await self.audit_log.open()
             stack.push_async_callback(self.journal.aclose)
             stack.push_async_callback(self.replays.close)
+            stack.push_async_callback(self.context_use.store)
             stack.push_async_callback(self.recall.close)
             stack.push_async_callback(self.housekeeping.aclose)
             self._restore(await self.checkpoints.list())

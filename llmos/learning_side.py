@@ -160,6 +160,7 @@ class LearningSide:
             discover=system.mcp.discover,
             taint=system.taint,
             interrupts=system.home.interrupts,
+            context_use=system.home.context_use,
             runs=system.runs,
             economy=system.economy,
             bus=system.bus,

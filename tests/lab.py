@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,13 @@ def steps(*turns: Step) -> Callable[[Request], Turn]:
 def finishing(answer: str, **slots: Any) -> Sequence[Turn]:
     """The two turns that end a run: the call of finish, and the closing words."""
     return call("finish", answer=answer, slots=slots), say(answer)
+
+
+async def until(what: Callable[[], object]) -> None:
+    """Wait for something that is seen from outside; TimeoutError if it does not come within a minute."""
+    async with asyncio.timeout(60):
+        while not what():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 COPY = "Copy the text of a.txt into b.txt"

@@ -30,6 +30,7 @@ class Heard:
     """What came back in one conversation; `text` is the last thing the model itself said.
 
     `before_usd` is what earlier conversations of the same session cost; `is_parked`: it was ended for its process.
+    Where the CLI `knows_window`, the size of the model's context, the published one does not count.
     """
 
     price_of: Callable[[str], Price | None]
@@ -44,6 +45,7 @@ class Heard:
     before_usd: float = 0.0
     is_answering: bool = False
     is_parked: bool = False
+    knows_window: bool = False
     _price: Price | None = None
     _input: dict[str, Any] = field(default_factory=dict)
     _said_bytes: int = 0
@@ -124,7 +126,7 @@ class Heard:
             self._input = _mapping(message.get("usage"))
             model = str(message.get("model"))
             self._price = self.price_of(model)
-            if self.session is not None and (window := context_window(model)):
+            if self.session is not None and not self.knows_window and (window := context_window(model)):
                 self.session.window(window)
         if event.get("type") == "content_block_delta":
             said = _mapping(event.get("delta"))
@@ -134,7 +136,7 @@ class Heard:
             tokens = _tokens(usage, _count(usage.get("output_tokens")))
             self.running_usd += self._price.cost_usd(tokens) if self._price is not None else 0.0
             if self.session is not None:
-                self.session.metered(sent=tokens.input, received=tokens.output)
+                self.session.metered(sent=tokens.input, received=tokens.output, cached=tokens.cached)
                 self.session.spoke("", self.before_usd + self.running_usd)
 
     @property

@@ -67,7 +67,6 @@ class ClaudeLearner:
     async def _solved(self, task: LearnTask, session: LearnSession, room: Room | None) -> Learned:
         bridge = Bridge(session=session)
         talk = Talk(task=task, session=session, bridge=bridge, room=room)
-        bridge.another = talk.ask_another
         try:
             if session.rest is not None and session.rest.session_id:
                 await talk.take_up(session.rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, ToolError
 from llmos.interfaces.claude_heard import CLOSING_S, Heard
+from llmos.interfaces.context import LOOK_BACK, LOOK_BACK_DESCRIPTION, LOOK_BACK_SCHEMA
 from llmos.interfaces.learner import LearnSession, LearnTask, Rest, reply, shown
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET
 from llmos.interfaces.session_room import Room
-from llmos.interfaces.transcripts import Told, answered, last_calls
+from llmos.interfaces.transcripts import Line, Told, answered, last_calls
 from llmos.plugins.schemas import validate_arguments
 
 if TYPE_CHECKING:
@@ -29,20 +31,25 @@ MAX_RESULT_CHARS = 30_000
 GO_ON = "You were interrupted after the last results. Go on from there."
 _SETTLING_S = 0.2
 """How long the CLI takes to write down what the model said, and to tell us."""
+_MAX_TRIES = 50
 
 
 @dataclass(kw_only=True)
 class Bridge:
     """Our tools as an in-process MCP server; every call goes through the session with the model's own call id.
 
-    A call is carried out in a task of its own: while it `is_parking` the CLI may go, and the call goes on.
+    A call is carried out in a task of its own: while it `is_parking` the CLI may go, and the call goes on. Where a
+    session `is_full` its CLI gets no more results: they are held back until it is gone, or until that is `given_up`.
     """
 
     session: LearnSession
     another: Callable[[str], Awaitable[None]] | None = None
+    is_full: Callable[[], Awaitable[bool]] | None = None
     answer: str | None = None
     is_parking: bool = False
     calls: dict[str, asyncio.Task[Told]] = field(default_factory=dict)
+    holds: asyncio.Event = field(default_factory=asyncio.Event)
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def close(self) -> None:
         """End the calls that nobody waits for any more."""
@@ -62,8 +69,10 @@ class Bridge:
         from mcp.types import Tool as WireTool
 
         tools = [WireTool.model_validate(wire_tool(tool)) for tool in self.session.tools]
-        finish = {"name": FINISH, "description": FINISH_DESCRIPTION, "inputSchema": FINISH_SCHEMA}
-        return ListToolsResult(tools=[*tools, WireTool.model_validate(finish)])
+        own = [{"name": FINISH, "description": FINISH_DESCRIPTION, "inputSchema": FINISH_SCHEMA}]
+        if self.session.context is not None and self.session.context.is_folded:
+            own.append({"name": LOOK_BACK, "description": LOOK_BACK_DESCRIPTION, "inputSchema": LOOK_BACK_SCHEMA})
+        return ListToolsResult(tools=[*tools, *map(WireTool.model_validate, own)])
 
     async def _call(self, ctx: Any, params: Any) -> Any:
         from mcp.types import CallToolResult, TextContent
@@ -72,6 +81,9 @@ class Bridge:
         task = self.begin(params.name, dict(params.arguments or {}), call_id)
         try:
             told = await asyncio.shield(task)
+            if self.is_full is not None and not self.given_up.is_set() and await self.is_full():
+                self.holds.set()
+                await self.given_up.wait()
         except asyncio.CancelledError:
             if not self.is_parking:
                 task.cancel()
@@ -91,11 +103,24 @@ class Bridge:
         if name == FINISH:
             said = await self.session.heard(at_end=True)
             return self._finish(arguments) if not said else Told(text=NOT_YET, said=tuple(said))
+        context = self.session.context
+        if name == LOOK_BACK and context is not None and context.is_folded:
+            return await self._looked_back(arguments)
         result = await self.session.call(name, arguments, call_id)
         if self.another is not None and (model := self.session.other_model()):
             await self.another(model)
-        text, *said = await reply(self.session, result, shortened(result.text))
+        shortly = shortened(result.text)
+        needed = [] if context is None else await context.needed(f"{name} {json.dumps(arguments)}", shortly)
+        text, *said = await reply(self.session, result, shortly, needed)
         return Told(text=text, is_error=result.is_error, said=tuple(said))
+
+    async def _looked_back(self, arguments: dict[str, Any]) -> Told:
+        assert self.session.context is not None
+        try:
+            validate_arguments(LOOK_BACK, LOOK_BACK_SCHEMA, arguments)
+        except ToolError as error:
+            return Told(text=str(error), is_error=True)
+        return Told(text=await self.session.context.look_back(arguments["query"]))
 
     def _finish(self, arguments: dict[str, Any]) -> Told:
         try:
@@ -125,8 +150,10 @@ class Talk:
     is_begun: bool = False
     client: ClaudeSDKClient | None = None
     room: Room | None = None
+    _tries: int = 0
 
     def __post_init__(self) -> None:
+        self.bridge.another, self.bridge.is_full = self.ask_another, self._is_full
         self.prompt = self.task.prompt
         self.session_id = self.task.session_id or self.session_id
 
@@ -153,21 +180,42 @@ class Talk:
     async def listen(self, client: ClaudeSDKClient, heard: Heard) -> None:
         """Take every message up to the result; or end the conversation at a turn's end where its process stands."""
         listening = asyncio.ensure_future(heard.listen(client))
+        measuring = asyncio.ensure_future(self._measure(client, heard))
         self.client = client
         try:
             while not listening.done():
                 standing = asyncio.ensure_future(self.session.stands_still())
+                held = asyncio.ensure_future(self.bridge.holds.wait())
                 try:
-                    await asyncio.wait({listening, standing}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({listening, standing, held}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     standing.cancel()
+                    held.cancel()
                 if not listening.done() and await self._can_park(heard):
                     await self._park(client, heard, listening)
                     return
+                self._hold_on()
             listening.result()
         finally:
             self.client = None
+            measuring.cancel()
             listening.cancel()
+
+    async def _measure(self, client: ClaudeSDKClient, heard: Heard) -> None:
+        """Learn from the CLI how much the context holds."""
+        with suppress(Exception):  # one that can't tell, or that is gone
+            tokens = (await client.get_context_usage()).get("maxTokens")
+            if isinstance(tokens, int) and tokens > 0:
+                heard.knows_window = True
+                self.session.window(tokens)
+
+    def _hold_on(self) -> None:
+        """Results are not held back for ever where the conversation can't be ended to make room."""
+        self._tries += self.bridge.holds.is_set()
+        if self._tries >= _MAX_TRIES:
+            self._tries = 0
+            self.bridge.holds.clear()
+            self.bridge.given_up.set()
 
     async def _can_park(self, heard: Heard) -> bool:
         """Whether the model's answer is there as a whole, and kept, and calls of it are what is waited for."""
@@ -175,7 +223,8 @@ class Talk:
         if heard.is_answering or self.session.transcript is None or self.room is None:
             return False
         asked = {use.id for use in last_calls(await self.session.transcript.lines(self.session_id))}
-        return any(call_id in asked for call_id, task in self.bridge.calls.items() if not task.done())
+        held = self.bridge.holds.is_set()
+        return any(call_id in asked for call_id, task in self.bridge.calls.items() if held or not task.done())
 
     async def _park(self, client: ClaudeSDKClient, heard: Heard, listening: asyncio.Future[None]) -> None:
         self.bridge.is_parking = heard.is_parked = True
@@ -199,15 +248,38 @@ class Talk:
             name = use.name.removeprefix(f"mcp__{SERVER}__")
             results[use.id] = await self.bridge.begin(name, use.arguments, use.id)
         self.bridge.calls.clear()
+        self.bridge.holds.clear()
         self.bridge.is_parking = False
         lines = answered(lines, results, datetime.now(UTC))
         await self.session.transcript.rewrite(self.session_id, lines)
+        lines = await self._with_room(lines)
         await asyncio.to_thread(self.room.put, self.session_id, lines)
         self.is_begun, self.prompt = True, GO_ON
+
+    async def _is_full(self) -> bool:
+        context, transcript = self.session.context, self.session.transcript
+        if context is None or transcript is None or self.room is None or not context.is_full():
+            return False
+        return context.foldable(await transcript.lines(self.session_id)) > 0
+
+    async def _with_room(self, lines: list[Line]) -> list[Line]:
+        """The session, without its oldest turns where it is full."""
+        context, transcript = self.session.context, self.session.transcript
+        count = context.foldable(lines) if context is not None else 0
+        if context is None or transcript is None or not count:
+            return lines
+        left_usd = max(0.0, self.task.max_budget_usd - self.cost_usd)
+        fold, cost_usd = await context.fold(lines, count, left_usd)
+        self.cost_usd += cost_usd
+        self.session.bill(self.cost_usd)
+        await transcript.fold(self.session_id, fold.lines, fold.folded)
+        return fold.lines
 
     async def take_up(self, rest: Rest) -> None:
         """Go on with a session of an earlier process: calls that were recorded then are not made again."""
         self.session_id = rest.session_id
+        if self.session.context is not None and self.session.transcript is not None:
+            await self.session.context.restore(await self.session.transcript.folded(rest.session_id))
         for call_id, result in rest.results.items():
             self.bridge.calls[call_id] = asyncio.create_task(_as_told(result))
         await self.go_on()

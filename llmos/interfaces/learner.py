@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llmos.errors import CallRefusedError, LearnerError
+from llmos.interfaces.context import Context
 from llmos.interfaces.hearing import is_steered, said
 from llmos.interfaces.prompts import FINISH, SYSTEM, delimited, first_message
 from llmos.kernel.bus import EventBus, ModelSpoke, ToolCalled, ToolReturned
@@ -18,6 +19,7 @@ from llmos.kernel.clients import CLIENTS, LONG
 from llmos.kernel.interrupts import NEARLY_SPENT, Interrupts
 from llmos.kernel.process import Process, State, Wait, current
 from llmos.kernel.watchdog import Watch
+from llmos.memory.context_use import Use
 from llmos.orders import Interrupt
 from llmos.plugins.context import ToolContext
 from llmos.plugins.registry import ToolRegistry
@@ -131,8 +133,8 @@ class LearnSession(Protocol):
     def other_model(self) -> str:
         """The model that is to go on from here, at the end of a turn; '' for the same."""
 
-    def metered(self, *, sent: int, received: int) -> None:
-        """The tokens of one request, those from a cache too, and of its answer."""
+    def metered(self, *, sent: int, received: int, cached: int = 0) -> None:
+        """The tokens of one request, those `cached` too, and of its answer."""
 
     def asked_tokens(self) -> int:
         """How many tokens a request holds at most that is under way now; 0: none is."""
@@ -150,6 +152,10 @@ class LearnSession(Protocol):
     @property
     def rest(self) -> Rest | None:
         """Where a session that is gone on with stood, if this is one."""
+
+    @property
+    def context(self) -> Context | None:
+        """What becomes of the oldest turns when the model's context is full; None: nothing."""
 
     async def stands_still(self) -> None:
         """Return when the process has stopped, so that nobody need keep a model's client for it."""
@@ -171,6 +177,10 @@ class Transcript(Protocol):
     async def load(self, key: Any) -> list[Any] | None: ...
     async def lines(self, session_id: str) -> list[dict[str, Any]]: ...
     async def rewrite(self, session_id: str, lines: Sequence[dict[str, Any]]) -> None: ...
+    async def folded(self, session_id: str) -> list[dict[str, Any]]: ...
+    async def fold(
+        self, session_id: str, lines: Sequence[dict[str, Any]], folded: Sequence[dict[str, Any]]
+    ) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,12 +206,12 @@ def shown(result: ToolResult, text: str) -> str:
     return delimited(text, secrets.token_hex(8)) if is_foreign else text
 
 
-async def reply(session: LearnSession, result: ToolResult, text: str) -> list[str]:
-    """What a model is told after a call, block by block: the result, and what was said meanwhile.
+async def reply(session: LearnSession, result: ToolResult, text: str, needed: Sequence[str] = ()) -> list[str]:
+    """What a model is told after a call, block by block: the result, what was said meanwhile, what is `needed` again.
 
     A result that something comes after stands between marks whoever wrote it, so that it can't seem to be the latter.
     """
-    said = await session.heard()
+    said = [*await session.heard(), *needed]
     return [delimited(text, secrets.token_hex(8)) if said else shown(result, text), *said]
 
 
@@ -256,6 +266,7 @@ class Recorder:
     refusals: int = 0
     refused: CallRefusedError | None = None
     transcript: Transcript | None = None
+    context: Context | None = None
     rest: Rest | None = None
     checkpoint: Callable[[bool], Awaitable[None]] | None = None
     interrupts: Interrupts | None = None
@@ -437,6 +448,8 @@ class Recorder:
 
     def spoke(self, text: str, cost_usd: float) -> None:
         self.asked = True
+        if self.context is not None and text.strip():
+            self.context.said = text
         self.bill(cost_usd)
         self._warn()
         self.bus.publish(ModelSpoke(run_id=self.run_id, text=text, cost_usd=self.cost_usd))
@@ -464,8 +477,11 @@ class Recorder:
         if process is not None:
             process.spend(more_usd)
 
-    def metered(self, *, sent: int, received: int) -> None:
+    def metered(self, *, sent: int, received: int, cached: int = 0) -> None:
         self._metered.set()
+        if self.context is not None:
+            self.context.use.count(Use.SENT, sent)
+            self.context.use.count(Use.CACHED, cached)
         self._is_asking = False
         self._has_metered, self.unsent_bytes = True, 0
         if self._under_way and self.checkpoint is not None:  # a call may begin before its answer has ended

@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, NoLearnerError, WatchdogError
 from llmos.interfaces.admission import Admission
+from llmos.interfaces.context import SUMMARY_TOKENS, Context
 from llmos.interfaces.hearing import HURRIED, TOLD, is_hurried, is_steered
 from llmos.interfaces.keeping import Keeping
-from llmos.interfaces.learner import Learned, LearnTask, Recorder
+from llmos.interfaces.learner import Learned, LearnTask, Recorder, Thought
 from llmos.interfaces.logbook import telling
 from llmos.interfaces.models import Models
+from llmos.interfaces.prices import Tokens
 from llmos.interfaces.prompts import SYSTEM, delimited
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
@@ -30,11 +33,13 @@ from llmos.kernel.scratch import Snapshot
 from llmos.kernel.taint import Taint
 from llmos.kernel.token_economy import TokenEconomy, estimate_cost
 from llmos.kernel.watchdog import Watchdog
+from llmos.memory.context_use import ContextUse
+from llmos.memory.earlier import EarlierTurns
 from llmos.memory.recall import Recall
 from llmos.memory.runs import RunStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import Tool
-from llmos.settings import GUIDED, LEARNER, LearnerSettings
+from llmos.settings import GUIDED, LEARNER, SUMMARY, LearnerSettings
 from llmos.trace.induce import NotATrace
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Mode, Run, RunStatus, StepRecord, step_ids
@@ -87,6 +92,7 @@ class Learning:
     taint: Taint
     keeping: Keeping
     interrupts: Interrupts
+    context_use: ContextUse
     _reserving: threading.Lock = field(default_factory=threading.Lock)
 
     async def learn(self, run: Running, reason: str, attempt: Attempt | None = None) -> dict[str, Any]:
@@ -219,6 +225,7 @@ class Learning:
                 recorder.unsent_bytes += opening_bytes(task, recorder.tools)
                 _works_in(self.surroundings.settings.workspace)
                 recorder.watch, recorder.limit_usd = watch, task.max_budget_usd
+                recorder.context = self._context(recorder)
                 async with self.keeping.kept(task, recorder) as kept:
                     with thinking():
                         learned = await watch.limit(self.models.solve(kept, recorder))
@@ -231,12 +238,38 @@ class Learning:
         recorder.bill(learned.cost_usd)
         return learned
 
+    def _context(self, recorder: Recorder) -> Context:
+        """What becomes of the model's context when it is full."""
+
+        async def think(prompt: str, left_usd: float) -> Thought:
+            self.models.check(SUMMARY)
+            model = self.models.first(SUMMARY)
+            try:
+                return await self.models.think(
+                    prompt, max_tokens=SUMMARY_TOKENS, model=model, max_budget_usd=left_usd, task=SUMMARY
+                )
+            except asyncio.CancelledError:
+                sent = len(prompt.encode())
+                with suppress(NoLearnerError):  # nobody knows the price
+                    most = self.models.most_usd(model, Tokens(input=sent, output=SUMMARY_TOKENS, written=sent))
+                    recorder.bill(recorder.cost_usd + min(most, left_usd))
+                raise
+
+        return Context(
+            limits=self.limits,
+            think=think,
+            earlier=EarlierTurns(encode=self.recall.encode),
+            use=self.context_use,
+            unsent_bytes=lambda: recorder.unsent_bytes,
+        )
+
     async def _settled(self, run: Running, recorder: Recorder, reservation: Reservation) -> None:
         """Charge what is known of the bill, whatever became of the run, and keep the steps that were taken."""
         what = "guided" if run.run.mode is Mode.GUIDED else "learned"
         await asyncio.to_thread(self.economy.settle, reservation, recorder.cost_usd, f"{what}: {run.run.model}")
         extra_usd = self.surroundings.spent(run.run.id)
         run.update(steps=recorder.steps, cost_usd=run.run.cost_usd + recorder.cost_usd + extra_usd)
+        await self.context_use.store()
 
     async def keep(self, run: Running, before: Snapshot | None, recorded: Run | None = None) -> Trace | NotATrace:
         """Turn the finished run, or what of it counts, into a stored trace, or say why it is none."""

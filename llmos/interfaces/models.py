@@ -16,6 +16,7 @@ from llmos.kernel.process import Process, current
 from llmos.settings import GUIDED, LEARNER, PROVIDER, Settings
 
 if TYPE_CHECKING:
+    from llmos.interfaces.context import Context
     from llmos.plugins.tool import Tool, ToolResult
 
 log = logging.getLogger(__name__)
@@ -258,8 +259,8 @@ class _Attempt:
     def other_model(self) -> str:
         return self.session.other_model()
 
-    def metered(self, *, sent: int, received: int) -> None:
-        self.session.metered(sent=sent, received=received)
+    def metered(self, *, sent: int, received: int, cached: int = 0) -> None:
+        self.session.metered(sent=sent, received=received, cached=cached)
 
     def limited(self, seconds: float) -> None:
         self.session.limited(seconds)
@@ -277,6 +278,10 @@ class _Attempt:
     @property
     def rest(self) -> Rest | None:
         return self.session.rest
+
+    @property
+    def context(self) -> Context | None:
+        return self.session.context
 
     async def stands_still(self) -> None:
         await self.session.stands_still()

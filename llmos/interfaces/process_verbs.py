@@ -184,4 +184,13 @@ def send(pid: int, text: Sequence[str], priority: int, ttl_s: float | None) -> A
     return mail_commands.send(pid, " ".join(text), priority=priority, ttl_s=ttl_s)
 
 
-VERBS = (ps, top, spawn, wait, kill, suspend, resume, nice, lend, logs, mail, send, models, model, system_call)
+@click.command(cls=Verb)
+@shared_options()
+def mem() -> Action:
+    """Show how much each level of memory holds, and how often it had what was looked for."""
+    from llmos.interfaces import memory_commands
+
+    return memory_commands.mem
+
+
+VERBS = (ps, top, mem, spawn, wait, kill, suspend, resume, nice, lend, logs, mail, send, models, model, system_call)

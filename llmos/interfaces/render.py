@@ -45,6 +45,15 @@ def money(amount_usd: float) -> str:
     return f"{'-' if amount_usd < 0 else ''}${abs(amount_usd):,.4f}"
 
 
+def size(count: int) -> str:
+    """Bytes: `812 B`, `4.2 kB`, `31 MB`."""
+    amount, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount /= 1000
+        units.pop(0)
+    return f"{count} B" if units[0] == "B" else f"{amount:.3g} {units[0]}"
+
+
 def duration(seconds: float) -> str:
     """`3 ms`, `4.2 s`, `2 min 5 s`."""
     if not math.isfinite(seconds) or seconds < 0:

@@ -16,7 +16,7 @@ from llmos.trace.program import Effect
 _NOT_CALLED = frozenset(("run", "explain", "interactive", "batch", "up", "sys"))
 """They take a goal or a terminal, or start what a system call needs."""
 
-_READING = frozenset(("ps", "top", "wait", "logs", "status", "tools", "doctor", "models"))
+_READING = frozenset(("ps", "top", "wait", "logs", "status", "tools", "doctor", "models", "mem"))
 _SHOWING = frozenset(("show", "list", "versions", "diff", "tail", "verify", "ledger", "check"))
 _PLAIN = frozenset(("suspend", "resume", "nice", "model", "spawn", "tell"))
 

@@ -7,6 +7,7 @@ of them. Here the real results are put there.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,11 +81,55 @@ def answered(lines: Sequence[Line], results: Mapping[str, Told], now: datetime) 
     return kept
 
 
+def turns_of(lines: Sequence[Line]) -> tuple[list[Line], list[list[Line]]]:
+    """What stands before the model's first answer, and then each turn: an answer, and all up to the next one."""
+    head: list[Line] = []
+    turns: list[list[Line]] = []
+    of_turn = None
+    for line in lines:
+        answer = _message(line).get("id") if _is_answer(line) else None
+        if answer is not None and answer != of_turn:
+            of_turn = answer
+            turns.append([])
+        (turns[-1] if turns else head).append(line)
+    return head, turns
+
+
+def words_of(lines: Sequence[Line]) -> str:
+    """What the model itself said in these lines."""
+    answers = (line for line in lines if _is_answer(line))
+    texts = (str(block.get("text", "")) for line in answers for block in _blocks(line) if block.get("type") == "text")
+    return "\n".join(text for text in texts if text.strip())
+
+
+def size_of(lines: Sequence[Line]) -> int:
+    """Characters that these lines take up in a request, about."""
+    return sum(len(json.dumps(_message(line).get("content", ""), ensure_ascii=False)) for line in lines)
+
+
+def replaced(head: Sequence[Line], kept: Sequence[Line], text: str) -> list[Line]:
+    """A session of the `kept` turns behind what stands before the first answer, with a text at the end of that."""
+    opening = [*head]
+    at = max((at for at, line in enumerate(opening) if line.get("type") == "user"), default=None)
+    if at is None or not kept:
+        return [*head, *kept]
+    message = _message(opening[at])
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else [{"type": "text", "text": str(content)}]
+    message = {**message, "content": [*blocks, {"type": "text", "text": text}]}
+    opening[at] = {**opening[at], "message": message}
+    above = next((line["uuid"] for line in reversed(opening) if line.get("uuid")), None)
+    return [*opening, {**kept[0], "parentUuid": above}, *kept[1:]]
+
+
+def _is_answer(line: Line) -> bool:
+    return line.get("type") == "assistant" and not line.get("isApiErrorMessage") and not _is_synthetic(line)
+
+
 def _last_answer(lines: Sequence[Line]) -> int | None:
     """The place of the last line of the model's own; what the CLI says in its place is none."""
     for at in range(len(lines) - 1, -1, -1):
-        line = lines[at]
-        if line.get("type") == "assistant" and not line.get("isApiErrorMessage") and not _is_synthetic(line):
+        if _is_answer(lines[at]):
             return at
     return None
 

@@ -121,6 +121,10 @@ class Recall:
         await self._sync_runs()
         return await self._embedding(lex.masked(goal))
 
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts as they are: float32[len(texts), dim], each row of length 1."""
+        return self._embedder.encode(texts)
+
     async def likeness(self, text: str, others: Sequence[str]) -> list[float]:
         """How near each of the other texts is to one in meaning (cosines, -1 to 1).
 

@@ -21,6 +21,10 @@ Line: TypeAlias = dict[str, Any]
 """One entry of a session, of the CLI's own form: `type` and `uuid` are ours to read, and the messages in them."""
 
 
+FOLDED = "folded"
+"""Where the turns of a session are kept that its model has only a summary of any more."""
+
+
 class SessionStore:
     """The lines of all sessions; those of a run go with its process (`llmos.memory.processes`)."""
 
@@ -29,12 +33,11 @@ class SessionStore:
 
     async def append(self, run_id: str, session_id: str, lines: Sequence[Mapping[str, Any]], subpath: str = "") -> None:
         """Keep lines in their order; one whose `uuid` is known in the session is kept once."""
-        redact = self._db.redactor.value
-        head = [clean(run_id), clean(session_id), clean(subpath)]
-        rows = [[*head, str(line.get("uuid") or ""), clean(json.dumps(redact(dict(line))))] for line in lines]
+        rows = self._rows(run_id, session_id, subpath, lines)
+        place = [clean(session_id), clean(subpath)]
 
         def work(connection: DuckDBPyConnection) -> None:
-            known = {row[0] for row in connection.execute(sql.SESSION_UUIDS, [head[1], head[2]]).fetchall()}
+            known = {row[0] for row in connection.execute(sql.SESSION_UUIDS, place).fetchall()}
             fresh = []
             for row in rows:
                 if not row[3] or row[3] not in known:
@@ -52,14 +55,30 @@ class SessionStore:
 
     async def rewrite(self, run_id: str, session_id: str, lines: Sequence[Mapping[str, Any]]) -> None:
         """Put these lines in the place of those that a session has, all or none."""
-        head = [clean(run_id), clean(session_id), ""]
-        rows = [[*head, str(line.get("uuid") or ""), clean(json.dumps(dict(line)))] for line in lines]
+        rows = self._rows(run_id, session_id, "", lines)
 
         def work(connection: DuckDBPyConnection) -> None:
-            connection.execute(sql.DELETE_SESSION, head[1:])
+            connection.execute(sql.DELETE_SESSION, [clean(session_id), ""])
             insert_many(connection, sql.INSERT_SESSION_LINES, rows)
 
         await self._db.run(work)
+
+    async def fold(
+        self, run_id: str, session_id: str, lines: Sequence[Mapping[str, Any]], folded: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Put these lines in the place of those that a session has, and keep the `folded` ones beside it."""
+        rows = [*self._rows(run_id, session_id, "", lines), *self._rows(run_id, session_id, FOLDED, folded)]
+
+        def work(connection: DuckDBPyConnection) -> None:
+            connection.execute(sql.DELETE_SESSION, [clean(session_id), ""])
+            insert_many(connection, sql.INSERT_SESSION_LINES, rows)
+
+        await self._db.run(work)
+
+    def _rows(self, run_id: str, session_id: str, subpath: str, lines: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+        redact = self._db.redactor.value
+        head = [clean(run_id), clean(session_id), clean(subpath)]
+        return [[*head, str(line.get("uuid") or ""), clean(json.dumps(redact(dict(line))))] for line in lines]
 
     def of_run(self, run_id: str) -> OfRun:
         return OfRun(store=self, run_id=run_id)
@@ -84,6 +103,14 @@ class OfRun:
 
     async def lines(self, session_id: str) -> list[Line]:
         return await self.store.load(session_id)
+
+    async def folded(self, session_id: str) -> list[Line]:
+        return await self.store.load(session_id, FOLDED)
+
+    async def fold(
+        self, session_id: str, lines: Sequence[Mapping[str, Any]], folded: Sequence[Mapping[str, Any]]
+    ) -> None:
+        await self.store.fold(self.run_id, session_id, lines, folded)
 
     async def rewrite(self, session_id: str, lines: Sequence[Mapping[str, Any]]) -> None:
         await self.store.rewrite(self.run_id, session_id, lines)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import NotFoundError, UsageError
 from llmos.memory import sql
+from llmos.memory.context_use import ContextUse, Use
 from llmos.memory.database import Clock, Database, clean, to_utc, utc_now
 from llmos.memory.embeddings import Embedder
 
@@ -26,9 +27,12 @@ _LEAST_COSINE = 0.3
 class SemanticMemory:
     """Facts of the user. A fact asked for by its name is found without a model."""
 
-    def __init__(self, db: Database, embedder: Embedder, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, db: Database, embedder: Embedder, *, clock: Clock = utc_now, use: ContextUse | None = None
+    ) -> None:
         self._db = db
         self._embedder = embedder
+        self._use = use or ContextUse(db)
         self._clock = clock
         self._syncing = asyncio.Lock()
 
@@ -59,6 +63,12 @@ class SemanticMemory:
 
     async def recall(self, query: str, limit: int = 5) -> list[dict[str, Any]]:
         """Facts as {key, value, score}: the one of that name with score 1, else what is near by cosine."""
+        found = await self._recalled(query, limit)
+        self._use.count(Use.ASKED_FACTS)
+        self._use.count(Use.FOUND_FACTS, int(bool(found)))
+        return found
+
+    async def _recalled(self, query: str, limit: int) -> list[dict[str, Any]]:
         name = _plain(query)
         row = await self._db.run(lambda connection: connection.execute(sql.GET_FACT, [name]).fetchone())
         if row is not None:

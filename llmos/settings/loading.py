@@ -203,6 +203,11 @@ def _frozen(asked: bool | None, config: Mapping[str, Any], env: Mapping[str, str
 
 def _learner(config: Mapping[str, Any], env: Mapping[str, str]) -> LearnerSettings:
     learner = LearnerSettings(**config.get("learner", {}))
+    if learner.fold_to >= learner.fold_at:
+        raise SettingsError(
+            f"{CONFIG_NAME}: learner.fold_to ({learner.fold_to:g}) must be less than learner.fold_at "
+            f"({learner.fold_at:g}): how full a context is once its oldest turns are summarised, and when they are."
+        )
     base_url = env.get("ANTHROPIC_BASE_URL") or None
     if base_url is not None:
         base_url = from_outside(url, base_url, "ANTHROPIC_BASE_URL")

@@ -40,7 +40,9 @@ class LearnerSettings:
     exceeded; `first_estimate_usd` stands in for a cost while there is no history; `max_repeats` is how often the same
     call may follow itself. A turn of the model may take `turn_timeout_s`, `max_fruitless` calls in a row may come to
     nothing new, and the outputs of a run to `max_output_chars`. `has_key` says that the environment holds a key or a
-    token for Claude. The `guided_` limits hold where a near trace is given as a plan.
+    token for Claude. The `guided_` limits hold where a near trace is given as a plan. At the share `fold_at` of the
+    model's window, or of `context_tokens` where that is less, the oldest turns are summarised until about `fold_to` of
+    it is left.
     """
 
     name: str = "claude"
@@ -54,6 +56,9 @@ class LearnerSettings:
     max_output_chars: int = 50_000_000
     guided_max_usd: float = 0.5
     guided_max_turns: int = 20
+    context_tokens: int | None = None
+    fold_at: float = 0.7
+    fold_to: float = 0.35
     base_url: str | None = None
     has_key: bool = False
 

@@ -19,7 +19,7 @@ from llmos.settings import RuleSettings
 from llmos.testing import Request, Turn, call, calls, say, slow, usage
 from llmos.trace.match import Match
 from llmos.trace.program import Status, Trace
-from tests.lab import Lab, MakeLab, finishing, steps
+from tests.lab import Lab, MakeLab, finishing, steps, until
 
 GOAL = "Write hello into greeting.txt"
 TOLD = Agent(name="scribe", instructions="Write as a scribe does.", memory={"ink": "blue", "pages": 12})
@@ -188,12 +188,6 @@ async def test_what_an_agent_begins_has_no_more_than_it_has_itself(make_lab: Mak
         processes = [*system.home.processes]
     assert [one.agent for one in processes] == [agent, agent]
     assert not (lab.workspace / "greeting.txt").exists()
-
-
-async def until(what: Any) -> None:
-    async with asyncio.timeout(60):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 async def test_a_process_goes_on_as_the_same_agent_after_its_kernel_has_ended(make_lab: MakeLab) -> None:

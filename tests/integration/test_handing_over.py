@@ -22,7 +22,7 @@ from llmos.testing import Reply, Request, Turn, call, error, say, slow, usage
 from llmos.trace.codec import loads_yaml
 from llmos.trace.program import Status, Trace
 from llmos.trace.run import Origin, Run, RunStatus
-from tests.lab import Lab, MakeLab, Step, finishing, steps
+from tests.lab import Lab, MakeLab, Step, finishing, steps, until
 
 NOTE = """\
 from plugins import llm_tool
@@ -99,14 +99,6 @@ async def shown(system: LLMOS, result: Result) -> Run:
 
 def origins(run: Run) -> list[tuple[str, str]]:
     return [(step.tool, str(step.origin)) for step in run.steps]
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    for _ in range(2_000):
-        if happened():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it did not happen")
 
 
 async def yes(question: Question) -> bool:

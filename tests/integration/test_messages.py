@@ -14,7 +14,7 @@ from llmos.interfaces.results import Question
 from llmos.kernel.process import End, State, Wait
 from llmos.testing import Request, Script, Turn, call
 from llmos.trace.program import Status
-from tests.lab import MakeLab, finishing, steps
+from tests.lab import MakeLab, finishing, steps, until
 
 
 def by_goal(**scripts: Callable[[Request], Turn]) -> Script:
@@ -36,12 +36,6 @@ def given(request: Request, number: int) -> dict[str, Any]:
 
 async def yes(question: Question) -> bool:
     return True
-
-
-async def until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 async def test_a_parent_waits_for_its_child_in_the_only_slot_and_is_told_what_came_of_it(make_lab: MakeLab) -> None:

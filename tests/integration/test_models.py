@@ -15,8 +15,7 @@ from llmos.interfaces.prices import Tokens
 from llmos.interfaces.results import Result
 from llmos.kernel.process import Process, State
 from llmos.testing import Request, Script, ScriptedServer, Turn, call, calls, error, say, slow, usage
-from tests.integration.test_processes import until
-from tests.lab import Lab, MakeLab, finishing, steps
+from tests.lab import Lab, MakeLab, finishing, steps, until
 
 HAIKU, SONNET = "claude-haiku-4-5", "claude-sonnet-4-5"
 BIG = usage(input_tokens=100_000, output_tokens=1_000)

@@ -21,7 +21,7 @@ from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.testing import say
 from llmos.trace.program import Effect
 from llmos.trace.run import Mode, Run, Source
-from tests.lab import Lab, MakeLab
+from tests.lab import Lab, MakeLab, until
 
 Tool = Callable[..., Awaitable[ToolResult]]
 Work = Callable[[Tool], Awaitable[Any]]
@@ -66,12 +66,6 @@ async def working(
             return await system.scheduler.submit(job, begun=begun, name=goal, **terms)
     finally:
         await system.home.close_mailbox(run_id)
-
-
-async def until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def child_of(system: LLMOS, goal: str) -> Process:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from llmos.errors import LLMOSError
 from llmos.kernel.bus import ToolCalled
 from llmos.kernel.process import End, Kind, Process, State, Wait
 from llmos.testing import Request, Turn, call, calls, error, slow, usage
-from tests.lab import Lab, MakeLab, finishing, steps
+from tests.lab import Lab, MakeLab, finishing, steps, until
 
 BIG = usage(input_tokens=100_000, output_tokens=100)
 
@@ -29,12 +28,6 @@ def by_goal(request: Request) -> Turn:
     """The turns for whichever of two goals a conversation is about."""
     name = "alpha" if "Write alpha" in str(request.body) else "beta"
     return steps(*writing(name))(request)
-
-
-async def until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 def only(system: LLMOS) -> Process:

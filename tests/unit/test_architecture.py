@@ -50,6 +50,7 @@ LAYERS = {
 }
 
 HEAVY = {
+    "bm25s",
     "claude_agent_sdk",
     "croniter",
     "duckdb",
