@@ -70,7 +70,7 @@ class Bridge:
 
         tools = [WireTool.model_validate(wire_tool(tool)) for tool in self.session.tools]
         own = [{"name": FINISH, "description": FINISH_DESCRIPTION, "inputSchema": FINISH_SCHEMA}]
-        if self.session.context is not None and self.session.context.is_folded:
+        if self._looks_back:
             own.append({"name": LOOK_BACK, "description": LOOK_BACK_DESCRIPTION, "inputSchema": LOOK_BACK_SCHEMA})
         return ListToolsResult(tools=[*tools, *map(WireTool.model_validate, own)])
 
@@ -104,7 +104,7 @@ class Bridge:
             said = await self.session.heard(at_end=True)
             return self._finish(arguments) if not said else Told(text=NOT_YET, said=tuple(said))
         context = self.session.context
-        if name == LOOK_BACK and context is not None and context.is_folded:
+        if name == LOOK_BACK and self._looks_back:
             return await self._looked_back(arguments)
         result = await self.session.call(name, arguments, call_id)
         if self.another is not None and (model := self.session.other_model()):
@@ -113,6 +113,13 @@ class Bridge:
         needed = [] if context is None else await context.needed(f"{name} {json.dumps(arguments)}", shortly)
         text, *said = await reply(self.session, result, shortly, needed)
         return Told(text=text, is_error=result.is_error, said=tuple(said))
+
+    @property
+    def _looks_back(self) -> bool:
+        """Whether there are earlier turns to search, and no tool of that name is somebody else's."""
+        context = self.session.context
+        is_taken = any(tool.name == LOOK_BACK for tool in self.session.tools)
+        return context is not None and context.is_folded and not is_taken
 
     async def _looked_back(self, arguments: dict[str, Any]) -> Told:
         assert self.session.context is not None

@@ -41,6 +41,7 @@ _BROUGHT_BACK = 2
 _LOOKED_BACK = 6
 _MATERIAL_CHARS = 120_000
 _CALL_CHARS = 160
+_LISTED_CALLS = 200
 _TOKEN_BYTES = 4
 _ASKED_CHARS = 1_000
 
@@ -179,7 +180,9 @@ class Context:
     def _told(self) -> str:
         """What stands in the place of the turns that are folded."""
         summary = self._summary or "(no summary could be had)"
-        told = "\n".join([*self._calls, "", summary])
+        more = len(self._calls) - _LISTED_CALLS
+        before = [f"({more:,} calls before these)"] if more > 0 else []
+        told = "\n".join([*before, *self._calls[-_LISTED_CALLS:], "", summary])
         return (
             f"{_HEADING}{self._turns} of this session are left out here. The calls in them were made, and need not be "
             f"made again; {LOOK_BACK} searches what they gave.\n{delimited(told, secrets.token_hex(8))}"

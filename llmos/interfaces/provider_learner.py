@@ -101,7 +101,8 @@ class _Work:
             response = await self.line.ask(self.messages, parameters)
         finally:
             self.session.bill(self.line.cost_usd)
-        self.session.metered(sent=self.line.used.input, received=self.line.used.output)
+        used = self.line.used
+        self.session.metered(sent=used.input, received=used.output, cached=used.cached)
         self.messages.append(response)
         self.session.spoke(response.text or "", self.line.cost_usd)
         return response

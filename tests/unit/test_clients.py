@@ -50,6 +50,7 @@ async def test_memory_that_comes_free_elsewhere_is_noticed() -> None:
     with at_work_for(process()):
         tasks = [asyncio.create_task(use(clients, begun, ends)) for _ in range(2)]
     await asyncio.sleep(0.05)
+    assert len(begun) == 1
     free[0] = AMPLE
     async with asyncio.timeout(10):
         while len(begun) < 2:  # noqa: ASYNC110
