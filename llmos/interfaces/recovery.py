@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -176,6 +177,7 @@ class Recovery:
             if step.effect.changes_world and not step.is_error and step.tool_use_id not in told:
                 once.add(self.registry.get(step.tool), step)
         recorder.ctx = replace(recorder.ctx, middleware=(once, *recorder.ctx.middleware))
+        recorder.unsent_bytes = sum(len(json.dumps(line)) for line in lines)  # the next request sends it all
         recorder.rest = Rest(
             session_id=checkpoint.session_id if uses(lines) else "",
             results=known,
