@@ -173,6 +173,7 @@ class LearningSide:
         system = self.system
         return Recovery(
             learning=self.learning,
+            handing=self.handing,
             runs=system.runs,
             journal=system.effects,
             sessions=system.home.sessions,

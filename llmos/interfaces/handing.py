@@ -30,6 +30,7 @@ from llmos.interfaces.undoing import Undoing
 from llmos.kernel.bus import HandedOver, LearnerStarted
 from llmos.kernel.images import Images
 from llmos.kernel.once import Once, due_calls
+from llmos.kernel.process import current
 from llmos.kernel.replay import Follower
 from llmos.kernel.restore import put_back
 from llmos.kernel.resuming import Resuming
@@ -98,7 +99,7 @@ class HandingOver:
                 )
             await self._carried_on(run, session, error, reason, reservation)
             run.update(taint=self.learning.taint.sources(run.run.id))
-            await self._book(run, follower.trace, estimate_usd)
+            await self.book(run, follower.trace, estimate_usd)
             await self.learning.keep(run, before, run.run.recording)
         made = [step for step in run.run.recording.steps if not step.is_error]
         return {name: step.output for name, step in zip(step_ids(made), made, strict=True)}
@@ -138,6 +139,9 @@ class HandingOver:
         """The learner's part of the run; whatever becomes of it is charged and recorded."""
         label, hidden, done = session.resuming.follower.trace.label, session.hidden, session.done
         run.update(mode=Mode.HANDED_OVER, model=self.model, reason=reason, steps=done)
+        process = current()
+        if process is not None:
+            process.mode = str(Mode.HANDED_OVER)
         run.update(trace_id=None, trace_version=None)
         try:
             handover = Handover(
@@ -178,6 +182,13 @@ class HandingOver:
             done=done,
             resuming=resuming,
             once=once,
+            beside={
+                "taken_over": True,
+                "trace_id": resuming.follower.trace.id,
+                "trace_version": resuming.follower.trace.version,
+                "settled": resuming.follower.settled,
+                "due": dict(once.due),
+            },
             around=ctx.middleware,
             hidden=_secrets(resuming.follower),
         )
@@ -238,7 +249,7 @@ class HandingOver:
         cost_usd = run.run.cost_usd + session.cost_usd + extra_usd
         run.update(steps=(*session.done, *session.steps), cost_usd=cost_usd, handover=handover)
 
-    async def _book(self, run: Running, trace: Trace, estimate_usd: float) -> None:
+    async def book(self, run: Running, trace: Trace, estimate_usd: float) -> None:
         """Book as saved what the whole would have cost beyond what the learner's part did, if anything was replayed."""
         replayed = any(
             step.origin in (Origin.REPLAYED, Origin.REJOINED) and not step.is_error for step in run.run.steps

@@ -38,7 +38,7 @@ class Keeping:
         if process is None:
             yield task
             return
-        if task.taken_over or not getattr(self.learner_of(task.model), "keeps_sessions", False):
+        if not getattr(self.learner_of(task.model), "keeps_sessions", False):
             yield task  # nobody could go on with it
             return
         task = replace(task, session_id=(recorder.rest and recorder.rest.session_id) or str(uuid.uuid4()))
@@ -114,6 +114,7 @@ class _Kept:
             tokens=process.tokens_in + process.tokens_out,
             is_asking=is_asking,
             is_suspended=process.is_stopped,
+            **self.recorder.beside,
         )
 
 
@@ -138,4 +139,6 @@ def _first(process: Process, task: LearnTask, recorder: Recorder, workspace: Pat
         spent_usd=0.0 if rest is None else rest.spent_usd,
         max_usd=task.max_budget_usd if rest is None else rest.max_usd,
         max_turns=task.max_turns,
+        mode=process.mode,
+        plan=task.plan,
     )

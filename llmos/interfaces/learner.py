@@ -249,7 +249,8 @@ class Recorder:
     `first_step` is the number of the first call, where an earlier attempt made some already; `origin` is noted with
     each. `checkpoint` is told at each turn whether the model is asked next. `told` is what an earlier attempt of the
     run was told, and then what this one is; past most of `limit_usd` its process is told so. `refusals` counts the
-    calls that were not permitted; `refused` is the last one, if no call was made after.
+    calls that were not permitted; `refused` is the last one, if no call was made after. `beside` are the fields of its
+    checkpoint that only whoever began the run knows.
     """
 
     run_id: str
@@ -272,6 +273,7 @@ class Recorder:
     interrupts: Interrupts | None = None
     told: list[Interrupt] = field(default_factory=list)
     limit_usd: float | None = None
+    beside: dict[str, Any] = field(default_factory=dict)
     _heard: int = 0
     session_id: str = ""
     _under_way: int = 0
@@ -312,8 +314,7 @@ class Recorder:
             self.watch.answered()
         try:
             await asyncio.gather(*self._limits)
-            await self._billed()
-            await self._check_point(is_asking=not self._metered.is_set())
+            await self._answered()
             await process.turn()
             self._check_budget(process)
             with process.doing(State.RUNNING):
@@ -325,10 +326,19 @@ class Recorder:
         if not self._under_way:
             if self.watch is not None:
                 self.watch.asked()
-            self._metered.clear()
-            self._is_asking = True
-            await self._check_point(is_asking=True)
+            await self._asked()
         return result
+
+    async def _answered(self) -> None:
+        """The model's answer is there: keep how things stand before what it asks for is done."""
+        await self._billed()
+        await self._check_point(is_asking=not self._metered.is_set())
+
+    async def _asked(self) -> None:
+        """What it asked for is done, so it is asked again."""
+        self._metered.clear()
+        self._is_asking = True
+        await self._check_point(is_asking=True)
 
     async def _check_point(self, *, is_asking: bool) -> None:
         if self.checkpoint is not None:

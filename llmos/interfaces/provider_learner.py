@@ -1,7 +1,8 @@
 """The learner for every other model: any provider pydantic-ai knows, or any OpenAI-compatible server.
 
 The loop is ours, request by request, because that is where money is spent: before each request the budget is asked
-what it can still carry, after each its bill is added up, whatever became of the answer.
+what it can still carry, after each its bill is added up, whatever became of the answer. Each message is kept as it
+comes, so that a later process can go on from there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.interfaces.learner import Learned, Thought, reply
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET
 from llmos.interfaces.provider_client import ModelLine, connected, estimated_tokens
+from llmos.interfaces.provider_lines import as_line, dumped, messages_of, with_own_ids
 from llmos.settings import PROVIDER
 from llmos.trace.run import Finish
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import ModelRequestParameters
 
     from llmos.interfaces.learner import LearnSession, LearnTask
-    from llmos.plugins.tool import Tool
+    from llmos.plugins.tool import Tool, ToolResult
     from llmos.settings import Settings
 
 
@@ -30,6 +32,7 @@ class ProviderLearner:
 
     name = PROVIDER
     changes_model = True
+    keeps_sessions = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -63,38 +66,55 @@ class ProviderLearner:
 
 @dataclass(kw_only=True)
 class _Work:
-    """One goal being worked on: the conversation so far."""
+    """One goal being worked on: the conversation so far; calls that are `known` were made by an earlier process."""
 
     task: LearnTask
     session: LearnSession
     line: ModelLine
     messages: list[ModelMessage] = field(default_factory=list)
+    known: Mapping[str, ToolResult] = field(default_factory=dict)
 
     async def run(self) -> Learned:
-        parameters = self._opening()
+        parameters = _parameters(self.session.tools)
+        response = await self._begun()
+        self.line.context_tokens = estimated_tokens(self.task.system, dumped(self.messages), parameters.function_tools)
         for _ in range(self.task.max_turns):
-            response = await self._next(parameters)
-            if response.tool_calls:
-                finish = await self._answer_calls(response.tool_calls)
-                if finish is not None:
-                    return self._learned(finish.answer, finish)
-            elif response.finish_reason == "length":
-                raise self.line.failed(f"{self.line.label} was cut off in the middle of its answer")
-            elif (response.text or "").strip():
-                return self._learned((response.text or "").strip(), None)
-            else:
-                raise self.line.failed(f"{self.line.label} said nothing and called nothing")
+            learned = await self._heeded(response or await self._next(parameters))
+            if learned is not None:
+                return learned
+            response = None
         raise self.line.failed(f"{self.line.label} did not finish within {self.task.max_turns} turns")
 
-    def _opening(self) -> ModelRequestParameters:
-        """Say the goal; what comes back are the tools, for every request."""
-        from pydantic_ai.messages import ModelRequest, UserPromptPart
+    async def _heeded(self, response: ModelResponse) -> Learned | None:
+        """Do what an answer asks for; how it ended if it was the last one."""
+        if response.tool_calls:
+            finish = await self._answer_calls(response.tool_calls)
+            return None if finish is None else self._learned(finish.answer, finish)
+        if response.finish_reason == "length":
+            raise self.line.failed(f"{self.line.label} was cut off in the middle of its answer")
+        if (response.text or "").strip():
+            return self._learned((response.text or "").strip(), None)
+        raise self.line.failed(f"{self.line.label} said nothing and called nothing")
 
-        prompt = self.task.prompt
-        self.messages.append(ModelRequest(parts=[UserPromptPart(content=prompt)], instructions=self.task.system))
-        parameters = _parameters(self.session.tools)
-        self.line.context_tokens = estimated_tokens(self.task.system, prompt, parameters.function_tools)
-        return parameters
+    async def _begun(self) -> ModelResponse | None:
+        """Say the goal, or take up an earlier conversation: the answer there that nobody has heeded yet, if any."""
+        from pydantic_ai.messages import ModelRequest, ModelResponse, UserPromptPart
+
+        rest, transcript = self.session.rest, self.session.transcript
+        if rest is None or not rest.session_id or transcript is None:
+            prompt = UserPromptPart(content=self.task.prompt)
+            await self._add(ModelRequest(parts=[prompt], instructions=self.task.system))
+            return None
+        self.known = rest.results
+        self.messages = messages_of(await transcript.lines(self.task.session_id), self.task.system)
+        last = self.messages[-1]
+        return last if isinstance(last, ModelResponse) else None
+
+    async def _add(self, message: ModelMessage) -> None:
+        """Add a message to the conversation, and keep it, where that is kept."""
+        self.messages.append(message)
+        if self.session.transcript is not None and self.task.session_id:
+            await self.session.transcript.append({"session_id": self.task.session_id}, [as_line(message)])
 
     async def _next(self, parameters: ModelRequestParameters) -> ModelResponse:
         try:
@@ -103,7 +123,8 @@ class _Work:
             self.session.bill(self.line.cost_usd)
         used = self.line.used
         self.session.metered(sent=used.input, received=used.output, cached=used.cached)
-        self.messages.append(response)
+        response = with_own_ids(response, self.messages)
+        await self._add(response)
         self.session.spoke(response.text or "", self.line.cost_usd)
         return response
 
@@ -120,7 +141,7 @@ class _Work:
             outcome: Any = "failed" if is_error else "success"
             returns.append(ToolReturnPart(call.tool_name, text, tool_call_id=call.tool_call_id, outcome=outcome))
             said += [UserPromptPart(content=one) for one in more]
-        self.messages.append(ModelRequest(parts=[*returns, *said], instructions=self.task.system))
+        await self._add(ModelRequest(parts=[*returns, *said], instructions=self.task.system))
         if model := self.session.other_model():
             await self.line.lead_to(model)
         return None
@@ -132,7 +153,8 @@ class _Work:
         except (ValueError, AssertionError):
             return ["the arguments are not a JSON object; call the tool again with valid JSON."], True, None
         if call.tool_name != FINISH:
-            result = await self.session.call(call.tool_name, args, call.tool_call_id)
+            result = self.known.get(call.tool_call_id)
+            result = result or await self.session.call(call.tool_name, args, call.tool_call_id)
             return await reply(self.session, result, result.text), result.is_error, None
         finish = _finish(args)
         if finish is None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmos.errors import LearnerError, LowBatteryError
+from llmos.errors import LearnerError, LowBatteryError, NotFoundError, StorageError
+from llmos.interfaces.handing import HandingOver
 from llmos.interfaces.learner import LearnTask, Recorder, Rest
 from llmos.interfaces.learning import Learning
+from llmos.interfaces.prompts import REJOIN
 from llmos.interfaces.running import Running
 from llmos.interfaces.transcripts import Use, last_calls, results_of, uses
 from llmos.kernel.bus import LearnerStarted
@@ -23,12 +27,20 @@ from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolResult
 from llmos.trace.effects import JournalEntry, Outcome
+from llmos.trace.plans import cut, shown
 from llmos.trace.program import Status, Trace
-from llmos.trace.run import RunStatus, StepRecord, step_ids
+from llmos.trace.run import Origin, RunStatus, StepRecord, step_ids
+from llmos.trace.takeover import MAY_HAVE_HAPPENED
 
+TAKEN_UP = (
+    "The process that began this has ended, and the program with it: rejoin is not there any more. What is done stays "
+    "done; do the rest with the other tools."
+)
 LOST = "This call was made, and did what it was asked to; what it gave was lost with the process that made it."
 _UNSEEN = "it went on after the process that began it had ended, and nobody has looked at it yet"
 _PREFIX = "mcp__llmos__"
+_BESIDE = ("taken_over", "trace_id", "trace_version", "settled", "due", "rejoined")
+_SHOWN = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +48,7 @@ class Recovery:
     """Takes up learners' runs; `learning` solves the rest as it solves the whole."""
 
     learning: Learning
+    handing: HandingOver
     runs: RunStore
     journal: JournalStore
     sessions: SessionStore
@@ -87,18 +100,26 @@ class Recovery:
             await asyncio.shield(self._settled(run, recorder, reservation, done))
         run.update(answer=answer, finish=recorder.finished, status=RunStatus.DONE)
         run.update(taint=learning.taint.sources(run.run.id))
+        if checkpoint.taken_over:
+            await self._book(run, checkpoint)
         if is_lost:
             run.update(reason=f"{run.run.reason}; not kept as a trace: what a call gave was lost")
         else:
             await self._keep(run)
-        steps = run.run.steps
+        steps = run.run.recording.steps
         return {i: s.output for i, s in zip(step_ids(steps), steps, strict=True) if not s.is_error}
 
     async def _keep(self, run: Running) -> None:
         """What was learned in two parts was not seen from its beginning: a person looks at it first."""
-        trace = await self.learning.keep(run, None)
+        trace = await self.learning.keep(run, None, run.run.recording)
         if isinstance(trace, Trace) and trace.status is Status.TRUSTED and trace.run_id == run.run.id:
             await self.traces.set_status(trace.id, Status.CANDIDATE, _UNSEEN)
+
+    async def _book(self, run: Running, checkpoint: Checkpoint) -> None:
+        """Book what the replay that had begun it saved, where its trace is still known."""
+        with suppress(NotFoundError, StorageError):
+            trace = await self.traces.get(checkpoint.trace_id, checkpoint.trace_version)
+            await self.handing.book(run, trace, await self.learning.estimate(run.run.goal))
 
     async def _answered(self, run: Running, recorder: Recorder, checkpoint: Checkpoint, most_usd: float) -> str:
         task = LearnTask(
@@ -107,7 +128,9 @@ class Recovery:
             model=checkpoint.model,
             max_budget_usd=most_usd,
             max_turns=max(1, checkpoint.max_turns - checkpoint.turns),
-            secrets=self.learning.surroundings.settings.secrets,
+            plan=_plan(checkpoint),
+            taken_over=checkpoint.taken_over,
+            secrets=() if checkpoint.taken_over else self.learning.surroundings.settings.secrets,
         )
         self.learning.bus.publish(LearnerStarted(run_id=run.run.id, model=checkpoint.model, reserved_usd=most_usd))
         learned = await self.learning.ask(task, recorder)
@@ -122,16 +145,25 @@ class Recovery:
         await asyncio.to_thread(settle, reservation, recorder.cost_usd, f"gone on: {run.run.model}")
         cost_usd = run.run.cost_usd + recorder.cost_usd + self.learning.surroundings.spent(run.run.id)
         run.update(steps=(*done, *recorder.steps), cost_usd=cost_usd)
+        if run.run.handover is not None:
+            run.update(handover=replace(run.run.handover, rejoined=recorder.beside.get("rejoined")))
 
     # --- what was done before ------------------------------------------------------------------------
 
     async def _known(self, checkpoint: Checkpoint, done: Sequence[StepRecord]) -> tuple[dict[str, ToolResult], bool]:
         """What the last calls had come to, if they were made, by the call's id; and whether something is lost."""
         by_id = {step.tool_use_id: step for step in done if step.tool_use_id}
-        unrecorded = await self._unrecorded(checkpoint.run_id, done)
+        unrecorded, unknown = await self._unrecorded(checkpoint.run_id, done)
         results: dict[str, ToolResult] = {}
         left = [*unrecorded]
-        for use in last_calls(await self.sessions.load(checkpoint.session_id)):
+        lines = await self.sessions.load(checkpoint.session_id)
+        for use in last_calls(lines):
+            if checkpoint.taken_over and use.name.removeprefix(_PREFIX) == REJOIN and REJOIN not in self.registry:
+                said = results_of(lines).get(use.id)
+                text = said.text if said is not None else _stopped(done, left, unknown)
+                results[use.id] = ToolResult(output=text, is_error=said is None or said.is_error)
+                left = left if said is not None else []
+                continue
             made = next((entry for entry in left if self._is_made(entry, use)), None)
             if use.id in by_id:
                 step = by_id[use.id]
@@ -145,13 +177,16 @@ class Recovery:
                 f"{entry.tool} was made as step {entry.step + 1} and what it gave is lost, so nobody can go on: "
                 f"`runs show {entry.run_id}` says what was done, `undo {entry.run_id}` takes files back."
             )
-        return results, bool(unrecorded)
+        return results, bool(unrecorded or unknown)
 
-    async def _unrecorded(self, run_id: str, done: Sequence[StepRecord]) -> list[JournalEntry]:
-        """The effects that were made, and whose steps were not stored any more; of unknown ones the journal tells."""
+    async def _unrecorded(
+        self, run_id: str, done: Sequence[StepRecord]
+    ) -> tuple[list[JournalEntry], list[JournalEntry]]:
+        """The effects whose steps were not stored any more: those that were made, and those nobody knows of."""
         stored = {step.index for step in done}
-        entries = await self.journal.of_run(run_id)
-        return [one for one in entries if one.step not in stored and one.outcome in (Outcome.DONE, Outcome.FAILED)]
+        entries = [one for one in await self.journal.of_run(run_id) if one.step not in stored]
+        made = [one for one in entries if one.outcome in (Outcome.DONE, Outcome.FAILED)]
+        return made, [one for one in entries if one.outcome is Outcome.UNKNOWN]
 
     def _is_made(self, entry: JournalEntry, use: Use) -> bool:
         name = use.name.removeprefix(_PREFIX)
@@ -167,15 +202,24 @@ class Recovery:
         """
         run = running.run
         recorder = self.learning.recorder(running, _next_number(run.steps, await self.journal.of_run(run.id)))
+        if checkpoint.taken_over:
+            recorder.origin = Origin.LEARNER
+            recorder.beside = {name: getattr(checkpoint, name) for name in _BESIDE}
         lines = await self.sessions.load(checkpoint.session_id)
         told = {use.id for use in uses(lines)}
         read = "\n".join(one.text for one in results_of(lines).values())
         recorder.told += [one for one in await self.learning.interrupts.told(run.id) if one.text not in read]
         once = Once(ctx=recorder.ctx, stands_in=True)
-        for step in run.steps:
-            if step.effect.changes_world and not step.is_error and step.tool_use_id not in told:
+        replayed = Once(ctx=recorder.ctx, due=checkpoint.due, may_rejoin=False)
+        for number, step in enumerate(run.steps):
+            if not step.effect.changes_world or step.is_error:
+                continue
+            if step.origin is Origin.REJOINED or (step.origin is Origin.REPLAYED and number < checkpoint.settled):
+                replayed.add(self.registry.get(step.tool), step)
+            elif step.origin in (None, Origin.LEARNER) and step.tool_use_id not in told:
                 once.add(self.registry.get(step.tool), step)
-        recorder.ctx = replace(recorder.ctx, middleware=(once, *recorder.ctx.middleware))
+        recorder.ctx = replace(recorder.ctx, middleware=(replayed, once, *recorder.ctx.middleware))
+        recorder.unsent_bytes = sum(len(json.dumps(line)) for line in lines)  # the next request sends it all
         recorder.rest = Rest(
             session_id=checkpoint.session_id if uses(lines) else "",
             results=known,
@@ -183,6 +227,28 @@ class Recovery:
             max_usd=checkpoint.max_usd,
         )
         return recorder
+
+
+def _plan(checkpoint: Checkpoint) -> str | None:
+    """What a model is told that begins anew, for nothing is kept of what was said."""
+    plan = checkpoint.plan
+    return f"{plan}\n\n{TAKEN_UP}" if checkpoint.taken_over and plan and TAKEN_UP not in plan else plan
+
+
+def _stopped(done: Sequence[StepRecord], lost: Sequence[JournalEntry], unknown: Sequence[JournalEntry]) -> str:
+    """What a learner is told of a replay of the rest that ended with its process."""
+    made = [f"{step.tool} {cut(shown(step.args), _SHOWN)}" for step in done if step.origin is Origin.REJOINED]
+    made += [f"{_call(entry)} (what it gave is lost)" for entry in lost]
+    doubt = "".join(f"\n{MAY_HAVE_HAPPENED.format(_call(entry))}" for entry in unknown)
+    said = "".join(f"\n- {one}" for one in made) or " nothing"
+    return (
+        "the rest was being replayed when the process that did it ended, and it can't be replayed again. Done by then:"
+        f"{said}{doubt}\nGo on yourself from there; don't repeat any of it."
+    )
+
+
+def _call(entry: JournalEntry) -> str:
+    return f"{entry.tool} {cut(shown(dict(entry.arguments)), _SHOWN)}"
 
 
 def _next_number(done: Sequence[StepRecord], journalled: Sequence[JournalEntry]) -> int:

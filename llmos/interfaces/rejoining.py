@@ -85,6 +85,7 @@ class Takeover(Recorder):
     # --- going on with the replay --------------------------------------------------------------------
 
     async def _rejoin(self, args: dict[str, Any]) -> ToolResult:
+        await self._answered()
         self.bus.publish(ToolCalled(run_id=self.run_id, tool=REJOIN, args=args))
         try:
             result = ToolResult(output=masked(await self._rest(args), self.hidden))
@@ -97,6 +98,7 @@ class Takeover(Recorder):
         )
         if self.watch is not None:
             self.watch.saw_call(REJOIN, args, result.output, is_error=result.is_error)
+        await self._asked()
         return result
 
     async def _rest(self, args: dict[str, Any]) -> str:
@@ -118,7 +120,8 @@ class Takeover(Recorder):
             self.resuming.prepare(place, self._given(place, args.get("outputs") or {}))
         except ToolError as error:
             raise ToolError(f"{error}. Your own calls that went well: {self._listed()}") from None
-        self.rejoined = place.label
+        self.rejoined = self.beside["rejoined"] = place.label
+        await self._check_point(is_asking=False)
         self.bus.publish(Rejoined(run_id=self.run_id, step_id=place.label))
         return await self._replay(place)
 
@@ -185,6 +188,7 @@ class Takeover(Recorder):
                 self.once.add(self.registry.get(step.tool), step)
         left = self.resuming.calls_left()
         self.once.due, self.once.may_rejoin = due_calls(left, self.registry, self.ctx), False
+        self.beside["due"] = dict(self.once.due)
         said = "".join(f"\n- {one.tool} {cut(shown(one.args), _SHOWN)}" for one in done) or " nothing"
         doubtful = [one for one in follower.records[follower.settled :] if one.effect.changes_world]
         doubt = f"\n{MAY_HAVE_HAPPENED.format(shown(doubtful[0].args))}" if doubtful else ""

@@ -3,6 +3,8 @@
 The CLI writes a line for each block of an answer and one for each result, each naming the line before it. A session
 that was broken off ends with calls whose results are missing; the CLI would tell the model that nobody knows what came
 of them. Here the real results are put there.
+
+The lines of a provider's conversation (`llmos.interfaces.provider_lines`) are read as if the CLI had written them.
 """
 
 from __future__ import annotations
@@ -163,8 +165,35 @@ def _message(line: Line) -> dict[str, Any]:
 
 
 def _blocks(line: Line) -> list[dict[str, Any]]:
-    content = _message(line).get("content")
+    whole = _message(line).get("whole")
+    content = _message(line).get("content") if whole is None else _provider_blocks(whole)
     return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+
+
+def _provider_blocks(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calls or results of a provider's message; what was said beside results is told with the last of them."""
+    blocks: list[dict[str, Any]] = []
+    for part in whole.get("parts") or ():
+        kind, text = part.get("part_kind"), str(part.get("content"))
+        if kind == "tool-call":
+            blocks.append({"type": "tool_use", "id": part.get("tool_call_id"), "name": part.get("tool_name")})
+            blocks[-1]["input"] = _arguments(part.get("args"))
+        elif kind == "tool-return":
+            content = [{"type": "text", "text": text}]
+            is_error = part.get("outcome") == "failed"
+            id_ = part.get("tool_call_id")
+            blocks.append({"type": "tool_result", "tool_use_id": id_, "content": content, "is_error": is_error})
+        elif kind == "user-prompt" and blocks:
+            blocks[-1]["content"].append({"type": "text", "text": text})
+    return blocks
+
+
+def _arguments(given: Any) -> Any:
+    """Arguments as an object, which some servers write as its text."""
+    try:
+        return json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return {}
 
 
 def _use(block: Mapping[str, Any]) -> Use:

@@ -28,7 +28,11 @@ class Checkpoint:
     `dearest_usd` is what the dearest turn cost so far, `borrowed` what others lent it, by their runs. `session_id` is
     the model's session (`llmos.memory.sessions`), `workspace` the folder it works in, `began_at` an ISO time. `above`
     are the classes of the processes it comes from, `origin` the run of the first of them. `agent` is the profile that
-    it works under.
+    it works under, `mode` who was at work, and `plan` what its model was told beside the goal.
+
+    With `taken_over` a replay of `trace_id` had begun it: of what that had done the first `settled` calls had come out
+    as they should; `due` are calls that it was still to make and are like ones that were made, by what they have in
+    common, and `rejoined` is the step from which the rest was replayed again.
     """
 
     run_id: str
@@ -40,7 +44,7 @@ class Checkpoint:
     session_id: str
     workspace: str
     began_at: str
-    mode: str = "auto"
+    mode: str = ""
     parent: int | None = None
     above: Sequence[str] = ()
     origin: str = ""
@@ -60,6 +64,13 @@ class Checkpoint:
     is_asking: bool = False
     is_suspended: bool = False
     may_confirm: bool = False
+    plan: str | None = None
+    taken_over: bool = False
+    trace_id: str = ""
+    trace_version: int | None = None
+    settled: int = 0
+    due: Mapping[str, str] = field(default_factory=dict)
+    rejoined: str | None = None
 
     @property
     def unsure_usd(self) -> float:
