@@ -10,7 +10,8 @@ import pytest
 
 from tests.door import Door
 
-PEEK = """\
+BURNT_S = 0.05
+PEEK = f"""\
 import multiprocessing
 import time
 
@@ -19,15 +20,15 @@ from plugins import ToolContext, llm_tool
 
 def peek(ctx: ToolContext, path: str) -> str:
     is_worker = multiprocessing.parent_process() is not None
-    until_s = time.thread_time() + 0.05
+    until_s = time.thread_time() + {BURNT_S}
     while time.thread_time() < until_s:
         pass
     if not is_worker:
         time.sleep(0.5)  # so that there are goals left when the workers have started
-    return f"{ctx.resolve(path).read_text()} by {'worker' if is_worker else 'kernel'}"
+    return ctx.resolve(path).read_text() + (" by worker" if is_worker else " by kernel")
 
 
-llm_tool("peek", "Look into a file.", {"path": str}, effect="read", paths=("path",), version="1")(peek)
+llm_tool("peek", "Look into a file.", {{"path": str}}, effect="read", paths=("path",), version="1")(peek)
 """
 TRACE = """\
 format: 1
@@ -76,10 +77,17 @@ def assert_closed(found: dict[str, dict[str, Any]]) -> None:
     assert all("not permitted" in found[name]["error"] for name in CLOSED), found[CLOSED[0]]
 
 
-def test_workers_do_what_nothing_forbids(home: Door) -> None:
-    found = peeked(home)
+def test_workers_do_what_nothing_forbids_and_what_their_tools_use_is_told(home: Door) -> None:
+    home.env["LLMOS_DAEMON"] = "1"
+    try:
+        found = peeked(home)
+        told = {one["goal"].split()[-1]: one["resources"] for one in home.json("ps", "--all")["processes"]}
+    finally:
+        home("down", "--now")
     assert {row["status"] for row in found.values()} == {"done"}
-    assert "by worker" in {row["answer"].split(".txt ")[1] for row in found.values()}
+    by_workers = [name for name, row in found.items() if row["answer"].endswith("by worker")]
+    assert by_workers
+    assert all(told[name]["cpu_s"] >= BURNT_S for name in (*by_workers, OPEN[0]))
 
 
 def test_workers_keep_to_the_roles_of_a_class(home: Door) -> None:

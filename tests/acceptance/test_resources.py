@@ -70,9 +70,10 @@ def test_each_process_is_told_what_its_own_tools_used_also_after_its_end(home: D
 
 
 def test_what_a_killed_process_had_used_is_told(home: Door) -> None:
+    home("wait", str(spawned(home, "Hold 1 things")))  # by then it is known which walls hold
     pid = spawned(home, "Burn 7 seconds without an end")
     until(lambda: processes(home)[pid]["steps"])
-    until(lambda: processes(home)[pid]["age_s"] > 2)
+    until(lambda: processes(home)[pid]["age_s"] > 4)
     assert home("kill", str(pid)).returncode == 0
     until(lambda: not processes(home))
     assert processes(home, "--all")[pid]["why"] == "killed"
