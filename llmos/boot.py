@@ -339,7 +339,7 @@ class LLMOS:
 
     async def _wire(self, stack: AsyncExitStack) -> None:
         from llmos.interfaces.surroundings import Surroundings
-        from llmos.kernel.permissions import Permissions
+        from llmos.kernel.permissions import Permissions, policies_of_classes
         from llmos.kernel.rules import Policy
         from llmos.kernel.scheduler import Scheduler
         from llmos.kernel.taint import Taint
@@ -347,13 +347,8 @@ class LLMOS:
 
         side = self._learning_side
         side.check_name()
-        permitted = self.settings.permissions
-        policy = Policy.of(permitted.effective, self.settings.workspace)
-        stricter = {
-            kind: Policy.of(permitted.with_roles(self.settings.classes[kind].roles), self.settings.workspace)
-            for kind in Kind
-            if self.settings.classes[kind].roles
-        }
+        policy = Policy.of(self.settings.permissions.effective, self.settings.workspace)
+        stricter = policies_of_classes(self.settings)
         self.taint = Taint(log=self.home.taints)
         self.permissions = Permissions(
             usual=policy,

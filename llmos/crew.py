@@ -1,7 +1,8 @@
 """Replays on several cores: processes that carry out traces which only look and compute, and remember nothing.
 
 A worker has the tools, the permissions and the sandbox of the settings, and no memory. Whatever it can't do it leaves
-to the process that asked, which does it in its own way: so a worker never refuses, stores or changes anything.
+to the process that asked, which does it in its own way: so a worker never refuses, stores or changes anything. It works
+for the process of the goal: by the rules of its class, and what its tools use is counted for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
     from llmos.kernel.bus import EventBus
+    from llmos.kernel.process import Process
     from llmos.kernel.replay import Replay
+    from llmos.plugins.resources import Resources
     from llmos.settings import Settings
     from llmos.trace.match import Match
     from llmos.trace.program import Trace
@@ -104,19 +108,44 @@ class Crew:
         pool = self._pool
         if pool is None:
             return None
+        from llmos.kernel.process import current
+
+        process = current()
+        whose = None if process is None else _Whose.of(process)
         try:
-            done = pool.submit(_replay, found.trace, dict(found.bindings), run_id, dict(env))
+            done = pool.submit(_replay, found.trace, dict(found.bindings), run_id, dict(env), whose)
             told = await asyncio.wrap_future(done)
         except (BrokenExecutor, RuntimeError) as error:
             log.info("the workers are gone: %s", error, extra={"action": "crew_broken"})
             self._is_ready = False
             return None
-        if told is None:
+        replay, events, used = told
+        if process is not None:
+            process.resources.include(used)
+        if replay is None:
             return None
-        replay, events = told
         for event in events:
             self.bus.publish(event)
         return replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Whose:
+    """The process that a worker works for, as far as it decides on what is permitted."""
+
+    pid: int
+    kind: str
+    above: tuple[str, ...]
+
+    @classmethod
+    def of(cls, process: Process) -> _Whose:
+        return cls(pid=process.pid, kind=str(process.kind), above=tuple(map(str, process.above)))
+
+    def process(self, goal: str) -> Process:
+        from llmos.kernel.process import Kind, Process
+
+        kind, above = Kind(self.kind), tuple(map(Kind, self.above))
+        return Process(pid=self.pid, goal=goal, kind=kind, above=above, created_at=datetime.now(UTC))
 
 
 # ------------------------------------------------------------------------------------------------- in the workers
@@ -141,7 +170,7 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         from llmos.interfaces.surroundings import Surroundings
         from llmos.kernel.bus import EventBus
-        from llmos.kernel.permissions import Permissions
+        from llmos.kernel.permissions import Permissions, policies_of_classes
         from llmos.kernel.rules import Policy
         from llmos.kernel.sandbox.sandbox import Sandbox
         from llmos.kernel.taint import Taint
@@ -160,7 +189,8 @@ class _Worker:
         self.plugins.load()
         policy = Policy.of(settings.permissions.effective, settings.workspace)
         taint = Taint(log=nowhere)
-        permissions = Permissions(usual=policy, approvals=nowhere, doubts=taint)
+        stricter = policies_of_classes(settings)
+        permissions = Permissions(usual=policy, by_kind=stricter, approvals=nowhere, doubts=taint)
         redactor = settings.redactor
         sandbox = DeferredSandbox(lambda: Sandbox.of(settings, self.bus))
         self.surroundings = Surroundings(
@@ -174,7 +204,7 @@ class _Worker:
             now=nowhere,
             middleware=(permissions, taint),
             sandbox=sandbox,
-            gate=None if policy.is_empty else permissions,
+            gate=None if policy.is_empty and not stricter else permissions,
         )
 
     async def replay(self, trace: Trace, bindings: dict[str, Any], run_id: str, env: dict[str, Any]) -> Replay:
@@ -218,12 +248,16 @@ def _is_there() -> bool:
 
 
 def _replay(
-    trace: Trace, bindings: dict[str, Any], run_id: str, env: dict[str, Any]
-) -> tuple[Replay, list[Event]] | None:
-    """The replay with the events it published, or None where it can't be done here."""
+    trace: Trace, bindings: dict[str, Any], run_id: str, env: dict[str, Any], whose: _Whose | None
+) -> tuple[Replay | None, list[Event], Resources]:
+    """The replay, or None where it can't be done here, with the events it published and what its tools used."""
+    from llmos.kernel.process import at_work_for
+    from llmos.plugins.resources import Resources
+
     worker = _worker
     assert worker is not None
     worker.events.clear()
-    with contextlib.suppress(Exception):
-        return worker.loop.run_until_complete(worker.replay(trace, bindings, run_id, env)), list(worker.events)
-    return None
+    process, replay = None if whose is None else whose.process(trace.label), None
+    with contextlib.suppress(Exception), contextlib.nullcontext() if process is None else at_work_for(process):
+        replay = worker.loop.run_until_complete(worker.replay(trace, bindings, run_id, env))
+    return replay, list(worker.events), Resources() if process is None else process.resources

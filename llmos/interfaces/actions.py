@@ -223,14 +223,18 @@ def show_run(name: str) -> Action:
 
     async def action(session: Session) -> None:
         from llmos.interfaces import render_journal
+        from llmos.interfaces.process_commands import data_of_used, told_used
 
         system = await session.system()
         run = await find_run(system, name)
         entries = await system.effects.of_run(run.id)
         emptied_at = await system.retention.emptied_at(run.id)
         journal = [render_journal.entry_data(entry) for entry in entries]
-        session.screen.data({**render.data(run), "journal": journal, "emptied_at": emptied_at})
-        session.screen.show("\n".join(filter(None, [render.run(run), render_journal.of_run(entries)])))
+        used = [one.resources for one in system.home.processes if one.run_id == run.id]
+        shown = {"resources": data_of_used(used[-1]) if used else None}
+        session.screen.data({**render.data(run), "journal": journal, "emptied_at": emptied_at, **shown})
+        told = [render.run(run), render_journal.of_run(entries), told_used(used[-1]) if used else ""]
+        session.screen.show("\n".join(filter(None, told)))
         if emptied_at is not None:
             session.screen.note(f"its steps were removed on {emptied_at:%Y-%m-%d}, past their retention", dim=True)
 

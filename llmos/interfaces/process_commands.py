@@ -22,6 +22,7 @@ from llmos.trace.lex import check_goal
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS
+    from llmos.plugins.resources import Resources
     from llmos.settings import Settings
 
 _WHO = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps")
@@ -366,6 +367,32 @@ def _context(process: Process) -> str:
     return f"{tokens / most:.0%} of {most:,}" if most else f"{tokens:,}" if tokens else ""
 
 
+def used_of(resources: Resources) -> tuple[str, str, str]:
+    """What tools used: processor time, peak of memory, bytes written; empty is what is not known."""
+    from llmos.plugins.builtin.paths import size_text
+
+    sizes = (resources.peak_memory_bytes, resources.disk_written_bytes)
+    cpu = "" if resources.cpu_s is None else render.duration(resources.cpu_s)
+    memory, written = ("" if size is None else size_text(size) for size in sizes)
+    return cpu, memory, written
+
+
+def told_used(resources: Resources) -> str:
+    """The same as a sentence; '' where nothing is known."""
+    said = zip(used_of(resources), ("of processor time", "of memory at most", "written to disk"), strict=True)
+    known = [f"{amount} {what}" for amount, what in said if amount]
+    return f"its tools used {', '.join(known)}" if known else ""
+
+
+def data_of_used(resources: Resources) -> dict[str, Any]:
+    """The same as data, null for what is not known."""
+    return {
+        "cpu_s": None if resources.cpu_s is None else round(resources.cpu_s, 6),
+        "peak_memory_bytes": resources.peak_memory_bytes,
+        "disk_written_bytes": resources.disk_written_bytes,
+    }
+
+
 def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[str, Any]:
     """A process as data."""
     like = {"like": round(nearness[process.pid], 4)} if nearness else {}
@@ -393,6 +420,7 @@ def data_of(process: Process, nearness: dict[int, float] | None = None) -> dict[
         "context_tokens": process.context_tokens,
         "context_max_tokens": process.context_max,
         "saved_usd": process.saved_usd,
+        "resources": data_of_used(process.resources),
         "virtual_runtime": process.vruntime,
         "slot_s": round(process.held_s, 3),
         "age_s": round(process.age_s, 3),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos import caller
 from llmos.interfaces import render
-from llmos.interfaces.process_commands import COLUMNS, ps, row_of, shown_processes
+from llmos.interfaces.process_commands import COLUMNS, ps, row_of, shown_processes, used_of
 from llmos.interfaces.session import Session
 from llmos.kernel.process import Process
 
@@ -83,8 +83,11 @@ def _screenful(system: LLMOS, session: Session, pace: Pace) -> Any:
     battery = render.money(system.economy.available_usd)
     head = f"{turns.taken} of {turns.slots} slots taken, {turns.waiting} waiting; battery {battery}"
     rows = system.redactor.value(
-        [[*row_of(one)[:-1], budget_bar(one), pace.line(one.pid), row_of(one)[-1]] for one in shown]
+        [
+            [*row_of(one)[:-1], budget_bar(one), pace.line(one.pid), *used_of(one.resources), row_of(one)[-1]]
+            for one in shown
+        ]
     )
-    columns = (*COLUMNS[:-1], "spent", "tokens/s", COLUMNS[-1])
+    columns = (*COLUMNS[:-1], "spent", "tokens/s", "cpu", "memory", "written", COLUMNS[-1])
     body = render.table(columns, rows, width=session.screen.width, color=False) if rows else "no goal is at work"
     return Text(f"{head}\n\n{body}")

@@ -22,7 +22,7 @@ from llmos.kernel.rules import Answer, Policy, Said, intersection, line_for
 from llmos.plugins.context import TraceStep
 from llmos.plugins.tool import ToolCall, ToolResult
 from llmos.plugins.touching import Kind, Touch, touches
-from llmos.settings import RuleSettings
+from llmos.settings import RuleSettings, Settings
 from llmos.trace.program import Effect
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,15 @@ class Asked:
     line: str
     trace_id: str | None
     read: str = ""
+
+
+def policies_of_classes(settings: Settings) -> dict[ProcessKind, Policy]:
+    """The policies of those classes of processes that have roles of their own."""
+    return {
+        kind: Policy.of(settings.permissions.with_roles(settings.classes[kind].roles), settings.workspace)
+        for kind in ProcessKind
+        if settings.classes[kind].roles
+    }
 
 
 Ask: TypeAlias = Callable[[Asked], Awaitable[Reply]]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from llmos.errors import LLMOSError, NotFoundError, UsageError
 from llmos.kernel.budget import Budget
+from llmos.plugins.resources import Resources, counted_in
 
 if TYPE_CHECKING:
     from llmos.kernel.agents import Agent
@@ -113,7 +114,8 @@ class Process:
     While a `model` works on it, `reach` refuses models that it can't go on with; `next_model` takes over at the end of
     the turn. `workspace` is where it works, `keep` gives what a later kernel would go on from. `borrowed` is what
     others lent it, by their runs, `loaned_usd` what of its budget is lent to it, or (below 0) to others, now, and
-    `hurried` its own priority and the one it has meanwhile.
+    `hurried` its own priority and the one it has meanwhile. `resources` are what its own tools used, without those of
+    its children and without the CLI of a learner.
     """
 
     pid: int
@@ -169,6 +171,7 @@ class Process:
     loaned_usd: float = 0.0
     hurried: tuple[int, int] | None = None
     agent: Agent | None = None
+    resources: Resources = field(default_factory=Resources)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -331,7 +334,8 @@ def at_work_for(process: Process) -> Iterator[None]:
     """Work for a process, for the length of a block, with all tasks made in it."""
     token = _current.set(process)
     try:
-        yield
+        with counted_in(process.resources):
+            yield
     finally:
         _current.reset(token)
 

@@ -29,7 +29,7 @@ def recorded_output(steps: Sequence[StepRecord], tool: str, args: Mapping[str, A
 
 def is_mcp(tool: Tool) -> bool:
     """Whether a tool runs in a server of its own."""
-    return tool.source.startswith("mcp:")
+    return tool.is_remote
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,11 +37,15 @@ def _nothing(status: int, stderr: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Confined:
-    """What to run instead. `explain(status, stderr)` says which wall a failure may have met; '': none it knows."""
+    """What to run instead. `explain(status, stderr)` says which wall a failure may have met; '': none it knows.
+
+    The child must be given the descriptors that it `keeps`: through them the walls tell its peak of memory.
+    """
 
     argv: tuple[str, ...]
     wall_s: float | None = None
     explain: Callable[[int, str], str] = _nothing
+    keeps: tuple[int, ...] = ()
 
 
 class Sandbox(Protocol):

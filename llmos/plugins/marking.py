@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import re
@@ -16,6 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from llmos.errors import PluginError
 from llmos.plugins.context import ToolContext
+from llmos.plugins.resources import in_thread
 from llmos.plugins.schemas import sound
 from llmos.plugins.source import fingerprint
 from llmos.plugins.tool import Classify, Outside, Reads, Tool, Writes, effect_of
@@ -190,7 +190,7 @@ def _adapter(
         named = {"args": arguments, **extra} if as_dict else {**arguments, **extra}
         if inspect.iscoroutinefunction(inspect.unwrap(function)):
             return await function(**named)
-        result = await asyncio.to_thread(function, **named)
+        result = await in_thread(function, **named)
         return await result if inspect.isawaitable(result) else result
 
     return call

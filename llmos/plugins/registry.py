@@ -13,6 +13,7 @@ from typing import Any
 
 from llmos.errors import DuplicateToolError, LLMOSError, ToolError, ToolNotFoundError
 from llmos.plugins.context import Middleware, ToolContext
+from llmos.plugins.resources import timed
 from llmos.plugins.schemas import plainly_valid, validate_arguments
 from llmos.plugins.tool import Tool, ToolCall, ToolResult
 from llmos.trace.program import Effect
@@ -99,7 +100,8 @@ async def _made(call: ToolCall, revealed: dict[str, Any]) -> ToolResult:
     """The call itself: the one place where secrets are in the arguments."""
     name, ctx = call.tool.name, call.ctx
     try:
-        output = jsonable(name, await call.tool.function(ctx, **revealed))
+        work = call.tool.function(ctx, **revealed)
+        output = jsonable(name, await (work if call.tool.is_remote else timed(work)))
         return ToolResult(output=ctx.hidden(output))
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         return _failure(name, error, ctx)

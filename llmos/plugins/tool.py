@@ -142,6 +142,11 @@ class Tool:
             log.warning("classifying a call of %s failed", self.name, exc_info=True, extra={"action": "classify"})
             return Effect.UNKNOWN
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it runs in a server of its own."""
+        return self.source.startswith("mcp:")
+
     @cached_property
     def has_places(self) -> bool:
         """Whether its schema says that an argument is a path or names a host."""

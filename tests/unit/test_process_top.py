@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from llmos.interfaces.process_commands import told_used, used_of
 from llmos.interfaces.process_top import Pace, budget_bar
 from llmos.kernel.process import ProcessTable
 
@@ -39,3 +40,16 @@ def test_only_the_last_seconds_are_drawn() -> None:
         process.tokens_out += 5
         pace.look([process])
     assert pace.line(process.pid) == "█" * 20
+
+
+def test_what_tools_used_is_told_and_what_is_not_known_left_out() -> None:
+    process = table().spawn("goal")
+    assert used_of(process.resources) == ("", "", "")
+    assert told_used(process.resources) == ""
+    process.resources.add(cpu_s=0.25, disk_written_bytes=0)
+    process.resources.add(cpu_s=1.0)
+    assert used_of(process.resources) == ("1.2 s", "", "0 bytes")
+    process.resources.add(peak_memory_bytes=62_000_000)
+    process.resources.add(peak_memory_bytes=5)
+    said = "its tools used 1.2 s of processor time, 62 MB of memory at most, 0 bytes written to disk"
+    assert told_used(process.resources) == said

@@ -12,6 +12,7 @@ import contextlib
 import marshal
 import os
 import signal
+import stat
 import sys
 
 from llmos.kernel.sandbox import landlock, limits, seccomp, syscalls
@@ -40,6 +41,7 @@ def main() -> None:
         os._exit(FAILED)
     _close_descriptors()
     status = _watch(spec, command_pid)
+    _tell_peak(spec["tells"])
     _end_all()
     os._exit(status)
 
@@ -47,7 +49,7 @@ def main() -> None:
 def _enter(spec: dict[str, Any]) -> None:
     """The walls around all processes, this one included."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    os.closerange(3, _most_descriptors())
+    _keep_only(spec)
     if spec["kind"] != "bubblewrap":
         _die_with(os.getppid())
     if spec["kind"] == "namespaces":
@@ -181,6 +183,32 @@ def _close_descriptors() -> None:
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.close(nothing)
+
+
+def _keep_only(spec: dict[str, Any]) -> None:
+    """Close all that was inherited but the pipe through which the peak is told, and keep that from the command."""
+    kept = spec["tells"]
+    if kept is None or not _is_pipe(kept):
+        kept = spec["tells"] = None
+    else:
+        os.set_inheritable(kept, False)
+        os.closerange(3, kept)
+    os.closerange(3 if kept is None else kept + 1, _most_descriptors())
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
+def _tell_peak(descriptor: int | None) -> None:
+    """Tell the most memory that one of the programs held, this one and those that are still to be ended included."""
+    if descriptor is not None:
+        peak = max(limits.peak_bytes_of_ended(), *map(limits.peak_bytes, (os.getpid(), *_pids())))
+        with contextlib.suppress(OSError):
+            os.write(descriptor, peak.to_bytes(8, sys.byteorder))
 
 
 def _most_descriptors() -> int:

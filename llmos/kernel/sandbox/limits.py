@@ -76,6 +76,20 @@ def _memory_bytes(pid: int) -> int:
         return 0
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory that a running process held, shared pages included; 0 where it can't be seen."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as stream:
+            return next((int(line.split()[1]) * 1024 for line in stream if line.startswith(b"VmHWM:")), 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def peak_bytes_of_ended() -> int:
+    """The same of the largest descendant that has ended, as it was born of this one: at least what this one held."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
 _CANT_TELL = 1_000_000
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MUCH_SHARED_PAGES = 64_000_000 // _PAGE_BYTES

@@ -28,11 +28,13 @@ from llmos.kernel.sandbox.explain import Explanation
 from llmos.kernel.sandbox.plan import Place, View
 from llmos.kernel.sandbox.walls import CHOICES, Kind, Walls, find
 from llmos.plugins.confined import Child, Confined
+from llmos.plugins.resources import counted_in, counting
 from llmos.settings import CONFIG_NAME, SandboxLimits, SandboxSettings, Settings
 
 log = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
+PEAK_BYTES = 8
 _KNOBS = (
     "/proc/sys/kernel/random/boot_id",
     "/proc/sys/user/max_user_namespaces",
@@ -142,11 +144,15 @@ class Sandbox:
         ).plan()
         explanation = Explanation(child=child, network=network, limits=limits)
         has_view = walls.kind is not Kind.LANDLOCK
-        with self._holding(plan.missing if has_view else ()), _own_folder(is_needed=not has_view) as tmp:
-            argv = walls.command(child, plan, limits, network=network, tmp=tmp)
+        with (
+            self._holding(plan.missing if has_view else ()),
+            _own_folder(is_needed=not has_view) as tmp,
+            _told_peak(child) as keeps,
+        ):
+            argv = walls.command(child, plan, limits, network=network, tmp=tmp, tells=keeps[0] if keeps else None)
             async with cgroups.joining(limits.max_processes) as prefix:
                 wall_s = None if child.lasting else limits.wall_s
-                yield Confined(argv=(*prefix, *argv), wall_s=wall_s, explain=explanation.of)
+                yield Confined(argv=(*prefix, *argv), wall_s=wall_s, explain=explanation.of, keeps=keeps)
 
     @contextmanager
     def _holding(self, missing: tuple[Place, ...]) -> Iterator[None]:
@@ -192,7 +198,8 @@ class Sandbox:
                 yield confined
 
         try:
-            seen = await probe(confine, is_bare=walls.kind is Kind.LANDLOCK)
+            with counted_in(None):  # no tool of whoever happens to be the first uses this
+                seen = await probe(confine, is_bare=walls.kind is Kind.LANDLOCK)
         except (OSError, NotPermittedError) as error:
             return f"it could not be tried ({error})"
         return f"under attack, a process in it {'; '.join(seen.escapes)}" if seen.escapes else ""
@@ -240,6 +247,25 @@ def _own_folder(*, is_needed: bool) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="llmos-sandbox-", ignore_cleanup_errors=True) as folder:
         yield folder
+
+
+@contextmanager
+def _told_peak(child: Child) -> Iterator[tuple[int, ...]]:
+    """A descriptor through which the launcher tells a child's peak of memory, which is then counted."""
+    resources = counting()
+    if resources is None or child.lasting:
+        yield ()
+        return
+    reading, writing = os.pipe()
+    try:
+        yield (writing,)
+    finally:
+        os.close(writing)
+        os.set_blocking(reading, False)
+        with open(reading, "rb", buffering=0) as pipe:  # noqa: PTH123
+            told = pipe.read(PEAK_BYTES) or b""
+        if len(told) == PEAK_BYTES:  # else it was ended before it could tell
+            resources.add(peak_memory_bytes=int.from_bytes(told, sys.byteorder))
 
 
 def _resolved(paths: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -66,8 +66,19 @@ class Walls:
             return f"{self.kind} {'.'.join(map(str, self.version))}"
         return str(self.kind)
 
-    def command(self, child: Child, plan: Plan, limits: SandboxLimits, *, network: bool, tmp: str = "") -> list[str]:
+    def command(
+        self,
+        child: Child,
+        plan: Plan,
+        limits: SandboxLimits,
+        *,
+        network: bool,
+        tmp: str = "",
+        tells: int | None = None,
+    ) -> list[str]:
         """The command line that runs a child behind these walls; `tmp` is a folder of temporary files if it needs one.
+
+        Through the descriptor `tells` the launcher says at the end how much memory the largest program held.
 
         Raises:
             NotPermittedError: they can't give it the view it needs.
@@ -80,6 +91,7 @@ class Walls:
             "families": self._families(network),
             "scope": self.landlock >= _SCOPE_ABI,
             "landlock": self._landlock(plan, tmp),
+            "tells": tells,
         }
         if self.kind is Kind.NAMESPACES:
             places = [(place.path, str(place.access), place.is_folder) for place in plan.places]

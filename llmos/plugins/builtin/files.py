@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from llmos.plugins.builtin.reading import content_of
 from llmos.plugins.builtin.writing import utf8, writable_target, write_bytes
 from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import llm_tool
+from llmos.plugins.resources import in_thread
 from llmos.plugins.tool import FileRead, FileWrite
 from llmos.trace.program import Effect
 
@@ -41,7 +41,7 @@ MAX_FILE_BYTES = 100_000_000
     version="1",
 )
 async def read(ctx: ToolContext, file_path: str, offset: int | None, limit: int | None) -> dict[str, Any]:
-    return await asyncio.to_thread(_read, ctx, file_path, offset, limit)
+    return await in_thread(_read, ctx, file_path, offset, limit)
 
 
 def _read(ctx: ToolContext, file_path: str, offset: int | None, limit: int | None) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _replaced(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     version="1",
 )
 async def write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
-    return await asyncio.to_thread(_write, ctx, file_path, content)
+    return await in_thread(_write, ctx, file_path, content)
 
 
 def _write(ctx: ToolContext, file_path: str, content: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _to_edit(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite]:
     version="1",
 )
 async def edit(ctx: ToolContext, file_path: str, old_string: str, new_string: str, replace_all: bool) -> dict[str, Any]:
-    return await asyncio.to_thread(_edit, ctx, file_path, old_string, new_string, replace_all)
+    return await in_thread(_edit, ctx, file_path, old_string, new_string, replace_all)
 
 
 def _edit(ctx: ToolContext, file_path: str, old: str, new: str, replace_all: bool) -> dict[str, Any]:

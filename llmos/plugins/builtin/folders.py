@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import hashlib
 import os
@@ -25,6 +24,7 @@ from llmos.plugins.builtin.paths import (
 )
 from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import llm_tool
+from llmos.plugins.resources import in_thread
 from llmos.plugins.tool import FileRead, FileWrite
 from llmos.trace.program import Effect
 
@@ -54,7 +54,7 @@ def _sizes(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     version="1",
 )
 async def count_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
-    return await asyncio.to_thread(_count, ctx, path, pattern, recursive)
+    return await in_thread(_count, ctx, path, pattern, recursive)
 
 
 def _count(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _entries(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     version="1",
 )
 async def find_files(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
-    return await asyncio.to_thread(_find, ctx, path, pattern, recursive)
+    return await in_thread(_find, ctx, path, pattern, recursive)
 
 
 def _find(ctx: ToolContext, path: str, pattern: str, recursive: bool) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _compared(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     version="1",
 )
 async def find_duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
-    return await asyncio.to_thread(_duplicates, ctx, path, pattern)
+    return await in_thread(_duplicates, ctx, path, pattern)
 
 
 def _duplicates(ctx: ToolContext, path: str, pattern: str) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _to_rename(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileWrite
     version="1",
 )
 async def rename_files(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:
-    return await asyncio.to_thread(_rename, ctx, path, find, replace, pattern)
+    return await in_thread(_rename, ctx, path, find, replace, pattern)
 
 
 def _rename(ctx: ToolContext, path: str, find: str, replace: str, pattern: str) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmos.errors import ToolError
+from llmos.plugins.builtin.reaping import Started, Watch
 from llmos.plugins.confined import Child, Confined
 from llmos.plugins.context import ToolContext
+from llmos.plugins.resources import counting
 from llmos.settings import plain_environment
 
 _SECRET = re.compile(
@@ -86,10 +88,12 @@ async def run(
     stdin: bytes = b"",
     timeout_s: float,
     max_bytes: int,
+    keeps: Sequence[int] = (),
 ) -> Completed:
     """Run a command in a process group of its own, which is killed at its end, the time-out, or a cancellation.
 
-    `max_bytes` caps what is kept of stdout and of stderr.
+    `max_bytes` caps what is kept of stdout and of stderr; `keeps` are more descriptors for it, of walls that tell its
+    peak of memory (`Confined.keeps`). What it used is counted for the process at work, however it ends.
 
     Raises:
         ToolError: the command can't be started.
@@ -101,8 +105,9 @@ async def run(
             source.write(stdin)
             source.seek(0)
             fds = [source.fileno(), *[await _pipe_to(capture, stack, ours) for capture in (out, err)]]
-            process = await _start(argv, cwd, env, fds)
-        timed_out = await _finish(process, timeout_s)
+            process = _start(argv, cwd, env, fds, keeps)
+        async with _watched(process, is_told=bool(keeps)) as watch:
+            timed_out = await _finish(process, timeout_s, watch)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):
                 await out.ended.wait()
@@ -130,13 +135,9 @@ async def _pipe_to(capture: _Capture, stack: contextlib.AsyncExitStack, ours: co
     return writing
 
 
-async def _start(
-    argv: Sequence[str], cwd: Path, env: Mapping[str, str], fds: Sequence[int]
-) -> asyncio.subprocess.Process:
+def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str], fds: Sequence[int], keeps: Sequence[int]) -> Started:
     try:
-        return await asyncio.create_subprocess_exec(
-            *argv, cwd=cwd, env=dict(env), stdin=fds[0], stdout=fds[1], stderr=fds[2], start_new_session=True
-        )
+        return Started(argv, cwd=cwd, env=env, fds=fds, keeps=keeps)
     except FileNotFoundError as error:
         if error.filename == str(cwd):
             raise ToolError(f"the folder {cwd} does not exist.") from None
@@ -145,7 +146,23 @@ async def _start(
         raise ToolError(f"{argv[0]!r} can't be started: {error}.") from None
 
 
-async def _finish(process: asyncio.subprocess.Process, timeout_s: float) -> bool:
+@contextlib.asynccontextmanager
+async def _watched(process: Started, *, is_told: bool) -> AsyncIterator[Watch | None]:
+    """Watch what a program uses and count it at its end; None where nobody counts."""
+    resources = counting()
+    if resources is None:
+        yield None
+        return
+    watch = Watch(program=process, is_told=is_told)
+    looking = asyncio.ensure_future(watch.looking())
+    try:
+        yield watch
+    finally:
+        looking.cancel()
+        watch.tell(resources)
+
+
+async def _finish(process: Started, timeout_s: float, watch: Watch | None) -> bool:
     """Wait for the end of a process and its group; True if it had to be stopped for its time."""
     try:
         async with asyncio.timeout(timeout_s):
@@ -155,14 +172,22 @@ async def _finish(process: asyncio.subprocess.Process, timeout_s: float) -> bool
         return True
     finally:
         if process.returncode is None:
+            _look(watch)
             _signal_group(process.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GRACE_S):
                     await process.wait()
+            if process.returncode is None:
+                _look(watch)
         _signal_group(process.pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_S):
                 await process.wait()
+
+
+def _look(watch: Watch | None) -> None:
+    if watch is not None:
+        watch.look()
 
 
 def _signal_group(pid: int, number: int) -> None:

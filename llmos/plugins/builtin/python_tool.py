@@ -72,6 +72,7 @@ async def python(ctx: ToolContext, code: str, inputs: dict[str, Any]) -> dict[st
             stdin=json.dumps(request).encode(),
             timeout_s=TIMEOUT_S,
             max_bytes=MAX_OUTPUT_BYTES,
+            keeps=walls.keeps,
         )
     return _outcome(done)
 

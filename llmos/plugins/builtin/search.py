@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from llmos.plugins.builtin.paths import count_text, existing_folder, listing, ma
 from llmos.plugins.builtin.processes import run
 from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import llm_tool
+from llmos.plugins.resources import in_thread
 from llmos.plugins.tool import FileRead
 from llmos.trace.program import Effect
 
@@ -44,7 +44,7 @@ def _globbed(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
     version="1",
 )
 async def glob(ctx: ToolContext, pattern: str, path: str) -> dict[str, Any]:
-    files = await asyncio.to_thread(_glob, ctx, pattern, path)
+    files = await in_thread(_glob, ctx, pattern, path)
     return {"files": files, "count": len(files), "text": listing(files, empty=f"No file matches {pattern}.")}
 
 
@@ -95,7 +95,7 @@ def _searched(ctx: ToolContext, arguments: Mapping[str, Any]) -> list[FileRead]:
 )
 async def grep(ctx: ToolContext, args: dict[str, Any]) -> dict[str, Any]:
     pattern, path, mode = args["pattern"], args.get("path", "."), args.get("output_mode", "files_with_matches")
-    paths = await asyncio.to_thread(_files_to_search, ctx, path, args.get("glob"))
+    paths = await in_thread(_files_to_search, ctx, path, args.get("glob"))
     request = {
         "pattern": pattern,
         "ignore_case": args.get("-i", False),
@@ -120,7 +120,7 @@ def _files_to_search(ctx: ToolContext, path: str, pattern: str | None) -> list[P
 async def _search(ctx: ToolContext, request: dict[str, Any]) -> dict[str, Any]:
     """Search in a thread when the pattern can't run away, else in a process that can be killed."""
     if not set(request["pattern"]) & set("*+{?"):
-        return await asyncio.to_thread(grep_worker.search, request)
+        return await in_thread(grep_worker.search, request)
     done = await run(
         [sys.executable, "-I", "-S", "-B", grep_worker.__file__],
         cwd=ctx.workspace,

@@ -54,7 +54,14 @@ async def bash(ctx: ToolContext, command: str, timeout: int) -> dict[str, Any]: 
     child = Child(tool="bash", argv=[shell, "-c", command], cwd=ctx.resolve("."), env=env, write=(root,))
     async with confined(ctx, child) as walls:
         timeout_s = min(timeout / 1000, walls.wall_s or math.inf)
-        done = await run(walls.argv, cwd=child.cwd, env=env, timeout_s=timeout_s, max_bytes=MAX_OUTPUT_BYTES)
+        done = await run(
+            walls.argv,
+            cwd=child.cwd,
+            env=env,
+            timeout_s=timeout_s,
+            max_bytes=MAX_OUTPUT_BYTES,
+            keeps=walls.keeps,
+        )
     if done.timed_out:
         raise ToolError(f"the command was stopped after {timeout_s:g} s{_tails(done)}")
     if done.status != 0:

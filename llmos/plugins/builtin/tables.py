@@ -17,6 +17,7 @@ from llmos.errors import InputError, ToolError, WrongKindError
 from llmos.plugins.builtin.calc import number_text
 from llmos.plugins.builtin.paths import existing_file
 from llmos.plugins.context import ToolContext
+from llmos.plugins.resources import in_thread
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -47,8 +48,8 @@ async def with_duckdb(work: Callable[[DuckDBPyConnection], T]) -> T:
     """
     import duckdb
 
-    connection = await asyncio.to_thread(_connect)
-    task = asyncio.ensure_future(asyncio.to_thread(work, connection))
+    connection = await in_thread(_connect)
+    task = asyncio.ensure_future(in_thread(work, connection))
     try:
         done, _ = await asyncio.wait({task}, timeout=TIMEOUT_S)
         if not done:

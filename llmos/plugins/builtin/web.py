@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from llmos.plugins.builtin.paths import size_text
 from llmos.plugins.builtin.writing import replacing, writable_target
 from llmos.plugins.context import ToolContext
 from llmos.plugins.marking import llm_tool
+from llmos.plugins.resources import in_thread
 from llmos.plugins.tool import FileWrite
 from llmos.trace.program import Effect
 
@@ -99,9 +99,9 @@ async def fetch_file(ctx: ToolContext, url: str, target: str) -> dict[str, Any]:
                 if size > MAX_FILE_BYTES:
                     raise ToolError(f"{url} is larger than {size_text(MAX_FILE_BYTES)}.")
                 digest.update(chunk)
-                await asyncio.to_thread(stream.write, chunk)
+                await in_thread(stream.write, chunk)
             stream.flush()
-            await asyncio.to_thread(os.fsync, stream.fileno())
+            await in_thread(os.fsync, stream.fileno())
         name = ctx.relative(place)
         return {
             "url": str(response.url),

@@ -13,6 +13,7 @@ from llmos.errors import ToolError, WrongKindError
 from llmos.plugins.builtin.opening import folder_of, in_folder, remove_made
 from llmos.plugins.builtin.paths import os_sentence
 from llmos.plugins.context import ToolContext
+from llmos.plugins.resources import wrote
 
 
 def writable_target(ctx: ToolContext, path: str) -> Path:
@@ -80,6 +81,7 @@ def _settle(folder: int, name: str, target: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.fchmod(stream, os.stat(target, dir_fd=folder, follow_symlinks=False).st_mode & 0o7777)
         os.fsync(stream)
+        size_bytes = os.fstat(stream).st_size
     finally:
         os.close(stream)
     os.replace(name, target, src_dir_fd=folder, dst_dir_fd=folder)
@@ -88,3 +90,4 @@ def _settle(folder: int, name: str, target: str) -> None:
         os.fsync(names)
     finally:
         os.close(names)
+    wrote(size_bytes)
