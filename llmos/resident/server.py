@@ -27,7 +27,7 @@ from llmos.resident.firing import Firing
 from llmos.resident.keeper import Keeper
 from llmos.resident.pool import Pool
 from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
-from llmos.resident.starting import NOW_S
+from llmos.resident.starting import NOW_S, in_the_way
 from llmos.settings import Settings, load_settings, plain_environment
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,8 @@ class Server:
     @contextmanager
     def _listening(self) -> Iterator[socket.socket]:
         """The socket, in the place of one that a dead kernel left; whoever has the lock may do that."""
+        if reason := in_the_way(self.path):
+            raise StorageError(f"{reason}.")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask, folder = os.umask(0o177), None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def started(args: list[str]) -> tuple[str | None, bool]:
         settings = load_settings(home=Path(home) if (home := thin.home_of(args)) else None)
     except LLMOSError:
         return None, False
-    if not settings.daemon.enabled or _is_in_the_way(settings):
+    if not settings.daemon.enabled or in_the_way(settings.memory / thin.SOCKET):
         return None, False
     try:
         start(settings)
@@ -58,8 +59,8 @@ def start(settings: Settings) -> int | None:
         NotStartedError: it could not.
     """
     folder = settings.memory
-    if _is_in_the_way(settings):
-        raise NotStartedError(reason=f"{folder / thin.SOCKET} is a folder, and its socket belongs there: remove it")
+    if reason := in_the_way(folder / thin.SOCKET):
+        raise NotStartedError(reason=reason)
     if status(settings) is not None:
         return None
     try:
@@ -95,9 +96,16 @@ def start(settings: Settings) -> int | None:
     raise NotStartedError(reason=said or f"it ended at once; {log} may say why")
 
 
-def _is_in_the_way(settings: Settings) -> bool:
-    """Whether no kernel can be, for something stands where its socket belongs that is not simply replaced."""
-    return (settings.memory / thin.SOCKET).is_dir()
+def in_the_way(place: Path) -> str:
+    """Why no kernel can be, where something stands in its socket's place that is not simply replaced; else ''."""
+    try:
+        mode = place.lstat().st_mode
+    except OSError:
+        return ""
+    if stat.S_ISSOCK(mode):
+        return ""  # of a dead kernel, or of one that answers
+    what = "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file"
+    return f"{place} is a {what}, and its socket belongs there: remove it"
 
 
 def _program(settings: Settings) -> list[str]:

@@ -461,6 +461,21 @@ def test_a_folder_in_the_sockets_place_is_told_of_and_goals_are_reached_without_
     assert home.json("up")["started"]
 
 
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_a_file_in_the_sockets_place_is_told_of_and_left_as_it_is(home: Door, what: str) -> None:
+    memory = home.home / "memory"
+    memory.mkdir(parents=True)
+    kept, place = home.folder / "kept.txt", memory / "kernel.sock"
+    kept.write_text("somebody's own\n")
+    place.symlink_to(kept) if what == "link" else place.write_text("somebody's own\n")
+    assert_sentence(home("up"), 7, f"{place} is a {what}, and its socket belongs there: remove it")
+    assert home("Calculate 2 + 3").stdout == "5\n"
+    assert place.read_text() == "somebody's own\n"
+    assert place.is_symlink() is (what == "link")
+    place.unlink()
+    assert home.json("up")["started"]
+
+
 def test_a_client_that_says_nonsense_harms_nobody(home: Door) -> None:
     home("Calculate 2 + 3")
     pid = kernel(home)
