@@ -7,6 +7,8 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +123,27 @@ def test_what_is_not_gone_on_with_is_forgotten_by_kill(home: Door) -> None:
     assert home("kill", str(pid)).returncode == 0
     kill_kernel(home)
     assert pid not in {process["pid"] for process in home.json("ps", "--all")["processes"]}
+
+
+def clis(door: Door) -> list[str]:
+    """The Claude CLIs that work in the workspace of a door."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            is_cli = entry.name.isdigit() and b"_bundled/claude" in (entry / "cmdline").read_bytes()
+            if is_cli and (entry / "cwd").resolve() == door.workspace.resolve():
+                found.append(entry.name)
+    return found
+
+
+def test_what_kill_says_is_ended_has_ended_and_its_cli_is_gone(home: Door, server: ScriptedServer) -> None:
+    pid = home.json("spawn", "Ring the bell four times slowly")["processes"][0]["pid"]
+    until(lambda: server.conversation and clis(home))
+    done = home("kill", str(pid))
+    left = clis(home)
+    assert done.stdout == f"process {pid} is ended\n"
+    assert left == []
+    assert home.json("ps")["processes"] == []
 
 
 def test_a_suspended_process_outlives_an_orderly_end_of_its_kernel(home: Door) -> None:
