@@ -187,7 +187,9 @@ class OpenHome:
                 above=tuple(map(Kind, one.above)),
                 origin=one.origin,
             )
-            process.turns, process.mode = one.turns, "learner"
+            process.turns, process.steps, process.mode = one.turns, one.steps, "learner"
+            process.held_s = one.held_s
+            process.tokens_in, process.tokens_out = one.tokens - one.tokens_out, one.tokens_out
             process.blocks, process.workspace = dict(one.blocks), Path(one.workspace)
             process.agent = _agent(one)
 

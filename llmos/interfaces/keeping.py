@@ -108,10 +108,13 @@ class _Kept:
             budget_usd=process.own_usd,
             borrowed=dict(process.borrowed),
             turns=process.turns,
+            steps=process.steps,
+            held_s=process.held_s,
             spent_usd=self.first.spent_usd + cost_usd,
             open_usd=cost_usd,
             dearest_usd=self.dearest_usd,
             tokens=process.tokens_in + process.tokens_out,
+            tokens_out=process.tokens_out,
             is_asking=is_asking,
             is_suspended=process.is_stopped,
         )
@@ -137,5 +140,5 @@ def _first(process: Process, task: LearnTask, recorder: Recorder, workspace: Pat
         budget_tokens=process.budget.tokens.allocated,
         spent_usd=0.0 if rest is None else rest.spent_usd,
         max_usd=task.max_budget_usd if rest is None else rest.max_usd,
-        max_turns=task.max_turns,
+        max_turns=process.turns + task.max_turns,
     )

@@ -420,6 +420,7 @@ class ProcessTable:
             origin=origin,
             is_stopped=True,
         )
+        process.began_s -= max(0.0, (self._clock() - created_at).total_seconds())
         process.move(State.SUSPENDED)
         self._processes[pid] = process
         self._numbers = itertools.count(max(self._processes) + 1)

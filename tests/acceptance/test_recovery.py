@@ -146,6 +146,28 @@ def test_what_kill_says_is_ended_has_ended_and_its_cli_is_gone(home: Door, serve
     assert home.json("ps")["processes"] == []
 
 
+def test_times_and_counts_are_those_of_the_whole_life(home: Door) -> None:
+    pid = home.json("spawn", "Ring the bell four times slowly")["processes"][0]["pid"]
+    known = until(lambda: (one := only(home))["steps"] and one)
+    for rung in (2, 3):
+        until(lambda: len(rings(home)) >= rung)  # noqa: B023
+        before = only(home)
+        kill_kernel(home)
+        left = only(home)
+        assert left["created_at"] == known["created_at"]
+        assert left["age_s"] >= before["age_s"]
+        assert left["steps"] >= before["steps"] >= rung - 1
+        assert left["turns"] >= before["turns"] >= rung - 1
+        assert left["tokens_in"] >= before["tokens_in"] > 0
+        assert left["slot_s"] > 0
+        assert home("resume", str(pid)).returncode == 0
+    assert home("wait", str(pid)).returncode == 0
+    ended = only(home)
+    assert (ended["created_at"], ended["steps"], ended["turns"]) == (known["created_at"], RINGS, RINGS)
+    assert ended["age_s"] > left["age_s"]
+    assert ended["tokens_in"] > left["tokens_in"]
+
+
 def test_a_suspended_process_outlives_an_orderly_end_of_its_kernel(home: Door) -> None:
     pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
     until(lambda: rings(home))
