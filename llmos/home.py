@@ -24,6 +24,7 @@ from llmos.kernel.outages import Outages
 from llmos.kernel.process import Kind, Process, ProcessTable, State
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
+from llmos.kernel.watched import Sight
 from llmos.memory.approvals import Approvals
 from llmos.memory.audit_anchor import Anchor
 from llmos.memory.audit_archive import Archive
@@ -103,6 +104,7 @@ class OpenHome:
         self.processes.listeners.append(self.interrupts.child_ended)
         self.schedules = OrderStore(self.database, Schedule, clock=clock)
         self.watches = OrderStore(self.database, Watch, clock=clock)
+        self.sight = Sight()
         self.system_parses = SystemParses(self.database, clock=clock)
         self.checkpoints = ProcessStore(self.database, clock=clock)
         self.sessions = SessionStore(self.database)
