@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 MOST_FOLDERS = 50_000
@@ -90,7 +91,7 @@ def files_below(top: Path, since_ns: int = 0) -> Iterator[str]:
     if not top.is_dir():
         yield from [str(top)] if _changed_ns(str(top)) >= since_ns else []
         return
-    for folder in folders_below(top):
+    for folder in islice(folders_below(top), MOST_FOLDERS):
         yield from (one.path for one in _entries(folder) if not _is_folder(one) and _changed_ns(one.path) >= since_ns)
 
 

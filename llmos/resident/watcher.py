@@ -244,9 +244,8 @@ class Watcher:
             if missed is not None:
                 found |= await asyncio.to_thread(_files, path, counts, missed - KNOWN_NS)
                 missed = None
-            for change, one in changes:
-                if change is Change.added and is_folder and Path(one).is_dir():  # noqa: ASYNC240 (a stat)
-                    found |= await asyncio.to_thread(_files, Path(one), counts, 0)  # which came with it
+            if is_folder and (added := [one for change, one in changes if change is Change.added]):
+                found |= await asyncio.to_thread(_came_with, added, counts)
             if found:
                 await self.changed(state.watch.id, sorted(found))
             if (Change.deleted, str(top)) in changes or identity(top) != own or path.is_dir() != is_folder:  # noqa: ASYNC240
@@ -290,6 +289,18 @@ def _files(path: Path, counts: Callable[[Change, str], bool], since_ns: int) -> 
     from watchfiles import Change
 
     return {one for one in files_below(path, since_ns) if counts(Change.added, one)}
+
+
+def _came_with(added: Sequence[str], counts: Callable[[Change, str], bool]) -> set[str]:
+    """The files in folders that were made, or came from elsewhere, of which nobody tells one by one."""
+    found: set[str] = set()
+    last = ""
+    for one in sorted(added):
+        if (last and one.startswith(last + os.sep)) or Path(one).is_symlink() or not Path(one).is_dir():
+            continue
+        last = one
+        found |= _files(Path(one), counts, 0)
+    return found
 
 
 def _reason(error: Exception) -> str:
