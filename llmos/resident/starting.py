@@ -55,13 +55,16 @@ def started(args: list[str]) -> tuple[str | None, bool]:
 def start(settings: Settings) -> int | None:
     """Start a kernel, unless one answers; its process id, or None if another was there or came first.
 
+    One that is about to end is waited for, for a while.
+
     Raises:
         NotStartedError: it could not.
     """
     folder = settings.memory
     if reason := in_the_way(folder / thin.SOCKET):
         raise NotStartedError(reason=reason)
-    if status(settings) is not None:
+    known = status(settings)
+    if known is not None and not known.get("ending"):
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -128,16 +131,12 @@ def status(settings: Settings) -> dict[str, Any] | None:
         return None
 
 
-def stop(settings: Settings, *, now: bool) -> int | None:
-    """End the kernel, once its work is done or at once; its process id, or None if there was none.
+def stop(settings: Settings, pid: int, *, now: bool) -> None:
+    """End the kernel that is the process `pid`, once its work is done or at once.
 
     Raises:
         StorageError: it did not end.
     """
-    known = status(settings)
-    if known is None:
-        return None
-    pid = int(known["pid"])
     try:
         connection = thin.connect(str(settings.memory))
         with closing(connection):
@@ -152,7 +151,6 @@ def stop(settings: Settings, *, now: bool) -> int | None:
         if time.monotonic() > deadline:
             raise StorageError(f"the resident kernel (process {pid}) was told to end and has not yet; look again.")
         time.sleep(0.01)
-    return pid
 
 
 def _lives(pid: int) -> bool:
