@@ -24,6 +24,7 @@ from llmos.kernel.outages import Outages
 from llmos.kernel.process import Kind, Process, ProcessTable, State
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
+from llmos.kernel.watched import Sight
 from llmos.memory.approvals import Approvals
 from llmos.memory.audit_anchor import Anchor
 from llmos.memory.audit_archive import Archive
@@ -104,6 +105,7 @@ class OpenHome:
         self.processes.listeners.append(self.interrupts.child_ended)
         self.schedules = OrderStore(self.database, Schedule, clock=clock)
         self.watches = OrderStore(self.database, Watch, clock=clock)
+        self.sight = Sight()
         self.system_parses = SystemParses(self.database, clock=clock)
         self.checkpoints = ProcessStore(self.database, clock=clock)
         self.sessions = SessionStore(self.database)
@@ -190,7 +192,9 @@ class OpenHome:
                 above=tuple(map(Kind, one.above)),
                 origin=one.origin,
             )
-            process.turns, process.mode = one.turns, one.mode or "learner"
+            process.turns, process.steps, process.mode = one.turns, one.steps, one.mode or "learner"
+            process.held_s = one.held_s
+            process.tokens_in, process.tokens_out = one.tokens - one.tokens_out, one.tokens_out
             process.blocks, process.workspace = dict(one.blocks), Path(one.workspace)
             process.agent = _agent(one)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -126,9 +126,13 @@ class Schedule(Order):
 
 @dataclass(frozen=True, kw_only=True)
 class Watch(Order):
-    """A goal whenever something changes at or below `path`; `{path}` in it stands for the file that changed."""
+    """A goal whenever something changes at or below `path`; `{path}` in it stands for the file that changed.
+
+    `left_out` is how many files were not served, since their names can't stand in a goal.
+    """
 
     path: str
+    left_out: int = 0
 
 
 AnyOrder: TypeAlias = "Schedule | Watch"
@@ -136,8 +140,9 @@ AnyOrder: TypeAlias = "Schedule | Watch"
 
 def begun(order: Any, run_id: str, now: datetime) -> Any:
     """The order, whose goal is a run now."""
+    note = order.note if isinstance(order, Watch) else ""  # whoever was left out for a name still is
     return replace(
-        order, runs=order.runs + 1, last_run_id=run_id, last_status=RUNNING, last_said="", last_at=now, note=""
+        order, runs=order.runs + 1, last_run_id=run_id, last_status=RUNNING, last_said="", last_at=now, note=note
     )
 
 
@@ -151,6 +156,16 @@ def ended(order: Any, *, run_id: str, status: str, said: str, cost_usd: float) -
     if failures < MOST_FAILURES or not order.is_active:
         return order
     return replace(order, state=OrderState.PAUSED, reason=f"{failures} runs in a row failed, the last one: {said}")
+
+
+def left_out(watch: Watch, names: Sequence[str]) -> Watch:
+    """The watch, of whose files some were left out for their names."""
+    if not names:
+        return watch
+    number = watch.left_out + len(names)
+    who = f"{number} file{'s' * (number > 1)} left out, whose name{'s' * (number > 1)} can't stand in a goal"
+    last = "the last was " if number > 1 else ""
+    return replace(watch, left_out=number, note=f"{who}: {last}{names[-1]!r}")
 
 
 def skipped(order: Any, why: str) -> Any:

@@ -7,9 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from llmos.errors import StorageError
+from llmos.errors import LLMOSError, StorageError
 from llmos.interfaces import render
-from llmos.interfaces.session import Action, Session
+from llmos.interfaces.reading import aside
+from llmos.interfaces.session import INTERRUPTED, Action, Session
 
 if TYPE_CHECKING:
     from llmos.settings import Settings
@@ -28,22 +29,43 @@ async def up(session: Session) -> None:
 
     settings = _settings(session)
     try:
-        pid = await asyncio.to_thread(start, settings)
+        pid = await aside(lambda: start(settings))
     except NotStartedError as error:
         raise StorageError(f"the resident kernel was not started: {error.reason}") from None
-    known = await asyncio.to_thread(asked, settings) or {}
+    known = await aside(lambda: asked(settings)) or {}
+    if known.get("ending"):
+        raise StorageError(
+            f"the resident kernel (process {known['pid']}) is ending, {_awaited(known)}; then `up` starts another one."
+        )
     was = "was started" if pid is not None else "runs already"
     session.screen.show(f"the resident kernel {was} (process {known.get('pid', pid)})")
     session.screen.data({"started": pid is not None, **known})
 
 
+class _NotAwaitedError(LLMOSError):
+    """Whoever waited for something left before it had happened."""
+
+    exit_code = INTERRUPTED
+
+
 def down(*, now: bool) -> Action:
-    """End the kernel, if there is one."""
+    """End the kernel, if there is one; whoever does not want to wait for that may leave."""
 
     async def action(session: Session) -> None:
+        from llmos.resident.starting import status as asked
         from llmos.resident.starting import stop
 
-        pid = await asyncio.to_thread(stop, _settings(session), now=now)
+        settings = _settings(session)
+        known = await aside(lambda: asked(settings))
+        pid = None if known is None else int(known["pid"])
+        if pid is not None:
+            try:
+                await aside(lambda: stop(settings, pid, now=now))
+            except asyncio.CancelledError:
+                raise _NotAwaitedError(
+                    f"the resident kernel (process {pid}) goes on ending; `status` says what it waits for, and "
+                    "`down --now` ends it at once."
+                ) from None
         session.screen.show("no resident kernel runs" if pid is None else f"the resident kernel (process {pid}) ended")
         session.screen.data({"ended": pid is not None, "pid": pid})
 
@@ -55,7 +77,7 @@ async def status(session: Session) -> None:
     from llmos.resident.starting import status as asked
 
     settings = _settings(session)
-    known = await asyncio.to_thread(asked, settings)
+    known = await aside(lambda: asked(settings))
     session.screen.data({"running": False, "home": str(settings.home)} if known is None else {"up": True, **known})
     if known is None:
         session.screen.show("no resident kernel runs; the next goal starts one")
@@ -77,9 +99,19 @@ def _told(known: dict[str, Any]) -> str:
 
 
 def _ends(known: dict[str, Any]) -> str:
+    if known.get("ending"):
+        return _awaited(known)
     if known["orders"]:
         return f"with `down` only: schedules and watches are kept ({known['orders']})"
     return f"after {render.duration(known['ends_after_s'])} without a command, or with `down`"
+
+
+def _awaited(known: dict[str, Any]) -> str:
+    """When a kernel that is ending will have ended."""
+    awaited: list[str] = known["waits_for"]
+    if not awaited:
+        return "in a moment"
+    return f"when {' and '.join(awaited)} {'has' if len(awaited) == 1 else 'have'} ended; `down --now` ends it at once"
 
 
 async def be(session: Session) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import NoLearnerError
 from llmos.interfaces import render
+from llmos.interfaces.model_names import doubt
 from llmos.interfaces.prices import Tokens
 from llmos.interfaces.process_commands import data_of
 from llmos.interfaces.session import Action, Session
@@ -28,17 +29,19 @@ async def models(session: Session) -> None:
 
 
 def model(pid: int, name: str) -> Action:
-    """Have another model go on with a process."""
+    """Have another model go on with a process; what nobody can know of its name yet is said."""
 
     async def action(session: Session) -> None:
-        home = (await session.system()).home
-        process = home.processes.change_model(pid, name)
-        await home.keep(process)
+        system = await session.system()
+        process = system.home.processes.change_model(pid, name)
+        await system.home.keep(process)
         session.screen.data(
             {"processes": [data_of(process) | {"model": process.model, "next_model": process.next_model}]}
         )
         if process.next_model:
             session.screen.show(f"process {pid} goes on with {name} at the end of its turn")
+            if unsure := doubt(name, system.settings):
+                session.screen.note(f"llmos: {unsure}")
         else:
             session.screen.show(f"process {pid} is worked on by {name} already")
 

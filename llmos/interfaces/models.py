@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError, UsageError
 from llmos.interfaces.learner import Learned, Learner, LearnSession, LearnTask, Rest, Thought, Transcript
+from llmos.interfaces.model_names import check_claude, doubt
 from llmos.interfaces.prices import Price, Tokens, claude_models, price_of
 from llmos.kernel.outages import Outages
 from llmos.kernel.process import Process, current
@@ -60,6 +61,7 @@ class Models:
         if not model:
             raise NoLearnerError(f"no model is named for {task}: add one under `models: {task}:` in llmos.yaml.")
         self.learner(model).check()
+        check_claude(model, self.settings)
 
     def learner(self, model: str) -> Learner:
         """Who asks a model."""
@@ -195,7 +197,7 @@ class Models:
         """Whether a process can go on with a model.
 
         Raises:
-            UsageError: who works on it can't ask that one.
+            UsageError: who works on it can't ask that one, or there is none of that name.
             NoLearnerError: its library, its key or its price is missing.
         """
         asked, own = self.learner(name), self.learner(process.model)
@@ -210,6 +212,7 @@ class Models:
             from llmos.interfaces.provider_client import check
 
             check(name, self.settings)
+        doubt(name, self.settings)
 
 
 def _told(error: LearnerError, missed: Sequence[str], calls: int) -> LearnerError:

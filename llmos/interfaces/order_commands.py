@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from llmos.errors import UsageError
 from llmos.interfaces import render
 from llmos.interfaces.session import Action, Session
 from llmos.kernel.timing import checked_cron, next_time, spoken, zone_of
+from llmos.kernel.watched import Seen, Sight, gone, too_large
 from llmos.orders import AnyOrder, Job, OrderState, Schedule, Watch
 from llmos.settings import local_zone, own_variables
 from llmos.trace.lex import check_goal
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 SCHEDULES = ("id", "state", "when", "next", "runs", "last run", "came to", "goal")
 WATCHES = ("id", "state", "path", "runs", "last run", "came to", "goal")
 PATH = "{path}"
+
+PATIENCE_S = 30.0
+"""So long it is waited for the kernel to look."""
 
 
 def add_schedule(
@@ -93,11 +98,27 @@ def add_watch(path: str, goal: str, *, may_learn: bool) -> Action:
         system = await session.system()
         place = _place(path, system.settings.memory)
         job = _job(session, system, goal, may_learn=may_learn)
+        if why := await asyncio.to_thread(too_large, place):
+            raise UsageError(f"{why}.")
         stored = await system.home.watches.add(Watch(job=job, created_at=datetime.now(UTC), path=str(place)))
+        seen = await _seen(session, system, stored)
+        if seen.word:
+            await system.home.watches.remove(stored.id)
+            raise UsageError(f"{seen.said}.")
         _told(session, stored, f"watch {stored.id}: {place}")
         _note_kernel(session, "looks")
 
     return action
+
+
+async def _seen(session: Session, system: LLMOS, watch: Watch) -> Seen:
+    """What is seen of a watch, once the kernel looks: whatever changes from then on is served."""
+    if caller.current() is None:
+        return Seen()
+    seen = await system.home.sight.first(watch.id, PATIENCE_S)
+    if seen is None:
+        session.screen.note(f"llmos: watch {watch.id} is not on yet; `watch list` says when it is")
+    return seen or Seen()
 
 
 def _place(path: str, memory: Path) -> Path:
@@ -154,10 +175,27 @@ async def list_schedules(session: Session) -> None:
 
 async def list_watches(session: Session) -> None:
     """List the watches."""
-    found = await (await session.system()).home.watches.list()
-    session.screen.data({"watches": [data(one) for one in found]})
-    rows = [[one.id, one.state, one.path, one.runs, *_came_to(one), _goal(one)] for one in found]
+    home = (await session.system()).home
+    found = await home.watches.list()
+    seen = {one.id: _sight(home.sight, one) for one in found}
+    session.screen.data({"watches": [data(one) | {"sight": seen[one.id].word} for one in found]})
+    rows = [[one.id, _standing(one, seen[one.id]), one.path, one.runs, *_came_to(one), _goal(one)] for one in found]
     session.screen.table(WATCHES, rows, empty="nothing is watched")
+    for one in found:
+        for said in filter(None, (seen[one.id].said, one.note)):
+            session.screen.note(f"watch {one.id}: {said}")
+
+
+def _sight(sight: Sight, watch: Watch) -> Seen:
+    """What is seen of a watch, or would be if a kernel looked."""
+    if not watch.is_active:
+        return Seen()
+    path = Path(watch.path)
+    return sight.of(watch.id) or (Seen() if path.exists() else gone(path))
+
+
+def _standing(watch: Watch, seen: Seen) -> str:
+    return f"{watch.state} ({seen.word})" if seen.word else str(watch.state)
 
 
 def show(kind: str, number: int) -> Action:
@@ -187,7 +225,15 @@ def go_on(kind: str, number: int) -> Action:
         one = replace(one, state=OrderState.ACTIVE, reason="", failures=0)
         return replace(one, next_at=_next(one)) if isinstance(one, Schedule) else one
 
-    return _changing(kind, number, change, "goes on")
+    async def action(session: Session) -> None:
+        await _changing(kind, number, change, "goes on")(session)
+        system = await session.system()
+        if kind == "watch":
+            seen = await _seen(session, system, await system.home.watches.get(number))
+            if seen.word:
+                session.screen.note(f"llmos: watch {number}: {seen.said}")
+
+    return action
 
 
 def _next(schedule: Schedule) -> datetime:

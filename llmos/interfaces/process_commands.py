@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _WHO = ("pid", "parent", "class", "prio", "state", "mode", "turns", "steps")
 COLUMNS = (*_WHO, "cost", "budget", "saved", "time", "goal")
 
+KILL_S = 8.0
+"""So long `kill` waits for what it ends: a CLI needs a second or two, and some calls can't be broken off at all."""
+
 
 def ps(*, everyone: bool, like: str | None) -> Action:
     """List the processes; those whose goals are most `like` a text first."""
@@ -80,16 +83,24 @@ def logs(pid: int, *, follow: bool) -> Action:
 
 
 def kill(pids: Sequence[int]) -> Action:
-    """End processes at once; what an earlier kernel left of them is forgotten."""
+    """End processes at once, and say so when they have ended; what an earlier kernel left of them is forgotten."""
 
     async def action(session: Session) -> None:
         home = (await session.system()).home
         left = [one for one in map(home.processes.get, pids) if one.left is not None and one.task is None]
-        await _each(pids, ProcessTable.kill, "is ended")(session)
+        killed = _done(home.processes, pids, ProcessTable.kill)
         for process in left:
             await home.checkpoints.remove(process.run_id)
+        await asyncio.wait([asyncio.ensure_future(one.over.wait()) for one in killed], timeout=KILL_S)
+        _told(session, killed, _is_ended)
 
     return action
+
+
+def _is_ended(process: Process) -> str:
+    if not process.is_alive:
+        return "is ended"
+    return f"is being ended: it is still {process.state}, with what can't be broken off; `ps` lists it until then"
 
 
 def suspend(pids: Sequence[int]) -> Action:
@@ -192,15 +203,21 @@ def lend(pid: int, usd: float, to: int, seconds: float | None) -> Action:
 
 def _each(pids: Sequence[int], do: Callable[[ProcessTable, int], Process], said: str) -> Action:
     async def action(session: Session) -> None:
-        table = (await session.system()).home.processes
-        for pid in pids:
-            table.alive(pid)  # all of them, or nothing is done
-        done = [do(table, pid) for pid in pids if table.get(pid).is_alive]
-        session.screen.data({"processes": [data_of(process) for process in done]})
-        for process in done:
-            session.screen.show(f"process {process.pid} {said}")
+        _told(session, _done((await session.system()).home.processes, pids, do), lambda _: said)
 
     return action
+
+
+def _done(table: ProcessTable, pids: Sequence[int], do: Callable[[ProcessTable, int], Process]) -> list[Process]:
+    for pid in pids:
+        table.alive(pid)  # all of them, or nothing is done
+    return [do(table, pid) for pid in pids if table.get(pid).is_alive]
+
+
+def _told(session: Session, processes: Sequence[Process], said: Callable[[Process], str]) -> None:
+    session.screen.data({"processes": [data_of(process) for process in processes]})
+    for process in processes:
+        session.screen.show(f"process {process.pid} {said(process)}")
 
 
 def wait(pids: Sequence[int]) -> Action:

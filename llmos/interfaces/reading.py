@@ -13,11 +13,15 @@ import stat
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from llmos import caller
 from llmos.errors import UsageError
 from llmos.interfaces.session import Action, Session
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 65_536
 MAX_GOAL_BYTES = 2_000_000
@@ -29,7 +33,7 @@ async def chunk(descriptor: int) -> bytes:
     Raises:
         OSError: it can't be read.
     """
-    return await _aside(lambda: os.read(descriptor, CHUNK_BYTES))
+    return await aside(lambda: os.read(descriptor, CHUNK_BYTES))
 
 
 async def content(file: Path, *, most: int | None = None) -> bytes:
@@ -40,7 +44,7 @@ async def content(file: Path, *, most: int | None = None) -> bytes:
     """
     try:
         if str(file) != "-":
-            return await _aside(lambda: _of_file(file, most))
+            return await aside(lambda: _of_file(file, most))
         stream = caller.stdin()
         if stream is None:
             raise UsageError("there is no standard input.")
@@ -88,23 +92,23 @@ def _of_file(file: Path, most: int | None) -> bytes:
         return stream.read(-1 if most is None else most + 1)
 
 
-async def _aside(work: Callable[[], bytes]) -> bytes:
+async def aside(work: Callable[[], T]) -> T:
+    """What some work comes to that may take for ever: whoever waits may leave, and then nobody waits for it."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
+    done: asyncio.Future[T] = loop.create_future()
 
-    def settle(found: bytes, error: Exception | None) -> None:
+    def settle(set_it: Callable[[], None]) -> None:
         if not done.done():
-            done.set_exception(error) if error is not None else done.set_result(found)
+            set_it()
 
     def do() -> None:
-        found, failed = b"", None
         try:
-            found = work()
+            set_it = partial(done.set_result, work())
         except Exception as error:
-            failed = error
+            set_it = partial(done.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, found, failed)
+            loop.call_soon_threadsafe(settle, set_it)
 
     context = copy_context()
-    threading.Thread(target=context.run, args=(do,), name="read", daemon=True).start()
+    threading.Thread(target=context.run, args=(do,), name="aside", daemon=True).start()
     return await done

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.errors import LearnerError, LowBatteryError, NotFoundError, StorageError
+from llmos.interfaces.context import LOOK_BACK
 from llmos.interfaces.handing import HandingOver
 from llmos.interfaces.learner import LearnTask, Recorder, Rest
 from llmos.interfaces.learning import Learning
-from llmos.interfaces.prompts import REJOIN
+from llmos.interfaces.prompts import FINISH, REJOIN
 from llmos.interfaces.running import Running
 from llmos.interfaces.transcripts import Use, last_calls, results_of, uses
 from llmos.kernel.bus import LearnerStarted
 from llmos.kernel.journal import key_of
 from llmos.kernel.once import Once
+from llmos.kernel.process import current
 from llmos.memory.journal import JournalStore
 from llmos.memory.processes import Checkpoint
 from llmos.memory.runs import RunStore
@@ -39,6 +41,7 @@ TAKEN_UP = (
 LOST = "This call was made, and did what it was asked to; what it gave was lost with the process that made it."
 _UNSEEN = "it went on after the process that began it had ended, and nobody has looked at it yet"
 _PREFIX = "mcp__llmos__"
+_NO_STEPS = (FINISH, REJOIN, LOOK_BACK)
 _BESIDE = ("taken_over", "trace_id", "trace_version", "settled", "due", "rejoined")
 _SHOWN = 300
 
@@ -86,6 +89,7 @@ class Recovery:
         await learning.taint.inherit(run.run.id, run.run.id)
         known, is_lost = await self._known(checkpoint, done)
         recorder = await self._recorder(run, checkpoint, known)
+        await self._count(checkpoint, known, done)
         left_usd = checkpoint.max_usd - checkpoint.spent_usd
         reason = f"{run.run.reason}; gone on with after its process had ended"
         run.update(status=RunStatus.RUNNING, reason=reason, model=checkpoint.model)
@@ -178,6 +182,18 @@ class Recovery:
                 f"`runs show {entry.run_id}` says what was done, `undo {entry.run_id}` takes files back."
             )
         return results, bool(unrecorded or unknown)
+
+    async def _count(self, checkpoint: Checkpoint, known: Mapping[str, ToolResult], done: Sequence[StepRecord]) -> None:
+        """Turns and steps go on from what was done: a call that is made again counts once."""
+        process = current()
+        if process is None:
+            return
+        lines = await self.sessions.load(checkpoint.session_id)
+        asked = [use for use in uses(lines) if use.name.removeprefix(_PREFIX) not in _NO_STEPS]
+        last = {use.id for use in last_calls(lines)}
+        again = [use for use in asked if use.id in last and use.id not in known]
+        process.turns -= max(0, min(len(again), process.turns - (len(asked) - len(again))))
+        process.steps = max(process.steps, len(done))  # the last one may have been stored, and not counted any more
 
     async def _unrecorded(
         self, run_id: str, done: Sequence[StepRecord]

@@ -264,11 +264,17 @@ class Process:
 
     @property
     def is_due(self) -> bool:
-        """Whether its turn is over: others wait, or it is to stop."""
-        return self.sharing is not None and self.sharing.is_due(self)
+        """Whether its turn is over: others wait, or it is to stop or to end."""
+        return self.killed is not None or (self.sharing is not None and self.sharing.is_due(self))
 
     async def turn(self) -> None:
-        """The end of a turn: let others work who have had less, and stop here where that was asked for."""
+        """The end of a turn: let others work who have had less, and stop here where that was asked for.
+
+        Raises:
+            CancelledError: it was killed, and what it did then did not let itself be broken off.
+        """
+        if self.killed is not None:
+            raise asyncio.CancelledError
         if self.sharing is not None:
             await self.sharing.another(self)
 
@@ -418,6 +424,7 @@ class ProcessTable:
             origin=origin,
             is_stopped=True,
         )
+        process.began_s -= max(0.0, (self._clock() - created_at).total_seconds())
         process.move(State.SUSPENDED)
         self._processes[pid] = process
         self._numbers = itertools.count(max(self._processes) + 1)

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from llmos.memory import process_sql as sql
@@ -28,7 +27,8 @@ class Checkpoint:
     `dearest_usd` is what the dearest turn cost so far, `borrowed` what others lent it, by their runs. `session_id` is
     the model's session (`llmos.memory.sessions`), `workspace` the folder it works in, `began_at` an ISO time. `above`
     are the classes of the processes it comes from, `origin` the run of the first of them. `agent` is the profile that
-    it works under, `mode` who was at work, and `plan` what its model was told beside the goal.
+    it works under, `mode` who was at work, and `plan` what its model was told beside the goal. `turns` to `held_s`, and
+    `tokens` (of which `tokens_out` were received), count from its beginning, in whichever kernel that was.
 
     With `taken_over` a replay of `trace_id` had begun it: of what that had done the first `settled` calls had come out
     as they should; `due` are calls that it was still to make and are like ones that were made, by what they have in
@@ -55,12 +55,15 @@ class Checkpoint:
     max_usd: float = 0.0
     max_turns: int = 0
     turns: int = 0
+    steps: int = 0
+    held_s: float = 0.0
     spent_usd: float = 0.0
     open_usd: float = 0.0
     dearest_usd: float = 0.0
     asking_usd: float = 0.0
     borrowed: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
+    tokens_out: int = 0
     is_asking: bool = False
     is_suspended: bool = False
     may_confirm: bool = False
@@ -124,11 +127,3 @@ def _read(body: str) -> Checkpoint | None:
     except (ValueError, TypeError) as error:
         log.warning("the record of a process can't be read: %s", error, extra={"action": "process_unread"})
         return None
-
-
-def ago(began_at: str, now: datetime) -> float:
-    """Seconds since an ISO time; 0 where it is none."""
-    try:
-        return max(0.0, (now - datetime.fromisoformat(began_at)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0

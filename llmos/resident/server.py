@@ -22,12 +22,13 @@ from llmos import __version__, caller, thin
 from llmos.errors import LLMOSError, StorageError
 from llmos.home import OpenHome
 from llmos.interfaces.cli import CallersLog, obey
+from llmos.interfaces.render import one_line
 from llmos.interfaces.session import INTERRUPTED, Interrupts
 from llmos.resident.firing import Firing
 from llmos.resident.keeper import Keeper
 from llmos.resident.pool import Pool
 from llmos.resident.request import BadRequestError, Request, caller_of, close, receive
-from llmos.resident.starting import NOW_S
+from llmos.resident.starting import NOW_S, in_the_way
 from llmos.settings import Settings, load_settings, plain_environment
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Server:
         self.is_followed = False
         self._leaving, self._given_up = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unread: set[asyncio.Task[None]] = set()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Open the home, tell that it is `ready`, and serve until the end.
@@ -101,15 +103,18 @@ class Server:
                 housekeeping = asyncio.create_task(self._housekeeping())
                 keeping = asyncio.create_task(self._keeper.run())
                 await self._leaving.wait()
+                housekeeping.cancel()
+                warming.cancel()
+                keeping.cancel()
+                await asyncio.wait({keeping})
+                await self._all_ended()
                 loop.remove_reader(listener)
-            housekeeping.cancel()
-            warming.cancel()
-            keeping.cancel()
-            await asyncio.wait({keeping})
-            await self._all_ended()
 
     def retire(self) -> None:
-        """Take nothing new, and end when what is being done is done; what stands still is kept for the next kernel."""
+        """Take nothing new, and end when what is being done is done; what stands still is kept for the next kernel.
+
+        Until then it is still there to be asked for its status, and to be told to end at once.
+        """
         self._leaving.set()
         self._home.let_go()
 
@@ -125,7 +130,7 @@ class Server:
     async def _all_ended(self) -> None:
         """Wait for what is being done and shut down what it was done with; told to end at once, for `NOW_S` at most."""
         giving_up = asyncio.create_task(self._given_up.wait())
-        while (ending := {*self._tasks, *self._home.background}) and not giving_up.done():
+        while (ending := {*(self._tasks - self._unread), *self._home.background}) and not giving_up.done():
             await asyncio.wait({*ending, giving_up}, return_when=asyncio.FIRST_COMPLETED)
         closing = asyncio.create_task(self._pool.close())
         await asyncio.wait({closing, giving_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +145,8 @@ class Server:
     @contextmanager
     def _listening(self) -> Iterator[socket.socket]:
         """The socket, in the place of one that a dead kernel left; whoever has the lock may do that."""
+        if reason := in_the_way(self.path):
+            raise StorageError(f"{reason}.")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask, folder = os.umask(0o177), None
         try:
@@ -170,10 +177,18 @@ class Server:
             connection.setblocking(False)
             task = asyncio.get_running_loop().create_task(self._serve(connection))
             self._tasks.add(task)
+            self._unread.add(task)
             task.add_done_callback(self._ended)
+
+    def _read(self) -> None:
+        """This task's request is there as a whole: the kernel does not end before it is answered."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._unread.discard(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._unread.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a request broke", exc_info=task.exception(), extra={"action": "request_broke"})
 
@@ -185,6 +200,7 @@ class Server:
                 request, descriptors = await receive(connection)
             except BadRequestError:
                 return
+            self._read()
             if request.kind == thin.STATUS:
                 close(descriptors)
                 await _send(connection, json.dumps(self.status()).encode())
@@ -308,6 +324,13 @@ class Server:
                 return
             await self._pool.tidy()
 
+    def _awaited(self) -> list[str]:
+        """What has to end before this kernel does: processes, and commands that are none."""
+        processes = [one for one in self._home.processes if one.is_alive and one.task is not None]
+        goals = [f"process {one.pid} ({one_line(one.goal, 200)})" for one in processes]
+        commands = [_shown(work) for work in self._work]
+        return goals + [text for text in commands if not any(one.goal[:100] in text for one in processes)]
+
     def status(self) -> dict[str, object]:
         """What there is to tell of this kernel."""
         return {
@@ -318,12 +341,18 @@ class Server:
             "idle_s": 0.0 if self._work else round(time.monotonic() - self._used, 1),
             "ends_after_s": self._idle_s,
             "served": self._served,
-            "running": [" ".join(work.args)[:200] for work in self._work],
+            "running": [_shown(work) for work in self._work],
+            "ending": self._leaving.is_set(),
+            "waits_for": self._awaited(),
             "background": len(self._home.background),
             "orders": self._keeper.active,
             "systems": len(self._pool),
             "memory_bytes": _resident_bytes(),
         }
+
+
+def _shown(work: _Work) -> str:
+    return " ".join(work.args)[:200]
 
 
 def _let_go(asking: caller.Caller) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def started(args: list[str]) -> tuple[str | None, bool]:
         settings = load_settings(home=Path(home) if (home := thin.home_of(args)) else None)
     except LLMOSError:
         return None, False
-    if not settings.daemon.enabled or _is_in_the_way(settings):
+    if not settings.daemon.enabled or in_the_way(settings.memory / thin.SOCKET):
         return None, False
     try:
         start(settings)
@@ -54,13 +55,16 @@ def started(args: list[str]) -> tuple[str | None, bool]:
 def start(settings: Settings) -> int | None:
     """Start a kernel, unless one answers; its process id, or None if another was there or came first.
 
+    One that is about to end is waited for, for a while.
+
     Raises:
         NotStartedError: it could not.
     """
     folder = settings.memory
-    if _is_in_the_way(settings):
-        raise NotStartedError(reason=f"{folder / thin.SOCKET} is a folder, and its socket belongs there: remove it")
-    if status(settings) is not None:
+    if reason := in_the_way(folder / thin.SOCKET):
+        raise NotStartedError(reason=reason)
+    known = status(settings)
+    if known is not None and not known.get("ending"):
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -95,9 +99,16 @@ def start(settings: Settings) -> int | None:
     raise NotStartedError(reason=said or f"it ended at once; {log} may say why")
 
 
-def _is_in_the_way(settings: Settings) -> bool:
-    """Whether no kernel can be, for something stands where its socket belongs that is not simply replaced."""
-    return (settings.memory / thin.SOCKET).is_dir()
+def in_the_way(place: Path) -> str:
+    """Why no kernel can be, where something stands in its socket's place that is not simply replaced; else ''."""
+    try:
+        mode = place.lstat().st_mode
+    except OSError:
+        return ""
+    if stat.S_ISSOCK(mode):
+        return ""  # of a dead kernel, or of one that answers
+    what = "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file"
+    return f"{place} is a {what}, and its socket belongs there: remove it"
 
 
 def _program(settings: Settings) -> list[str]:
@@ -120,16 +131,12 @@ def status(settings: Settings) -> dict[str, Any] | None:
         return None
 
 
-def stop(settings: Settings, *, now: bool) -> int | None:
-    """End the kernel, once its work is done or at once; its process id, or None if there was none.
+def stop(settings: Settings, pid: int, *, now: bool) -> None:
+    """End the kernel that is the process `pid`, once its work is done or at once.
 
     Raises:
         StorageError: it did not end.
     """
-    known = status(settings)
-    if known is None:
-        return None
-    pid = int(known["pid"])
     try:
         connection = thin.connect(str(settings.memory))
         with closing(connection):
@@ -144,7 +151,6 @@ def stop(settings: Settings, *, now: bool) -> int | None:
         if time.monotonic() > deadline:
             raise StorageError(f"the resident kernel (process {pid}) was told to end and has not yet; look again.")
         time.sleep(0.01)
-    return pid
 
 
 def _lives(pid: int) -> bool:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmos.home import OpenHome
-from llmos.orders import AnyOrder, Interrupt, InterruptKind, Watch
+from llmos.kernel.watched import Seen, files_below, gone, identity, leads_below, too_large
+from llmos.orders import AnyOrder, Interrupt, InterruptKind, Watch, left_out
 from llmos.trace.effects import Reach
 
 if TYPE_CHECKING:
+    from watchfiles import Change
+
     from llmos.resident.keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -28,10 +32,22 @@ MOST_AT_ONCE = 200
 FIRST_GAP_S, MOST_GAP_S = 1.0, 60.0
 """How long a watch rests after it was served, twice as long each time it is served again at once."""
 
-_MISSING_S = 2.0
+LOOK_MS = 500
+"""How often it is looked whether what is watched is still there."""
+
+GONE_S, AGAIN_S = 0.5, 30.0
+"""How often it is looked for what is gone, and how often what could not be watched is tried again."""
+
+KNOWN_S = 1.0
+KNOWN_NS = int(KNOWN_S * 1e9)
+"""A change may be so old before it is told of."""
+
+_UNREADABLE = "Unable to decode path"
+"""What watchfiles says of a name that is no text, and then no more of anything."""
+
 _MARK = "{path}"
 _PLAIN = re.compile(r"[\w./+@%=,~-]+")
-_QUOTABLE = re.compile(r"[^\"'«»`\x00-\x1f\x7f]+")
+_QUOTABLE = re.compile(r"[^\"'«»`\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _PASSING = re.compile(r"\..*\.tmp")
 """What a file is called while it is being written."""
 
@@ -40,15 +56,21 @@ Signature = tuple[int, int, int] | None
 
 @dataclass(kw_only=True)
 class _State:
-    """What is known of one watch: paths that changed and were not served, and files as its own runs left them."""
+    """What is known of one watch: paths that changed and were not served, files as its own runs left them, and those
+    whose names are too odd to be served.
+
+    `known_ns` is the moment up to which all changes were told of, by the system's clock; None before the first look.
+    """
 
     watch: Watch
     task: asyncio.Task[None] | None = None
     held: dict[str, None] = field(default_factory=dict)
     own: dict[str, Signature] = field(default_factory=dict)
+    odd: set[str] = field(default_factory=set)
     gap_s: float = FIRST_GAP_S
     rests_until_s: float = 0.0
     resting: asyncio.TimerHandle | None = None
+    known_ns: int | None = None
 
 
 class Watcher:
@@ -136,9 +158,12 @@ class Watcher:
         for path in paths:
             del state.held[path]
         raised, odd = self._interrupts(state.watch, paths)
-        note = f"left out, for its name can't stand in a goal: {odd[0]!r}" if odd else ""
+        odd = [name for name in odd if name not in state.odd]
+        state.odd.update(odd)
+        for name in odd:
+            log.warning("%s: %r is left out: its name can't stand in a goal", state.watch.name, name)
         if raised or odd:
-            await self._home.watches.fire(state.watch.id, lambda one: _noted(one, note), raised)
+            await self._home.watches.fire(state.watch.id, lambda one: left_out(one, odd), raised)
         if raised:
             self._keeper.go(self._home.watches, state.watch)
         elif state.held:
@@ -169,41 +194,81 @@ class Watcher:
         return found, odd
 
     async def _watch(self, state: _State) -> None:
+        """Look for as long as the watch holds; what could not be looked at is tried again."""
+        path = Path(state.watch.path)
         while True:
-            path = Path(state.watch.path)
+            pause_s = GONE_S
             try:
-                await self._look(state, path, is_folder=path.is_dir())  # noqa: ASYNC240 (a stat)
-            except FileNotFoundError:
-                pass
-            except Exception:  # a watch is a border: the others go on
-                log.exception("a watch broke", extra={"action": "watch_broke", "path": str(path)})
-            await asyncio.sleep(_MISSING_S)
+                seen = await asyncio.to_thread(_in_the_way, path)
+                if not seen.word:
+                    await self._look(state, path)
+            except Exception as error:  # a watch is a border: the others go on
+                error = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+                if _UNREADABLE in str(error):
+                    seen = Seen()
+                else:
+                    seen, pause_s = Seen("not watched", f"{path} can't be watched: {_reason(error)}"), AGAIN_S
+            if seen.word:
+                self._tell(state, seen)
+            await asyncio.sleep(pause_s)
 
-    async def _look(self, state: _State, path: Path, *, is_folder: bool) -> None:
-        """Tell of changes; of a file its folder is watched, for programs put a new one in its place."""
-        from watchfiles import Change, DefaultFilter, awatch
+    def _tell(self, state: _State, seen: Seen) -> None:
+        """Take in what is seen of a watch; what keeps it from being on is logged once."""
+        number = state.watch.id
+        if self._home.sight.tell(number, seen) and seen.word:
+            log.warning("watch %s: %s", number, seen.said, extra={"action": "watch_off"})
+        if state.known_ns is None:
+            state.known_ns = time.time_ns()  # what was before is not news
 
-        memory = str(self._home.settings.memory.resolve()) + os.sep
-        usual = DefaultFilter()
+    async def _look(self, state: _State, path: Path) -> None:
+        """Tell of changes until the path is gone, or another one; of a file its folder is watched, for programs put a
+        new one in its place. What changed since somebody looked last is told of first."""
+        from watchfiles import Change, awatch
 
-        def counts(change: Change, found: str) -> bool:
-            if not is_folder and found != str(path):
-                return False
-            if _PASSING.fullmatch(os.path.basename(found)):  # noqa: PTH119
-                return False
-            return not found.startswith(memory) and (not is_folder or usual(change, found))
-
+        top = path if path.is_dir() else path.parent  # noqa: ASYNC240 (a stat)
+        is_folder, own, missed = top is path, identity(top), state.known_ns
+        counts = self._counting(path, is_folder=is_folder)
         async for changes in awatch(
-            path if is_folder else path.parent,
+            top,
             watch_filter=counts,
             debounce=DEBOUNCE_MS,
             step=STEP_MS,
+            rust_timeout=LOOK_MS,
+            yield_on_timeout=True,
             recursive=is_folder,
             ignore_permission_denied=True,
         ):
-            await self.changed(state.watch.id, sorted(found for _, found in changes))
+            now_ns = time.time_ns()
+            self._tell(state, Seen() if path.exists() else gone(path))  # noqa: ASYNC240 (a stat)
+            found = {one for _, one in changes}
+            if missed is not None:
+                found |= await asyncio.to_thread(_files, path, counts, missed - KNOWN_NS)
+                missed = None
+            if is_folder and (added := [one for change, one in changes if change is Change.added]):
+                found |= await asyncio.to_thread(_came_with, added, counts)
+            if found:
+                await self.changed(state.watch.id, sorted(found))
+            if (Change.deleted, str(top)) in changes or identity(top) != own or path.is_dir() != is_folder:  # noqa: ASYNC240
+                return
+            state.known_ns = now_ns
+
+    def _counting(self, path: Path, *, is_folder: bool) -> Callable[[Change, str], bool]:
+        """Says which changes count: none in the memory, none of a file that is being written, nor in tools' folders."""
+        from watchfiles import DefaultFilter
+
+        usual, is_memory = DefaultFilter(), leads_below(self._home.settings.memory)
+
+        def counts(change: Change, found: str) -> bool:
+            if _PASSING.fullmatch(os.path.basename(found)):  # noqa: PTH119
+                return False
+            if not is_folder:
+                return found == str(path)
+            return usual(change, os.path.relpath(found, path)) and not is_memory(found)
+
+        return counts
 
     async def _stop(self, state: _State) -> None:
+        self._home.sight.forget(state.watch.id)
         if state.resting is not None:
             state.resting.cancel()
         if state.task is not None:
@@ -212,8 +277,38 @@ class Watcher:
                 await state.task
 
 
-def _noted(watch: Watch, note: str) -> Any:
-    return replace(watch, note=note) if note else watch
+def _in_the_way(path: Path) -> Seen:
+    """Why a path can't be watched now."""
+    if not path.exists():
+        return gone(path)
+    why = too_large(path) if path.is_dir() else ""
+    return Seen("not watched", why) if why else Seen()
+
+
+def _files(path: Path, counts: Callable[[Change, str], bool], since_ns: int) -> set[str]:
+    from watchfiles import Change
+
+    return {one for one in files_below(path, since_ns) if counts(Change.added, one)}
+
+
+def _came_with(added: Sequence[str], counts: Callable[[Change, str], bool]) -> set[str]:
+    """The files in folders that were made, or came from elsewhere, of which nobody tells one by one."""
+    found: set[str] = set()
+    last = ""
+    for one in sorted(added):
+        if (last and one.startswith(last + os.sep)) or Path(one).is_symlink() or not Path(one).is_dir():
+            continue
+        last = one
+        found |= _files(Path(one), counts, 0)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and (error.errno == errno.ENOSPC or "limit" in str(error)):
+        return "the system watches no more folders (fs.inotify.max_user_watches and max_user_instances)"
+    if not isinstance(error, OSError):
+        log.error("a watch broke", exc_info=error, extra={"action": "watch_broke"})
+    return str(error) or type(error).__name__
 
 
 def _key(watch: Watch, paths: Sequence[str]) -> str:

@@ -317,9 +317,13 @@ class Settings:
     @property
     def has_claude_login(self) -> bool:
         """Whether Claude Code may reach an account without a key: its login, a cloud's account, or macOS's keychain."""
+        return self.has_cloud or sys.platform == "darwin" or self.claude_login.is_file()
+
+    @property
+    def has_cloud(self) -> bool:
+        """Whether Claude Code is to ask a cloud's models, under the names that they have there."""
         clouds = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-        has_cloud = any(self.environment.get(name, "").lower() in YES for name in clouds)
-        return has_cloud or sys.platform == "darwin" or self.claude_login.is_file()
+        return any(self.environment.get(name, "").lower() in YES for name in clouds)
 
     def is_elsewhere(self, model: str) -> bool:
         """Whether a model is asked over pydantic-ai: `provider:name`, or `server:name` of a named server."""

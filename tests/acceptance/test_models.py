@@ -80,6 +80,38 @@ def test_another_model_goes_on_with_a_process(home: Door, server: ScriptedServer
     assert_sentence(home("model", str(nap), HAIKU), 2, f"no model works on process {nap} (it is a follower)")
 
 
+def test_what_can_be_no_model_is_refused_and_what_may_be_new_is_said_to_be_unsure(
+    home: Door, server: ScriptedServer
+) -> None:
+    pid = str(spawned(home, "Write x into two files", "--model", SONNET))
+    until(lambda: server.conversation)
+    assert_sentence(home("model", pid, "gibberish"), 2, "there is no model 'gibberish'", "sonnet, opus or haiku")
+    for name in ("haiku", "opus[1m]", HAIKU, SONNET):
+        known = home("model", pid, name)
+        assert (known.returncode, known.stderr) == (0, ""), name
+    unsure = home("model", pid, "claude-opus-99")
+    assert "goes on with claude-opus-99" in unsure.stdout
+    assert_told(unsure, 0, "whether there is a model claude-opus-99 shows at its next request")
+    assert home("model", pid, HAIKU).returncode == 0
+    assert home("wait", pid).returncode == 0
+    assert {request.model for request in server.conversation[1:]} <= {SONNET, HAIKU}
+
+
+def test_what_the_settings_name_is_a_model(home: Door, server: ScriptedServer) -> None:
+    (home.home / "llmos.yaml").write_text("models: {classes: {meta: {learner: gateways-own}}}\n")
+    pid = str(spawned(home, "Write x into two files"))
+    until(lambda: server.conversation)
+    known = home("model", pid, "gateways-own")
+    assert (known.returncode, known.stderr) == (0, "")
+    assert home("wait", pid).returncode == 0
+    assert server.conversation[-1].model == "gateways-own"
+
+
+def test_a_model_that_anthropic_can_not_have_is_refused_before_it_is_asked(door: Door) -> None:
+    door.env["ANTHROPIC_API_KEY"] = "dummy"
+    assert_told(door("Frobnicate the gadget", "--model", "gibberish"), 5, "Anthropic has no model 'gibberish'")
+
+
 def test_words_that_fit_no_verb_are_a_goal(home: Door) -> None:
     for words in (("model", "of", "the", "house"), ("model", "3", "cars", "in", "clay"), ("models", "of", "cars")):
         assert "no trace is proven for this goal" in home(*words, "--mode", "follow").stderr

@@ -157,7 +157,6 @@ def test_a_watch_is_served_once_for_each_change_and_not_for_its_own_writing(home
     sales = home.workspace / "sales.csv"
     sales.write_text("a,b\n1,2\n")
     home("watch", "add", ".", "Convert sales.csv to sales.json")
-    time.sleep(1.0)
     sales.write_text("a,b\n1,2\n3,4\n")
     until(lambda: shown(home, "watch", 1)["last_status"] == "done")
     assert len(json.loads((home.workspace / "sales.json").read_text())) == 2
@@ -171,6 +170,66 @@ def test_a_watch_is_served_once_for_each_change_and_not_for_its_own_writing(home
     time.sleep(2)
     assert "nothing is watched" in home("watch", "list").stderr
     assert len(runs(home)) == 2
+
+
+def test_a_change_right_after_watch_add_is_served(home: Door) -> None:
+    home("up")
+    for number in range(1, 4):
+        folder = home.workspace / str(number)
+        folder.mkdir()
+        for deep in range(300):
+            (folder / f"d{deep}").mkdir()
+        assert home("watch", "add", str(number), "Calculate 2 + 3").returncode == 0
+        (folder / "d299" / "a.txt").write_text("1")
+        until(lambda: shown(home, "watch", number)["last_status"] == "done")  # noqa: B023
+
+
+def test_a_watched_folder_that_is_gone_is_listed_so_and_served_again_when_it_is_back(home: Door) -> None:
+    inbox = home.workspace / "inbox"
+    inbox.mkdir()
+    home("watch", "add", "inbox", "Count lines in {path}")
+    inbox.rmdir()
+    until(lambda: "active (gone)" in home("watch", "list").stdout)
+    told = home("watch", "list")
+    assert f"watch 1: {inbox} is gone; it is watched again once it is back" in told.stderr
+    assert home.json("watch", "list")["watches"][0]["sight"] == "gone"
+    home("down")
+    home.env["LLMOS_DAEMON"] = "0"
+    assert "active (gone)" in home("watch", "list").stdout  # also where no kernel looks
+    home.env["LLMOS_DAEMON"] = "1"
+    home("up")
+    until(lambda: "active (gone)" in home("watch", "list").stdout)
+    inbox.mkdir()
+    (inbox / "a.txt").write_text("1\n2\n")
+    found = until(lambda: (one := shown(home, "watch", 1))["last_status"] == "done" and one)
+    assert (found["runs"], found["last_said"]) == (1, "2")
+    assert home("watch", "list").stderr == ""
+
+
+def test_a_folder_above_the_home_is_watched_and_what_the_kernel_writes_is_no_change(home: Door) -> None:
+    assert home("watch", "add", str(home.folder), "Calculate 2 + 3").returncode == 0
+    (home.folder / "a.txt").write_text("1")
+    until(lambda: shown(home, "watch", 1)["last_status"] == "done")
+    time.sleep(4)
+    assert shown(home, "watch", 1)["runs"] == 1
+
+
+@pytest.mark.parametrize("daemon", ["0", "1"])
+def test_what_is_too_large_to_be_watched_is_refused(home: Door, daemon: str) -> None:
+    home.env["LLMOS_DAEMON"] = daemon
+    assert_sentence(home("watch", "add", "/", "Calculate 2 + 3"), 2, "/ holds more than", "name one below it")
+    assert "nothing is watched" in home("watch", "list").stderr
+
+
+def test_files_that_are_left_out_for_their_names_are_told_of(home: Door) -> None:
+    home("watch", "add", ".", "Count lines in {path}")
+    (home.workspace / "it's.txt").write_text("1\n")
+    (home.workspace / "plain.txt").write_text("1\n")
+    until(lambda: shown(home, "watch", 1)["last_status"] == "done")
+    told = until(lambda: (one := home("watch", "list")) and one.stderr and one)
+    assert "watch 1: 1 file left out, whose name can't stand in a goal: " in told.stderr
+    assert "it's.txt" in told.stderr
+    assert "it's.txt" in (home.home / "memory" / "kernel.log").read_text()
 
 
 def test_new_code_is_run_by_the_same_kernel_so_that_schedules_go_on(home: Door, tmp_path: Path) -> None:

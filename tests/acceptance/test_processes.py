@@ -25,7 +25,28 @@ async def nap(seconds: str) -> str:
     return f"slept {seconds} s"
 
 
+async def cling(seconds: str) -> str:
+    until = asyncio.get_running_loop().time() + float(seconds)
+    while (left := until - asyncio.get_running_loop().time()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            pass
+    return f"clung for {seconds} s"
+
+
 llm_tool("nap", "Sleep a little.", {"seconds": str}, effect="read", version="1")(nap)
+llm_tool("cling", "Sleep, and hear nothing.", {"seconds": str}, effect="read", version="1")(cling)
+"""
+CLING = """\
+format: 1
+id: cling
+goals: ["Cling for {n} s"]
+slots: {n: number}
+steps:
+  - {id: cling, tool: cling, args: {seconds: "${{ n }}"}, effect: read}
+  - {id: nap, tool: nap, args: {seconds: "0"}, effect: read}
+answer: "${{ steps.cling.text }}"
 """
 STEPS = "".join(f'  - {{id: s{n}, tool: nap, args: {{seconds: "${{{{ n }}}}"}}, effect: read}}\n' for n in range(200))
 TRACE = (
@@ -81,6 +102,19 @@ def test_what_another_terminal_does_is_seen_with_its_state_and_ended_from_here(h
     shown = home.json("runs", "show", ended["run_id"])
     assert (shown["status"], shown["reason"]) == ("interrupted", "killed")
     assert_sentence(home("kill", str(pid)), 2, f"process {pid} has ended (killed)")
+
+
+def test_what_can_not_be_broken_off_is_said_to_be_ending(home: Door) -> None:
+    (home.workspace / "cling.yaml").write_text(CLING)
+    assert home("traces", "import", "cling.yaml", "--trust").returncode == 0
+    pid = spawned(home, "Cling for 14 s")
+    until(lambda: processes(home)[pid]["steps"])
+    told = home("kill", str(pid)).stdout
+    assert told.startswith(f"process {pid} is being ended: ")
+    assert "`ps` lists it until then" in told
+    assert processes(home)[pid]["state"] == "running"
+    assert home("wait", str(pid)).returncode == 1
+    assert processes(home, "--all")[pid]["why"] == "killed"
 
 
 def test_a_goal_in_the_background_goes_on_when_its_command_is_over_and_is_waited_for(home: Door) -> None:

@@ -7,6 +7,8 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +123,49 @@ def test_what_is_not_gone_on_with_is_forgotten_by_kill(home: Door) -> None:
     assert home("kill", str(pid)).returncode == 0
     kill_kernel(home)
     assert pid not in {process["pid"] for process in home.json("ps", "--all")["processes"]}
+
+
+def clis(door: Door) -> list[str]:
+    """The Claude CLIs that work in the workspace of a door."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            is_cli = entry.name.isdigit() and b"_bundled/claude" in (entry / "cmdline").read_bytes()
+            if is_cli and (entry / "cwd").resolve() == door.workspace.resolve():
+                found.append(entry.name)
+    return found
+
+
+def test_what_kill_says_is_ended_has_ended_and_its_cli_is_gone(home: Door, server: ScriptedServer) -> None:
+    pid = home.json("spawn", "Ring the bell four times slowly")["processes"][0]["pid"]
+    until(lambda: server.conversation and clis(home))
+    done = home("kill", str(pid))
+    left = clis(home)
+    assert done.stdout == f"process {pid} is ended\n"
+    assert left == []
+    assert home.json("ps")["processes"] == []
+
+
+def test_times_and_counts_are_those_of_the_whole_life(home: Door) -> None:
+    pid = home.json("spawn", "Ring the bell four times slowly")["processes"][0]["pid"]
+    known = until(lambda: (one := only(home))["steps"] and one)
+    for rung in (2, 3):
+        until(lambda: len(rings(home)) >= rung)  # noqa: B023
+        before = only(home)
+        kill_kernel(home)
+        left = only(home)
+        assert left["created_at"] == known["created_at"]
+        assert left["age_s"] >= before["age_s"]
+        assert left["steps"] >= before["steps"] >= rung - 1
+        assert left["turns"] >= before["turns"] >= rung - 1
+        assert left["tokens_in"] >= before["tokens_in"] > 0
+        assert left["slot_s"] > 0
+        assert home("resume", str(pid)).returncode == 0
+    assert home("wait", str(pid)).returncode == 0
+    ended = only(home)
+    assert (ended["created_at"], ended["steps"], ended["turns"]) == (known["created_at"], RINGS, RINGS)
+    assert ended["age_s"] > left["age_s"]
+    assert ended["tokens_in"] > left["tokens_in"]
 
 
 def test_a_suspended_process_outlives_an_orderly_end_of_its_kernel(home: Door) -> None:

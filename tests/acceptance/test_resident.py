@@ -373,6 +373,82 @@ def test_down_waits_for_what_is_being_done_and_now_does_not(lingering: Door) -> 
     assert lines(lingering) == ["begun", "ended", "begun"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_waits_for_the_end_may_leave_and_the_kernel_goes_on_ending(lingering: Door, number: signal.Signals) -> None:
+    process = lingering.start(*LINGERS)
+    until(lambda: lines(lingering) == ["begun"])
+    pid = kernel(lingering)
+    waiting = lingering.start("down")
+    until(lambda: status(lingering).get("ending"))
+    waiting.send_signal(number)
+    out, err = waiting.communicate(timeout=WAIT_S)
+    assert lines(lingering) == ["begun"]  # it did not wait for the goal
+    done = subprocess.CompletedProcess(waiting.args, waiting.returncode, out, err)
+    assert_sentence(done, 130, f"the resident kernel (process {pid}) goes on ending")
+    out, err = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, out.strip()) == (0, "lingered"), err
+    until(lambda: not lives(pid))
+
+
+def test_a_kernel_that_is_ending_says_what_it_waits_for_and_can_be_hurried(lingering: Door) -> None:
+    process = lingering.start(*LINGERS)
+    until(lambda: lines(lingering) == ["begun"])
+    pid = kernel(lingering)
+    waiting = lingering.start("down")
+    told = until(lambda: (one := status(lingering)).get("ending") and one)
+    assert (told["pid"], told["waits_for"]) == (pid, ["process 1 (Linger in out.txt)"])
+    shown = lingering("status").stdout
+    assert "when process 1 (Linger in out.txt) has ended; `down --now` ends it at once" in shown
+    assert lingering.json("down", "--now") == {"ended": True, "pid": pid}
+    process.communicate(timeout=WAIT_S)
+    waiting.communicate(timeout=WAIT_S)
+    assert (process.returncode, waiting.returncode) == (130, 0)
+    assert lines(lingering) == ["begun"]
+
+
+def test_goals_that_come_while_a_kernel_ends_wait_and_are_done_once_by_the_next(lingering: Door) -> None:
+    process = lingering.start(*LINGERS)
+    until(lambda: lines(lingering) == ["begun"])
+    pid = kernel(lingering)
+    waiting = lingering.start("down")
+    until(lambda: status(lingering).get("ending"))
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda number: lingering(f"Calculate 100 + {number}").stdout, range(4)))
+    assert answers == [f"{100 + number}\n" for number in range(4)]
+    for one in (process, waiting):
+        one.communicate(timeout=WAIT_S)
+        assert one.returncode == 0
+    assert lines(lingering) == ["begun", "ended"]
+    assert kernel(lingering) != pid
+    assert sorted(goals_done(lingering)) == [*(f"Calculate 100 + {number}" for number in range(4)), "Linger in out.txt"]
+
+
+def test_another_kernel_can_not_be_started_before_the_one_that_ends_has_ended(lingering: Door) -> None:
+    plugin = lingering.home / "plugins" / "linger.py"
+    plugin.write_text(LINGER.replace("sleep(8.0)", "sleep(20.0)"))
+    process = lingering.start(*LINGERS)
+    until(lambda: lines(lingering) == ["begun"])
+    pid = kernel(lingering)
+    waiting = lingering.start("down")
+    until(lambda: status(lingering).get("ending"))
+    assert_sentence(lingering("up"), 7, f"process {pid}", "Linger in out.txt", "`down --now` ends it at once")
+    assert kernel(lingering) == pid
+    assert lingering.json("down", "--now")["ended"]
+    process.communicate(timeout=WAIT_S)
+    waiting.communicate(timeout=WAIT_S)
+    assert lingering.json("up")["started"]
+
+
+def test_who_connects_and_says_nothing_keeps_no_kernel_from_ending(home: Door) -> None:
+    home("Calculate 2 + 3")
+    pid = kernel(home)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        with contextlib.chdir(home.home / "memory"):
+            client.connect("kernel.sock")
+        assert home.json("status")["pid"] == pid  # it is heard after the silent one
+        assert home.json("down") == {"ended": True, "pid": pid}
+
+
 STUBBORN = """\
     def wait():
         time.sleep(30.0)
@@ -458,6 +534,21 @@ def test_a_folder_in_the_sockets_place_is_told_of_and_goals_are_reached_without_
     assert home("Calculate 2 + 3").stdout == "5\n"
     assert not (memory / "kernel.log").exists()  # none was started in vain
     (memory / "kernel.sock").rmdir()
+    assert home.json("up")["started"]
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_a_file_in_the_sockets_place_is_told_of_and_left_as_it_is(home: Door, what: str) -> None:
+    memory = home.home / "memory"
+    memory.mkdir(parents=True)
+    kept, place = home.folder / "kept.txt", memory / "kernel.sock"
+    kept.write_text("somebody's own\n")
+    place.symlink_to(kept) if what == "link" else place.write_text("somebody's own\n")
+    assert_sentence(home("up"), 7, f"{place} is a {what}, and its socket belongs there: remove it")
+    assert home("Calculate 2 + 3").stdout == "5\n"
+    assert place.read_text() == "somebody's own\n"
+    assert place.is_symlink() is (what == "link")
+    place.unlink()
     assert home.json("up")["started"]
 
 
