@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
@@ -70,7 +69,7 @@ class Bridge:
 
         tools = [WireTool.model_validate(wire_tool(tool)) for tool in self.session.tools]
         own = [{"name": FINISH, "description": FINISH_DESCRIPTION, "inputSchema": FINISH_SCHEMA}]
-        if self._looks_back:
+        if self.session.context is not None and self.session.context.offers(self.session.tools):
             own.append({"name": LOOK_BACK, "description": LOOK_BACK_DESCRIPTION, "inputSchema": LOOK_BACK_SCHEMA})
         return ListToolsResult(tools=[*tools, *map(WireTool.model_validate, own)])
 
@@ -104,30 +103,16 @@ class Bridge:
             said = await self.session.heard(at_end=True)
             return self._finish(arguments) if not said else Told(text=NOT_YET, said=tuple(said))
         context = self.session.context
-        if name == LOOK_BACK and self._looks_back:
-            return await self._looked_back(arguments)
+        if name == LOOK_BACK and context is not None and context.offers(self.session.tools):
+            text, is_error = await context.look_back(arguments)
+            return Told(text=text, is_error=is_error)
         result = await self.session.call(name, arguments, call_id)
         if self.another is not None and (model := self.session.other_model()):
             await self.another(model)
         shortly = shortened(result.text)
-        needed = [] if context is None else await context.needed(f"{name} {json.dumps(arguments)}", shortly)
+        needed = [] if context is None else await context.needed(name, arguments, shortly)
         text, *said = await reply(self.session, result, shortly, needed)
         return Told(text=text, is_error=result.is_error, said=tuple(said))
-
-    @property
-    def _looks_back(self) -> bool:
-        """Whether there are earlier turns to search, and no tool of that name is somebody else's."""
-        context = self.session.context
-        is_taken = any(tool.name == LOOK_BACK for tool in self.session.tools)
-        return context is not None and context.is_folded and not is_taken
-
-    async def _looked_back(self, arguments: dict[str, Any]) -> Told:
-        assert self.session.context is not None
-        try:
-            validate_arguments(LOOK_BACK, LOOK_BACK_SCHEMA, arguments)
-        except ToolError as error:
-            return Told(text=str(error), is_error=True)
-        return Told(text=await self.session.context.look_back(arguments["query"]))
 
     def _finish(self, arguments: dict[str, Any]) -> Told:
         try:

@@ -10,16 +10,18 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmos.errors import LearnerError
+from llmos.errors import LearnerError, ToolError
 from llmos.interfaces.prompts import delimited
-from llmos.interfaces.transcripts import Line, replaced, results_of, size_of, turns_of, uses, words_of
+from llmos.interfaces.transcripts import Line, replaced, results_of, size_of, turns_of, uses, without, words_of
 from llmos.kernel.process import current
 from llmos.memory.context_use import ContextUse, Use
 from llmos.memory.earlier import EarlierTurns, Found, Passage, cut
+from llmos.plugins.schemas import validate_arguments
 from llmos.settings import LearnerSettings
 
 if TYPE_CHECKING:
     from llmos.interfaces.learner import Thought
+    from llmos.plugins.tool import Tool
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ class Context:
         summary, cost_usd = await self._summarised(old, left_usd)
         await self._take_in(old, summary)
         kept = [line for turn in turns[count:] for line in turn]
-        made = replaced([*_plain(head)], kept, self._told())
+        made = replaced(without(head, _HEADING), kept, self._told())
         process = current()
         if process is not None:
             left = size_of(made) / max(1, size_of(lines))
@@ -190,20 +192,28 @@ class Context:
 
     # --- bringing back -------------------------------------------------------------------------------
 
-    async def needed(self, call: str, result: str) -> list[str]:
-        """What of the folded turns the next turn is likely to need, each as a block that the model is told."""
+    async def needed(self, name: str, arguments: dict[str, Any], result: str) -> list[str]:
+        """What of the folded turns is likely to be needed after a call, each as a block that the model is told."""
         if not self.is_folded:
             return []
-        query = f"{self.said}\n{call}\n{result[:_ASKED_CHARS]}"[: 3 * _ASKED_CHARS]
+        query = f"{self.said}\n{_call(name, arguments)}\n{result[:_ASKED_CHARS]}"[: 3 * _ASKED_CHARS]
         found = [one for one in await self._search(query, 2 * _BROUGHT_BACK) if one.passage not in self._brought]
         fresh = [one for one in found if one.passage.text not in result][:_BROUGHT_BACK]
         self._brought.update(one.passage for one in fresh)
         return [_block(fresh)] if fresh else []
 
-    async def look_back(self, query: str) -> str:
-        """What the folded turns say about something, as the model is told it."""
-        found = await self._search(query[: 3 * _ASKED_CHARS], _LOOKED_BACK)
-        return _block(found) if found else "Nothing in the earlier turns is near to that."
+    def offers(self, tools: Sequence[Tool]) -> bool:
+        """Whether there are turns for `look_back` to search, and no tool of that name is somebody else's."""
+        return self.is_folded and all(tool.name != LOOK_BACK for tool in tools)
+
+    async def look_back(self, arguments: dict[str, Any]) -> tuple[str, bool]:
+        """What the folded turns say about something, as the model is told it; and whether it asked wrongly."""
+        try:
+            validate_arguments(LOOK_BACK, LOOK_BACK_SCHEMA, arguments)
+        except ToolError as error:
+            return str(error), True
+        found = await self._search(arguments["query"][: 3 * _ASKED_CHARS], _LOOKED_BACK)
+        return (_block(found) if found else "Nothing in the earlier turns is near to that."), False
 
     async def _search(self, query: str, limit: int) -> list[Found]:
         found = await asyncio.to_thread(self.earlier.search, query, limit)
@@ -211,17 +221,6 @@ class Context:
         self.use.count(Use.LOOKED_BACK)
         self.use.count(Use.BROUGHT_BACK, int(bool(near)))
         return near
-
-
-def _plain(head: Sequence[Line]) -> Iterator[Line]:
-    """What stands before the first answer, without what an earlier fold put there."""
-    for line in head:
-        message = line.get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        if line.get("type") == "user" and isinstance(message, dict) and isinstance(content, list):
-            blocks = [block for block in content if not str(block.get("text", "")).startswith(_HEADING)]
-            line = {**line, "message": {**message, "content": blocks}}
-        yield line
 
 
 def _block(found: Sequence[Found]) -> str:

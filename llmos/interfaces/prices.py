@@ -77,11 +77,11 @@ def _dearness(name: str) -> float:
     return 0.0 if price is None else price(Tokens(input=1_000_000, output=1_000_000))
 
 
-def context_window(model: str) -> int | None:
-    """How many tokens the context of a Claude model holds; None where that is not published."""
+def context_window(model: str, provider_id: str = "anthropic") -> int | None:
+    """How many tokens the context of a provider's model holds; None where that is not published."""
     from genai_prices import data_snapshot
 
-    providers = (one for one in data_snapshot.get_snapshot().providers if one.id == "anthropic")
+    providers = (one for one in data_snapshot.get_snapshot().providers if one.id == provider_id)
     found = next((provider.find_model(model) for provider in providers), None)
     return None if found is None else found.context_window
 

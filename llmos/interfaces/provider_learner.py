@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmos.interfaces.context import LOOK_BACK, LOOK_BACK_DESCRIPTION, LOOK_BACK_SCHEMA
 from llmos.interfaces.learner import Learned, Thought, reply
+from llmos.interfaces.prices import context_window
 from llmos.interfaces.prompts import FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA, NOT_YET
 from llmos.interfaces.provider_client import ModelLine, connected, estimated_tokens
 from llmos.interfaces.provider_lines import as_line, dumped, messages_of, with_own_ids
@@ -75,15 +77,41 @@ class _Work:
     known: Mapping[str, ToolResult] = field(default_factory=dict)
 
     async def run(self) -> Learned:
-        parameters = _parameters(self.session.tools)
         response = await self._begun()
-        self.line.context_tokens = estimated_tokens(self.task.system, dumped(self.messages), parameters.function_tools)
+        parameters = self._parameters()
         for _ in range(self.task.max_turns):
             learned = await self._heeded(response or await self._next(parameters))
             if learned is not None:
                 return learned
             response = None
+            if await self._made_room():
+                parameters = self._parameters()
         raise self.line.failed(f"{self.line.label} did not finish within {self.task.max_turns} turns")
+
+    def _parameters(self) -> ModelRequestParameters:
+        """The tools of the requests to come; how long those are is estimated anew."""
+        tools = self.session.tools
+        context = self.session.context
+        parameters = _parameters(tools, looks_back=context is not None and context.offers(tools))
+        self.line.context_tokens = estimated_tokens(self.task.system, dumped(self.messages), parameters.function_tools)
+        return parameters
+
+    async def _made_room(self) -> bool:
+        """Leave the oldest turns out where the context is full."""
+        context, transcript, session_id = self.session.context, self.session.transcript, self.task.session_id
+        if context is None or transcript is None or not session_id or not context.is_full():
+            return False
+        lines = await transcript.lines(session_id)
+        count = context.foldable(lines)
+        if not count:
+            return False
+        left_usd = max(0.0, self.line.max_budget_usd - self.line.cost_usd)
+        fold, cost_usd = await context.fold(lines, count, left_usd)
+        self.line.cost_usd += cost_usd
+        self.session.bill(self.line.cost_usd)
+        await transcript.fold(session_id, fold.lines, fold.folded)
+        self.messages = messages_of(fold.lines, self.task.system)
+        return True
 
     async def _heeded(self, response: ModelResponse) -> Learned | None:
         """Do what an answer asks for; how it ended if it was the last one."""
@@ -106,6 +134,8 @@ class _Work:
             await self._add(ModelRequest(parts=[prompt], instructions=self.task.system))
             return None
         self.known = rest.results
+        if self.session.context is not None:
+            await self.session.context.restore(await transcript.folded(self.task.session_id))
         self.messages = messages_of(await transcript.lines(self.task.session_id), self.task.system)
         last = self.messages[-1]
         return last if isinstance(last, ModelResponse) else None
@@ -121,7 +151,9 @@ class _Work:
             response = await self.line.ask(self.messages, parameters)
         finally:
             self.session.bill(self.line.cost_usd)
-        used = self.line.used
+        used, (provider, _, model) = self.line.used, self.line.label.partition(":")
+        if (window := context_window(model, provider)) is not None:
+            self.session.window(window)
         self.session.metered(sent=used.input, received=used.output, cached=used.cached)
         response = with_own_ids(response, self.messages)
         await self._add(response)
@@ -152,10 +184,15 @@ class _Work:
             args = call.args_as_dict(raise_if_invalid=True)
         except (ValueError, AssertionError):
             return ["the arguments are not a JSON object; call the tool again with valid JSON."], True, None
+        context = self.session.context
+        if call.tool_name == LOOK_BACK and context is not None and context.offers(self.session.tools):
+            text, is_error = await context.look_back(args)
+            return [text], is_error, None
         if call.tool_name != FINISH:
             result = self.known.get(call.tool_call_id)
             result = result or await self.session.call(call.tool_name, args, call.tool_call_id)
-            return await reply(self.session, result, result.text), result.is_error, None
+            needed = [] if context is None else await context.needed(call.tool_name, args, result.text)
+            return await reply(self.session, result, result.text, needed), result.is_error, None
         finish = _finish(args)
         if finish is None:
             return ["finish needs `answer`, a text that is not empty; call it again."], True, None
@@ -171,13 +208,15 @@ class _Work:
         )
 
 
-def _parameters(tools: Sequence[Tool]) -> ModelRequestParameters:
-    """The tools as the model sees them, `finish` last."""
+def _parameters(tools: Sequence[Tool], *, looks_back: bool) -> ModelRequestParameters:
+    """The tools as the model sees them, our own last."""
     from pydantic_ai.models import ModelRequestParameters
     from pydantic_ai.tools import ToolDefinition
 
     described = [(tool.name, tool.description, tool.schema) for tool in tools]
     described.append((FINISH, FINISH_DESCRIPTION, FINISH_SCHEMA))
+    if looks_back:
+        described.append((LOOK_BACK, LOOK_BACK_DESCRIPTION, LOOK_BACK_SCHEMA))
     return ModelRequestParameters(
         function_tools=[
             ToolDefinition(name=name, description=description, parameters_json_schema=schema, strict=False)

@@ -106,7 +106,8 @@ def words_of(lines: Sequence[Line]) -> str:
 
 def size_of(lines: Sequence[Line]) -> int:
     """Characters that these lines take up in a request, about."""
-    return sum(len(json.dumps(_message(line).get("content", ""), ensure_ascii=False)) for line in lines)
+    said = (_message(line).get("whole") or _message(line).get("content", "") for line in lines)
+    return sum(len(json.dumps(one, ensure_ascii=False)) for one in said)
 
 
 def replaced(head: Sequence[Line], kept: Sequence[Line], text: str) -> list[Line]:
@@ -115,13 +116,36 @@ def replaced(head: Sequence[Line], kept: Sequence[Line], text: str) -> list[Line
     at = max((at for at, line in enumerate(opening) if line.get("type") == "user"), default=None)
     if at is None or not kept:
         return [*head, *kept]
-    message = _message(opening[at])
-    content = message.get("content")
-    blocks = content if isinstance(content, list) else [{"type": "text", "text": str(content)}]
-    message = {**message, "content": [*blocks, {"type": "text", "text": text}]}
-    opening[at] = {**opening[at], "message": message}
+    opening[at] = _with_text(opening[at], text)
     above = next((line["uuid"] for line in reversed(opening) if line.get("uuid")), None)
     return [*opening, {**kept[0], "parentUuid": above}, *kept[1:]]
+
+
+def without(lines: Sequence[Line], heading: str) -> list[Line]:
+    """These lines without the texts that begin with a heading."""
+    return [_without(line, heading) for line in lines]
+
+
+def _with_text(line: Line, text: str) -> Line:
+    message = _message(line)
+    whole, content = message.get("whole"), message.get("content")
+    if whole is not None:
+        parts = [*whole["parts"], {"part_kind": "user-prompt", "content": text}]
+        return {**line, "message": {**message, "whole": {**whole, "parts": parts}}}
+    blocks = content if isinstance(content, list) else [{"type": "text", "text": str(content)}]
+    return {**line, "message": {**message, "content": [*blocks, {"type": "text", "text": text}]}}
+
+
+def _without(line: Line, heading: str) -> Line:
+    message = _message(line)
+    whole, content = message.get("whole"), message.get("content")
+    if whole is not None:
+        parts = [part for part in whole["parts"] if not str(part.get("content", "")).startswith(heading)]
+        return {**line, "message": {**message, "whole": {**whole, "parts": parts}}}
+    if not isinstance(content, list):
+        return line
+    blocks = [one for one in content if not (isinstance(one, dict) and str(one.get("text", "")).startswith(heading))]
+    return {**line, "message": {**message, "content": blocks}}
 
 
 def _is_answer(line: Line) -> bool:
@@ -175,7 +199,9 @@ def _provider_blocks(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     for part in whole.get("parts") or ():
         kind, text = part.get("part_kind"), str(part.get("content"))
-        if kind == "tool-call":
+        if kind == "text":
+            blocks.append({"type": "text", "text": text})
+        elif kind == "tool-call":
             blocks.append({"type": "tool_use", "id": part.get("tool_call_id"), "name": part.get("tool_name")})
             blocks[-1]["input"] = _arguments(part.get("args"))
         elif kind == "tool-return":

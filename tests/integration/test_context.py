@@ -150,6 +150,28 @@ async def test_a_context_that_is_not_full_is_left_alone(make_lab: MakeLab) -> No
     assert "The code of alpha is 000" in text_of(reader.asked[-1])
 
 
+async def test_the_context_of_another_providers_model_is_folded_too(make_lab: MakeLab) -> None:
+    pytest.importorskip("pydantic_ai")
+    reader = Reader(after={4: call("look_back", query="the code of beta")})
+    lab = with_files(make_lab(reader))
+    lab.configure(
+        SMALL
+        + f"models: {{learner: 'own:m'}}\nservers: {{own: {{base_url: '{lab.server.openai_url}'}}}}\n"
+        + "prices: {m: {input_usd_per_mtok: 1.0, output_usd_per_mtok: 10.0}}\n"
+    )
+    async with lab.boot() as system:
+        result = await system.execute("Read all the files")
+        process, spent_usd = only(system), system.economy.summary().spent_usd
+    assert result.answer == "All files are read."
+    assert len(reader.summaries) == 1
+    assert "The code of alpha is 000" in text_of(reader.asked[3])
+    assert "filler alpha" not in text_of(reader.asked[4])
+    assert "The first files hold the codes of planets." in text_of(reader.asked[4])
+    assert "The code of beta is 111" in reader.asked[5].tool_results[-1].text
+    assert spent_usd == pytest.approx(result.cost_usd)
+    assert process.budget.spent_usd == pytest.approx(result.cost_usd)
+
+
 async def test_settings_that_contradict_each_other_are_refused(make_lab: MakeLab) -> None:
     lab = make_lab(Reader())
     lab.configure("learner: {fold_at: 0.3, fold_to: 0.5}\n")
