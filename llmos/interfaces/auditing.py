@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from llmos.accounts import Reservation
 from llmos.errors import LearnerError, LowBatteryError, WatchdogError
 from llmos.interfaces.feedback import Feedback
-from llmos.interfaces.learner import LearnTask, Recorder
+from llmos.interfaces.learner import LearnTask
 from llmos.interfaces.learning import Learning
+from llmos.interfaces.recorder import Recorder
 from llmos.interfaces.running import Running
 from llmos.kernel.bus import Audited
 from llmos.memory.outcomes import Judge

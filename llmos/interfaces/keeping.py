@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmos.errors import NoLearnerError
-from llmos.interfaces.learner import Learner, LearnTask, Recorder
+from llmos.interfaces.learner import Learner, LearnTask
 from llmos.interfaces.prices import Tokens
+from llmos.interfaces.recorder import Recorder
 from llmos.kernel.process import Process, current
 from llmos.memory.processes import Checkpoint, ProcessStore
 from llmos.memory.sessions import SessionStore

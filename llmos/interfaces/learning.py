@@ -18,11 +18,12 @@ from llmos.interfaces.admission import Admission
 from llmos.interfaces.context import SUMMARY_TOKENS, Context
 from llmos.interfaces.hearing import HURRIED, TOLD, is_hurried, is_steered
 from llmos.interfaces.keeping import Keeping
-from llmos.interfaces.learner import Learned, LearnTask, Recorder, Thought
+from llmos.interfaces.learner import Learned, LearnTask, Thought
 from llmos.interfaces.logbook import telling
 from llmos.interfaces.models import Models
 from llmos.interfaces.prices import Tokens
 from llmos.interfaces.prompts import SYSTEM, delimited
+from llmos.interfaces.recorder import Recorder
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.agents import acting

@@ -12,9 +12,10 @@ from typing import Any
 from llmos.errors import LearnerError, LowBatteryError, NotFoundError, StorageError
 from llmos.interfaces.context import LOOK_BACK
 from llmos.interfaces.handing import HandingOver
-from llmos.interfaces.learner import LearnTask, Recorder, Rest
+from llmos.interfaces.learner import LearnTask, Rest
 from llmos.interfaces.learning import Learning
 from llmos.interfaces.prompts import FINISH, REJOIN
+from llmos.interfaces.recorder import Recorder
 from llmos.interfaces.running import Running
 from llmos.interfaces.transcripts import Use, last_calls, results_of, uses
 from llmos.kernel.bus import LearnerStarted

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.errors import DivergenceError, LLMOSError, ToolError
-from llmos.interfaces.learner import Recorder
 from llmos.interfaces.prompts import REJOIN, REJOIN_DESCRIPTION, REJOIN_SCHEMA
+from llmos.interfaces.recorder import Recorder
 from llmos.kernel.bus import Diverged, Rejoined, ToolCalled, ToolReturned
 from llmos.kernel.once import Once, due_calls
 from llmos.kernel.replay import Replay

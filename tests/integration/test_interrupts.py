@@ -164,7 +164,7 @@ async def test_a_second_attempt_of_the_same_run_is_told_too(make_lab: MakeLab) -
         await at_first_call(system, act)
         recorder_run = only(system).run_id
         assert [one.id for one in await system.home.interrupts.told(recorder_run)] == [process_told[0].id]
-        from llmos.interfaces.learner import Recorder
+        from llmos.interfaces.recorder import Recorder
 
         later = Recorder(
             run_id=recorder_run,

@@ -16,12 +16,13 @@ pytest.importorskip("pydantic_ai")
 
 from llmos.errors import LearnerError, LLMOSError, NoLearnerError, WatchdogError
 from llmos.interfaces.judging import Judging
-from llmos.interfaces.learner import Learned, LearnTask, Recorder
+from llmos.interfaces.learner import Learned, LearnTask
 from llmos.interfaces.models import Models
 from llmos.interfaces.prices import Tokens, is_own_machine, price_of
 from llmos.interfaces.prompts import FINISH
 from llmos.interfaces.provider_client import bare_name
 from llmos.interfaces.provider_learner import ProviderLearner
+from llmos.interfaces.recorder import Recorder
 from llmos.kernel.bus import EventBus, ModelSpoke
 from llmos.kernel.token_economy import TokenEconomy
 from llmos.kernel.watchdog import Watchdog
