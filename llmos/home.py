@@ -21,7 +21,8 @@ from llmos.kernel.interrupts import Interrupts
 from llmos.kernel.journal import Journal
 from llmos.kernel.lending import owe
 from llmos.kernel.outages import Outages
-from llmos.kernel.process import Kind, Process, ProcessTable, State
+from llmos.kernel.process import Kind, Process, State
+from llmos.kernel.process_table import ProcessTable
 from llmos.kernel.scratch import remove_leftovers
 from llmos.kernel.turns import Turns
 from llmos.kernel.watched import Sight

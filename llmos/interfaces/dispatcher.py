@@ -27,7 +27,8 @@ from llmos.interfaces.results import Confirm, Result
 from llmos.interfaces.running import Agreement, Running, result_of, unable
 from llmos.interfaces.standing import Standing
 from llmos.kernel.bus import Decided, Diverged, EventBus, GoalAccepted, RunEnded, TwinFound
-from llmos.kernel.process import Process, ProcessTable, Wait, current
+from llmos.kernel.process import Process, Wait, current
+from llmos.kernel.process_table import ProcessTable
 from llmos.memory.runs import RunStore
 from llmos.trace.decide import Choice, Decision
 from llmos.trace.lex import check_goal, skeleton

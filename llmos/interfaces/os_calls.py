@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LLMOSError, LowBatteryError, NotFoundError, ToolError, UsageError
 from llmos.kernel.messages import Envelope, Type, address_of, group_name, stays_in_family
-from llmos.kernel.process import Kind, Process, ProcessTable, Wait, current
+from llmos.kernel.process import Kind, Process, Wait, current
+from llmos.kernel.process_table import ProcessTable
 
 if TYPE_CHECKING:
     from llmos.boot import LLMOS

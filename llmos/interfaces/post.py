@@ -24,7 +24,8 @@ from llmos.kernel.messages import (
     receivers,
     return_of,
 )
-from llmos.kernel.process import Process, ProcessTable, Wait, checked
+from llmos.kernel.process import Process, Wait, checked
+from llmos.kernel.process_table import ProcessTable
 from llmos.memory.mail import Body, Letter, MailStore
 from llmos.memory.recall import Recall
 

@@ -17,7 +17,8 @@ from llmos.interfaces.acting import acting
 from llmos.interfaces.actions import show_result
 from llmos.interfaces.session import Action, Session
 from llmos.kernel.lending import Loan
-from llmos.kernel.process import End, Kind, Process, ProcessTable, current
+from llmos.kernel.process import End, Kind, Process, current
+from llmos.kernel.process_table import ProcessTable
 from llmos.trace.lex import check_goal
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from llmos.errors import StorageError, UsageError
-from llmos.kernel.process import Process, ProcessTable
+from llmos.kernel.process import Process
+from llmos.kernel.process_table import ProcessTable
 from llmos.orders import Interrupt, InterruptKind
 
 log = logging.getLogger(__name__)

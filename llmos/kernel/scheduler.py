@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from llmos.errors import LLMOSError, UsageError
 from llmos.kernel.bus import EventBus, GoalQueued
-from llmos.kernel.process import DEFAULT, End, Kind, Process, ProcessTable, at_work_for
+from llmos.kernel.process import DEFAULT, End, Kind, Process, at_work_for
+from llmos.kernel.process_table import ProcessTable
 from llmos.kernel.turns import Turns
 
 T = TypeVar("T")

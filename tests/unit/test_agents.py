@@ -19,7 +19,8 @@ from llmos.interfaces.agents import every_agent, find_agent, read_agent, to_yaml
 from llmos.kernel.agents import Agent, begun_as, common_tools, merged, shares
 from llmos.kernel.permissions import Permissions
 from llmos.kernel.places import Host, Place
-from llmos.kernel.process import Kind, Process, ProcessTable, at_work_for
+from llmos.kernel.process import Kind, Process, at_work_for
+from llmos.kernel.process_table import ProcessTable
 from llmos.kernel.rules import Answer, Policy
 from llmos.plugins.builtin import llmos_tools
 from llmos.plugins.context import ToolContext

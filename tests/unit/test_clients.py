@@ -6,7 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from llmos.kernel.clients import CLIENT_BYTES, LEFT_BYTES, Clients, available_bytes
-from llmos.kernel.process import Process, ProcessTable, State, Wait, at_work_for
+from llmos.kernel.process import Process, State, Wait, at_work_for
+from llmos.kernel.process_table import ProcessTable
 
 SCARCE, AMPLE = LEFT_BYTES, LEFT_BYTES + CLIENT_BYTES
 

@@ -9,7 +9,8 @@ import pytest
 
 from llmos.errors import LowBatteryError
 from llmos.kernel.lending import Loan
-from llmos.kernel.process import End, Process, ProcessTable
+from llmos.kernel.process import End, Process
+from llmos.kernel.process_table import ProcessTable
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from llmos.kernel.process import End, IllegalTransitionError, Process, ProcessTable, State, Wait
+from llmos.kernel.process import End, IllegalTransitionError, Process, State, Wait
+from llmos.kernel.process_table import ProcessTable
 
 AT_WORK = (State.RUNNING, State.THINKING)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from llmos.interfaces.process_commands import told_used, used_of
 from llmos.interfaces.process_top import Pace, budget_bar
-from llmos.kernel.process import ProcessTable
+from llmos.kernel.process_table import ProcessTable
 
 
 def table() -> ProcessTable:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from llmos.errors import LLMOSError, NotFoundError, UsageError
-from llmos.kernel.process import End, Kind, Process, ProcessTable, State, Wait, current
+from llmos.kernel.process import End, Kind, Process, State, Wait, current
+from llmos.kernel.process_table import ProcessTable
 from llmos.kernel.scheduler import Scheduler
 from llmos.kernel.turns import QUANTUM_S, SYSTEM_SHARE, USD_PER_S, Turns
 

@@ -10,7 +10,8 @@ import pytest
 
 from llmos.errors import LearnerError, UsageError, WatchdogError
 from llmos.kernel.bus import EventBus, WatchdogBarked
-from llmos.kernel.process import ProcessTable, State, Wait, at_work_for
+from llmos.kernel.process import State, Wait, at_work_for
+from llmos.kernel.process_table import ProcessTable
 from llmos.kernel.watchdog import Watchdog
 
 # ----------------------------------------------------------------------------------------------------- circles
