@@ -14,10 +14,10 @@ from llmos.trace.run import Mode
 
 _COLUMNS = ("level", "what it is", "holds", "size", "hits")
 _WORDS = {
-    "L1": ("context", "tokens sent"),
-    "L2": ("session", "look-ups"),
-    "L3": ("version", "goals"),
-    "L4": ("fact", "look-ups"),
+    "L1": ("context", "token"),
+    "L2": ("session", "look-up"),
+    "L3": ("version", "goal"),
+    "L4": ("fact", "look-up"),
 }
 _REPLAYS = tuple(str(mode) for mode in Mode if mode.is_replay)
 
@@ -73,12 +73,17 @@ def _hits(hits: int, asked: int) -> dict[str, Any]:
 def _row(level: dict[str, Any]) -> list[Any]:
     unit, of = _WORDS[level["level"]]
     size = f"{level['tokens']:,} tokens" if "tokens" in level else render.size(level["bytes"])
-    rate = level["hit_rate"]
-    hits = f"none of 0 {of}" if rate is None else f"{rate:.0%} of {level['asked']:,} {of}"
-    held = f"{level['entries']:,} {unit}{'s' * (level['entries'] != 1)}"
+    rate, asked = level["hit_rate"], level["asked"]
+    hits = f"no {of} yet" if rate is None else f"{rate:.0%} of {_counted(asked, of)}"
+    held = _counted(level["entries"], unit)
     if level.get("summaries"):
-        held += f", {level['summaries']:,} summaries"
+        held += f", {_counted(level['summaries'], 'summary')}"
     return [level["level"], level["what"], held, size, hits]
+
+
+def _counted(count: int, what: str) -> str:
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count:,} {what if count == 1 else plural}"
 
 
 def _context(process: Process) -> dict[str, Any]:
