@@ -13,6 +13,7 @@ from tests.acceptance.test_recovery import kill_kernel, until
 from tests.door import Door, assert_sentence
 
 GOAL = "Ring for ada.txt in hall.txt"
+COPY = "Copy each of in/ to out/"
 COUNT = 4
 RING = """\
 import asyncio
@@ -24,7 +25,7 @@ from plugins import llm_tool
 async def ring(times: str) -> dict:
     with Path("BELL").open("a") as bell:
         bell.write(f"{times}\\n")
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(3.0 if times.startswith("1") and Path("SLOW").exists() else 0.2)
     return {"text": f"rang {times}"}
 
 
@@ -66,7 +67,9 @@ def home(door: Door) -> Iterator[Door]:
     """A door to a resident kernel with traces of slow steps, a bell that can't be unrung, and no model."""
     door.env["LLMOS_DAEMON"] = "1"
     (door.home / "plugins").mkdir(parents=True)
-    (door.home / "plugins" / "ring.py").write_text(RING.replace("BELL", str(door.folder / "bell.txt")))
+    (door.home / "plugins" / "ring.py").write_text(
+        RING.replace("BELL", str(door.folder / "bell.txt")).replace("SLOW", str(door.folder / "slow"))
+    )
     (door.home / "llmos.yaml").write_text("permissions: {rules: [{allow: ring, effect: external, tainted: true}]}\n")
     for name, text in (("ringing", RINGING), ("told", TOLD), ("each", EACH)):
         (door.folder / f"{name}.yaml").write_text(text)
@@ -96,6 +99,7 @@ def run_of(door: Door, goal: str = GOAL) -> dict[str, object]:
 
 def settled(door: Door, pid: int) -> subprocess.CompletedProcess[str]:
     """Go on with a process; where nobody knows whether it rang, say what the bell says."""
+    door.json("ps")  # which is told that it is there
     done = door("resume", str(pid))
     if "journal settle" not in done.stderr:
         return done
@@ -129,12 +133,14 @@ def test_it_is_offered_and_goes_on_with_the_first_unfinished_step(home: Door) ->
 
 
 def test_of_an_effect_that_was_cut_off_a_person_decides(home: Door) -> None:
+    (home.folder / "slow").touch()
     pid = spawned(home)
     until(lambda: len(rings(home)) == 2)
-    kill_kernel(home)
+    kill_kernel(home)  # while it rings
+    home.json("ps")
     first = home("resume", str(pid))
-    if first.returncode:  # it was killed while it rang
-        assert_sentence(first, first.returncode, "nobody knows what came of ring", "journal settle")
+    assert_sentence(first, 4, "nobody knows what came of ring", "(step 4)", "journal settle")
+    assert rings(home) == ["0", "1"]
     assert settled(home, pid).returncode == 0
     assert home("wait", str(pid)).returncode == 0
     assert rings(home) == ["0", "1", "2", "3"]
@@ -169,23 +175,24 @@ def test_what_is_not_gone_on_with_is_forgotten_by_kill(home: Door) -> None:
 
 
 def test_what_can_not_go_on_stays_and_says_why(home: Door) -> None:
-    pid = spawned(home, "Copy each of in to out")
+    pid = spawned(home, COPY)
     until(lambda: len([*home.workspace.glob("out/*.txt")]) == 2)
     kill_kernel(home)
     run = str(home.json("ps")["processes"][0]["run_id"])
     home.json("traces", "reject", "each")
     refused = home("resume", str(pid))
     assert_sentence(refused, refused.returncode, "each@1 is not followed any more (rejected)", f"kill {pid}")
-    assert home("traces", "trust", "each").returncode == 0
-    assert home("undo", run, "--yes").returncode == 0
+    assert home("traces", "confirm", "each").returncode == 0
+    assert home("undo", run).returncode == 0
     refused = home("resume", str(pid))
     assert_sentence(refused, refused.returncode, f"what process {pid} had done was undone", f"kill {pid}")
     assert [one["pid"] for one in home.json("ps")["processes"]] == [pid]
 
 
 def test_without_a_kernel_it_goes_on_in_front(home: Door) -> None:
+    assert home("down").returncode == 0
     home.env["LLMOS_DAEMON"] = "0"
-    process = home.start("Copy each of in to out")
+    process = home.start(COPY)
     until(lambda: len([*home.workspace.glob("out/*.txt")]) == 3)
     process.kill()
     process.communicate()
@@ -199,7 +206,7 @@ def test_without_a_kernel_it_goes_on_in_front(home: Door) -> None:
     assert home.json("ps")["processes"] == []
 
 
-@pytest.mark.parametrize("goal", [GOAL, "Copy each of in to out"])
+@pytest.mark.parametrize("goal", [GOAL, COPY])
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_at_random_points_no_effect_is_repeated(home: Door, goal: str, seed: int) -> None:
     rng = random.Random(seed)
@@ -224,7 +231,7 @@ def test_killed_at_random_points_no_effect_is_repeated(home: Door, goal: str, se
     else:
         made = {path.name: path.read_text() for path in home.workspace.glob("out/*.txt")}
         assert made == {f"{n}.txt": f"content {n}\n" for n in range(8)}
-        entries = home.json("journal", "list")["entries"]
+        entries = home.json("journal", "list")["effects"]
         written = [one["files"][0]["path"] for one in entries if one["outcome"] == "done"]
         assert len(written) == len(set(written)) == 8
     battery = home.json("battery", "show")
