@@ -187,7 +187,7 @@ class OpenHome:
                 above=tuple(map(Kind, one.above)),
                 origin=one.origin,
             )
-            process.turns, process.mode = one.turns, one.mode or "learner"
+            process.turns, process.mode = one.turns, one.mode if one.mode not in ("", "auto") else "learner"
             process.blocks, process.workspace = dict(one.blocks), Path(one.workspace)
             process.agent = _agent(one)
 

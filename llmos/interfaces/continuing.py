@@ -18,7 +18,7 @@ from llmos.memory.traces import FOLLOWABLE, TraceStore
 from llmos.trace.effects import JournalEntry, Outcome
 from llmos.trace.match import Match
 from llmos.trace.program import Trace
-from llmos.trace.run import CUT_OFF, RunStatus
+from llmos.trace.run import CUT_OFF, Mode, RunStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Continuing:
         await self.runs.go_on(run.run)
         found = Match(trace=trace, template=trace.goals[0], bindings=run.run.bindings, anchors=0)
         try:
-            return await self.following.follow(run, found, reason, mode=run.run.mode, continued=continued)
+            return await self.following.follow(run, found, reason, mode=Mode(left.mode), continued=continued)
         except LLMOSError as error:
             if continued.refused is not None:
                 raise continued.refused from error
