@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmos.home import OpenHome
     from llmos.interfaces.admission import Admission
     from llmos.interfaces.approving import Approving
+    from llmos.interfaces.continuing import Continuing
     from llmos.interfaces.deciding import Deciding
     from llmos.interfaces.dispatcher import Dispatcher
     from llmos.interfaces.explaining import Explaining
@@ -312,7 +313,7 @@ class LLMOS:
             lock=home.money,
         )
         if home.settles():
-            known_usd = {one.run_id: one.open_usd + one.unsure_usd for one in home.left}
+            known_usd = {one.run_id: one.open_usd + one.unsure_usd for one in home.left if not one.is_replay}
             charged = self.economy.charge_left_open(known_usd)
             for reservation in charged:
                 await self.runs.add_cost(reservation.run_id, reservation.amount_usd)
@@ -385,6 +386,7 @@ class LLMOS:
         from llmos.interfaces.dispatcher import Dispatcher
         from llmos.interfaces.feedback import Feedback
         from llmos.interfaces.following import Following
+        from llmos.interfaces.replays_kept import ReplaysKept
         from llmos.interfaces.standing import Standing
         from llmos.trace.program import Effect
 
@@ -427,6 +429,12 @@ class LLMOS:
                 surroundings=surroundings,
                 discover=self.mcp.discover,
                 crew=deferred(lambda: self.crew),
+                kept=ReplaysKept(
+                    checkpoints=self.home.checkpoints,
+                    runs=self.runs,
+                    workspace=self.settings.workspace,
+                    is_ending=lambda: self.home.is_ending,
+                ),
             ),
             agreeing=deferred(lambda: side.agreeing),
             auditing=deferred(lambda: side.auditing) if self.settings.audit_rate else None,
@@ -437,6 +445,7 @@ class LLMOS:
             approving=self.approving,
             standing=self.standing,
             recovery=deferred(lambda: side.recovery),
+            continuing=deferred(lambda: self.continuing),
             processes=self.home.processes,
         )
 
@@ -472,6 +481,21 @@ class LLMOS:
         from llmos.interfaces.os_calls import ProcessCalls
 
         return ProcessCalls(system=self)
+
+    @property
+    def continuing(self) -> Continuing:
+        """What goes on with replays that an earlier kernel left."""
+        from llmos.interfaces.continuing import Continuing
+
+        return Continuing(
+            following=self.dispatcher.following,
+            runs=self.runs,
+            journal=self.effects,
+            traces=self.traces,
+            checkpoints=self.home.checkpoints,
+            taint=self.taint,
+            undoing=self.undoing,
+        )
 
     @property
     def undoing(self) -> Undoing:

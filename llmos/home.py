@@ -193,7 +193,11 @@ class OpenHome:
                 above=tuple(map(Kind, one.above)),
                 origin=one.origin,
             )
-            process.turns, process.steps, process.mode = one.turns, one.steps, one.mode or "learner"
+            process.turns, process.steps, process.mode = (
+                one.turns,
+                one.steps,
+                one.mode if one.mode not in ("", "auto") else "learner",
+            )
             process.held_s = one.held_s
             process.tokens_in, process.tokens_out = one.tokens - one.tokens_out, one.tokens_out
             process.blocks, process.workspace = dict(one.blocks), Path(one.workspace)
@@ -204,7 +208,9 @@ class OpenHome:
         left = [one for one in self.processes if isinstance(one.left, Checkpoint)]
         for process in left:
             spent_usd, known = process.left.spent_usd, charged_usd.get(process.run_id)
-            if known is not None:
+            if process.left.is_replay:
+                spent_usd = self.ledger.spent_usd(process.run_id)
+            elif known is not None:
                 spent_usd += known - process.left.open_usd
             process.spend(spent_usd, process.left.tokens)
             process.left = replace(process.left, spent_usd=spent_usd, open_usd=0.0, is_asking=False)

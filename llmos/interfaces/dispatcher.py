@@ -37,6 +37,7 @@ from llmos.trace.run import Mode, Run, RunStatus, step_ids
 if TYPE_CHECKING:
     from llmos.interfaces.agreeing import Agreeing
     from llmos.interfaces.auditing import Auditing
+    from llmos.interfaces.continuing import Continuing
     from llmos.interfaces.guiding import Guiding
     from llmos.interfaces.handing import HandingOver
     from llmos.interfaces.learning import Learning
@@ -65,6 +66,7 @@ class Dispatcher:
     approving: Approving
     standing: Standing
     recovery: Recovery
+    continuing: Continuing
     processes: ProcessTable
 
     async def handle(
@@ -109,15 +111,38 @@ class Dispatcher:
         self.bus.publish(GoalAccepted(run_id=run.run.id, goal=run.run.goal))
         try:
             with self.approving.asking(run.run.id, run.run.goal, confirm):
-                outputs = await self.recovery.take_up(run, left)
+                outputs = await self._taken_up(run, left)
             return await self._done(run, outputs)
         except (Exception, asyncio.CancelledError) as error:
             if not isinstance(error, LLMOSError | asyncio.CancelledError):
                 log.exception("a run broke", extra={"action": "run_broke", "run_id": run.run.id})
             await asyncio.shield(self._failed(run, error))
             if not isinstance(error, asyncio.CancelledError):
-                await self.recovery.forget(left)
+                await self.following.kept.checkpoints.remove(left.run_id)
             raise
+
+    async def check(self, left: Checkpoint) -> None:
+        """Whether a process that an earlier kernel left can be gone on with now; nothing is done.
+
+        Raises:
+            LLMOSError: it can't, and stays as it is.
+        """
+        if left.is_replay:
+            await self.continuing.check(left)
+        else:
+            self.recovery.check(left)
+
+    async def _taken_up(self, run: Running, left: Checkpoint) -> dict[str, Any]:
+        """Go on with a learner's work or a replay; where that stops now, the learner goes on from there."""
+        if not left.is_replay:
+            return await self.recovery.take_up(run, left)
+        try:
+            return await self.continuing.take_up(run, left)
+        except DivergenceError as error:
+            reason = self._after_divergence(run, error, left.asked)
+            if not self.handing.has_begun(run, error):
+                raise
+            return await self.handing.take_over(run, error, reason)
 
     async def _carried_out(
         self, run: Running, decision: Decision, mode: str, confirm: Confirm | None, *, is_second: bool = False
@@ -239,6 +264,7 @@ class Dispatcher:
 
     async def _done(self, run: Running, outputs: Mapping[str, Any]) -> Result:
         run.end(RunStatus.DONE)
+        self.following.kept.forget(run)
         if run.run.mode is Mode.FOLLOWER:
             await self.following.end(run)
         else:
@@ -254,6 +280,7 @@ class Dispatcher:
         process = current()
         run.update(reason=str(error) or ("killed" if process is not None and process.killed else "interrupted"))
         run.end(RunStatus.INTERRUPTED if cancelled else RunStatus.FAILED)
+        self.following.kept.forget(run, error)
         try:
             await self.runs.finish(run.run)
         except StorageError:

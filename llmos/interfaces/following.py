@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 from llmos.errors import DivergenceError, OtherKindError, StaleTraceError, UnknownValueError, WorseEffectError
 from llmos.interfaces.feedback import Feedback
+from llmos.interfaces.replays_kept import ReplaysKept
 from llmos.interfaces.running import Running
 from llmos.interfaces.standing import Standing
 from llmos.interfaces.surroundings import Surroundings
 from llmos.kernel.bus import EventBus
+from llmos.kernel.continued import Continued
 from llmos.kernel.process import current
 from llmos.kernel.replay import Follower, Replay
 from llmos.kernel.standing import Watching
@@ -53,6 +55,7 @@ class Following:
     replays: ReplayLog
     discover: Callable[[str], Awaitable[None]]
     crew: Crew
+    kept: ReplaysKept
 
     async def follow(
         self,
@@ -62,8 +65,11 @@ class Following:
         *,
         mode: Mode = Mode.FOLLOWER,
         model: str | None = None,
+        continued: Continued | None = None,
     ) -> dict[str, Any]:
         """Replay a trace for a run; gives the outputs by step id, the answer goes into the run.
+
+        With `continued` an earlier process had begun it.
 
         Raises:
             StaleTraceError: a tool is gone or has changed; the trace is quarantined.
@@ -76,12 +82,16 @@ class Following:
         run.is_harmless = not trace.effect.changes_world and not self.surroundings.thoughts(trace)
         run.is_booked = False
         run.begin(mode=mode, trace=trace, bindings=found.bindings, reason=reason, model=model)
-        run.watching = await self.standing.watching(found) if mode is Mode.FOLLOWER else None
+        is_whole = mode is Mode.FOLLOWER and continued is None
+        run.watching = await self.standing.watching(found) if is_whole else None
         elsewhere = await self._elsewhere(run, found)
         if elsewhere is not None:
             run.update(steps=elsewhere.records, answer=elsewhere.answer, saved_usd=trace.cost_usd)
             return elsewhere.outputs
         run.follower = follower = await self._follower(run.run.id, found, run.watching)
+        if continued is not None:
+            follower.env, follower.is_permitted = continued.env, continued.is_done
+            follower.ctx = replace(follower.ctx, middleware=(continued, *follower.ctx.middleware))
         try:
             follower.preflight()
             self.surroundings.check_thinking(trace)
@@ -89,6 +99,7 @@ class Following:
                 await run.store(self.runs)
             elif not run.is_harmless:
                 run.store_soon(self.runs)
+            self.kept.keep(run, follower)
             started = time.perf_counter()
             replayed = await follower.run()
             if run.is_harmless:

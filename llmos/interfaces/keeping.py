@@ -40,7 +40,8 @@ class Keeping:
             yield task
             return
         if not getattr(self.learner_of(task.model), "keeps_sessions", False):
-            yield task  # nobody could go on with it
+            await self.checkpoints.remove(task.run_id)  # nobody could go on with it, nor with a replay before it
+            yield task
             return
         task = replace(task, session_id=(recorder.rest and recorder.rest.session_id) or str(uuid.uuid4()))
         recorder.session_id = task.session_id

@@ -166,11 +166,12 @@ async def _ready(session: Session, process: Process) -> Settings:
     Raises:
         SettingsError: the folder is gone.
         NoLearnerError: nobody can be asked with them.
+        NotPermittedError: nobody knows what came of one of its effects.
         LowBatteryError: it has spent what it may.
     """
     settings = _settings_of(session, process)
     async with _opened(session, settings) as system:
-        system.dispatcher.recovery.check(process.left)
+        await system.dispatcher.check(process.left)
     if process.budget.is_spent:
         raise LowBatteryError(f"the budget of process {process.pid} is spent: `lend` gives it more, `kill` forgets it.")
     return settings

@@ -73,10 +73,6 @@ class Recovery:
                 f"{checkpoint.pid}` forgets it."
             )
 
-    async def forget(self, checkpoint: Checkpoint) -> None:
-        """It is over: no later kernel goes on with it."""
-        await self.learning.keeping.checkpoints.remove(checkpoint.run_id)
-
     async def take_up(self, run: Running, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on with a run; gives the outputs by step id, answer and trace go into the run.
 

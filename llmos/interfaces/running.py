@@ -41,8 +41,8 @@ class Running:
     `estimate_usd` is what learning a guided goal may have cost; `follower` is the replay that was begun last, `again`
     says that it is to be done even if an earlier run still stands, `standing` is that run where this one only tells of
     it, `watching` what was seen of a replay; `is_harmless` that its replay only looks and computes, so
-    that nothing hangs on when it is stored; `is_booked` that its saving is, or that there is none. `told` is what was
-    said to whoever works on it.
+    that nothing hangs on when it is stored; `is_booked` that its saving is, or that there is none, `is_kept` that a
+    later kernel could go on with it. `told` is what was said to whoever works on it.
     """
 
     run: Run
@@ -56,6 +56,7 @@ class Running:
     watching: Watching | None = None
     is_harmless: bool = False
     is_booked: bool = True
+    is_kept: bool = False
     told: list[Interrupt] = field(default_factory=list)
     started_s: float = field(default_factory=time.perf_counter)
 

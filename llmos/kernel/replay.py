@@ -88,7 +88,7 @@ class Follower:
     as the look-ups made so far spell them, `entries` what these list by those names; a run's scopes read both. `labels`
     name the step of each record, the first `settled` records passed their checks, and `frames` say where a replay that
     diverged has stopped, the innermost list last. The first record has the number `first_step`; `keep` stores each.
-    Between two steps `process` may be stopped, or let others work.
+    Between two steps `process` may be stopped, or let others work. Calls that `is_permitted` knows need no judging.
     """
 
     trace: Trace
@@ -112,6 +112,7 @@ class Follower:
     process: Process | None = None
     foreseen: list[ToolCall] = field(default_factory=list)
     is_foreseen: bool = False
+    is_permitted: Callable[[ToolCall], bool] | None = None
     _known_references: dict[int, tuple[Expr, tuple[Ref, ...]]] = field(default_factory=dict)
     _contexts: dict[int, tuple[Step, ToolContext, ToolContext]] = field(default_factory=dict)
 
@@ -256,6 +257,8 @@ class Follower:
     async def _permit(self) -> None:
         """Have the calls that are known judged before the first of them is made."""
         calls, self.foreseen = self.foreseen, []
+        if self.is_permitted is not None:
+            calls = [call for call in calls if not self.is_permitted(call)]
         if not calls:
             return
         foreseeing = [cast("Foresees", one) for one in self.ctx.middleware if _can_foresee(type(one))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmos.accounts import EntryKind, LedgerEntry, LedgerTotals, Reservation
+from llmos.accounts import MICROUSD_PER_USD, EntryKind, LedgerEntry, LedgerTotals, Reservation
 from llmos.errors import StorageError
 from llmos.memory import sql
 from llmos.memory.audit_notes import Kind, note
@@ -56,6 +56,11 @@ class Ledger:
             )
 
         return self._db.run_blocking(work)
+
+    def spent_usd(self, run_id: str) -> float:
+        """What a run has cost, with what is still reserved for it."""
+        row = self._db.run_blocking(lambda c: c.execute(sql.SPENT_BY_RUN, [clean(run_id)]).fetchone())
+        return int(row[0] or 0) / MICROUSD_PER_USD if row else 0.0
 
     def is_new(self) -> bool:
         """Whether nothing was ever appended."""

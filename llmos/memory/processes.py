@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,8 @@ class Checkpoint:
 
     With `taken_over` a replay of `trace_id` had begun it: of what that had done the first `settled` calls had come out
     as they should; `due` are calls that it was still to make and are like ones that were made, by what they have in
-    common, and `rejoined` is the step from which the rest was replayed again.
+    common, and `rejoined` is the step from which the rest was replayed again. Without it a process of a `trace_id` is
+    the replay itself: `env` are the values of `env.*` that it began with, and it was `asked` for in this mode.
     """
 
     run_id: str
@@ -74,6 +75,13 @@ class Checkpoint:
     settled: int = 0
     due: Mapping[str, str] = field(default_factory=dict)
     rejoined: str | None = None
+    env: Mapping[str, Any] = field(default_factory=dict)
+    asked: str = "auto"
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether no model works on it."""
+        return bool(self.trace_id) and not self.taken_over
 
     @property
     def unsure_usd(self) -> float:
@@ -90,6 +98,25 @@ class ProcessStore:
 
     async def put(self, *checkpoints: Checkpoint) -> None:
         """Keep how processes stand now, all or none; durable on return."""
+        await self._db.run(self._putting(*checkpoints))
+
+    def put_soon(self, checkpoint: Checkpoint) -> None:
+        """The same, stored together with the intent of what is done first."""
+        self._db.later(self._putting(checkpoint))
+
+    def is_whole(self, checkpoint: Checkpoint) -> bool:
+        """Whether it is kept as it is: nothing secret is taken out."""
+        return self._db.redactor.record(checkpoint) == checkpoint
+
+    async def remove(self, run_id: str) -> None:
+        """Forget a process and its model's session: it is over."""
+        await self._db.run(_removing(run_id))
+
+    def remove_soon(self, run_id: str) -> None:
+        """The same, stored together with the end of the run."""
+        self._db.later(_removing(run_id))
+
+    def _putting(self, *checkpoints: Checkpoint) -> Callable[[DuckDBPyConnection], None]:
         rows = []
         for one in checkpoints:
             kept = self._db.redactor.record(one)
@@ -99,22 +126,21 @@ class ProcessStore:
             for row in rows:
                 connection.execute(sql.PUT_PROCESS, row)
 
-        await self._db.run(work)
-
-    async def remove(self, run_id: str) -> None:
-        """Forget a process and its model's session: it is over."""
-
-        def work(connection: DuckDBPyConnection) -> None:
-            connection.execute(sql.DELETE_PROCESS, [clean(run_id)])
-            connection.execute(sql.DELETE_SESSION_LINES, [clean(run_id)])
-
-        await self._db.run(work)
+        return work
 
     async def list(self) -> builtins.list[Checkpoint]:
         """Every process that is not over, by pid; a row that can't be read is left out, and told."""
         rows = await self._db.run(lambda connection: connection.execute(sql.LIST_PROCESSES).fetchall())
         found = [_read(str(body)) for (body,) in rows]
         return [one for one in found if one is not None]
+
+
+def _removing(run_id: str) -> Callable[[DuckDBPyConnection], None]:
+    def work(connection: DuckDBPyConnection) -> None:
+        connection.execute(sql.DELETE_PROCESS, [clean(run_id)])
+        connection.execute(sql.DELETE_SESSION_LINES, [clean(run_id)])
+
+    return work
 
 
 _KNOWN = {one.name for one in fields(Checkpoint)}

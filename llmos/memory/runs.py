@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ class RunStore:
     def __init__(self, db: Database, *, clock: Clock = utc_now) -> None:
         self._db = db
         self._clock = clock
+        self._soon: builtins.list[builtins.list[Any]] = []
+        self._lock = threading.Lock()
 
     async def start(self, run: Run) -> None:
         """Store a run before anything is done for it.
@@ -56,6 +59,35 @@ class RunStore:
         row = step_row(run_id, self._db.redactor.record(step))
         await self._db.run(lambda connection: insert_many(connection, sql.INSERT_STEPS, [row]))
 
+    def add_step_soon(self, run_id: str, step: StepRecord) -> None:
+        """The same, together with what is stored next; one that holds a secret is only stored with the end of its run.
+
+        Whoever went on from it would do so without the secret.
+        """
+        kept = self._db.redactor.record(step)
+        if kept != step:
+            return
+        with self._lock:
+            self._soon.append(step_row(run_id, kept))
+            is_first = len(self._soon) == 1
+        if is_first:
+            self._db.later(self._add_soon)
+
+    def _add_soon(self, connection: DuckDBPyConnection) -> None:
+        with self._lock:
+            rows, self._soon = self._soon, []
+        insert_many(connection, sql.INSERT_STEPS, rows)
+
+    def is_whole(self, run: Run) -> bool:
+        """Whether a run is kept as it is: nothing secret is taken out."""
+        return self._db.redactor.record(run) == run
+
+    async def drop_steps(self, run_id: str, indexes: Sequence[int]) -> None:
+        """Remove the calls of these numbers, which were cut off, before they are made again."""
+        rows = [[run_id, index] for index in indexes]
+        if rows:
+            await self._db.run(lambda connection: connection.executemany(sql.DELETE_STEP, rows) and None)
+
     async def finish(self, run: Run) -> None:
         """Store how a run ended, and those of its steps that are not stored yet."""
         run = self._db.redactor.record(replace(run, steps=tuple(map(self._db.redactor.record, run.steps))))
@@ -70,7 +102,7 @@ class RunStore:
 
         def work(connection: DuckDBPyConnection) -> None:
             connection.execute(sql.HAND_OVER, row)
-            insert_many(connection, sql.INSERT_STEPS, steps)
+            insert_many(connection, sql.HAND_OVER_STEPS, steps)
             _put_handover(connection, run)
 
         await self._db.run(work)

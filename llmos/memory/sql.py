@@ -38,7 +38,9 @@ INSERT OR IGNORE INTO runs (no, end_no, goal_hash, {RUN_COLUMNS})
 VALUES (nextval('run_no'), nextval('run_end_no'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A step is stored once: `finish` hands in all of them again, for whoever did not store them one by one.
 INSERT_STEPS = "INSERT OR IGNORE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+HAND_OVER_STEPS = INSERT_STEPS.replace("IGNORE", "REPLACE")  # where they come from is known only now
 ADD_STEPS = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DELETE_STEP = "DELETE FROM steps WHERE run_id = ? AND idx = ?"
 STEPS_STORED = "SELECT idx FROM steps WHERE run_id = ?"
 # Who judged a run meanwhile knows better than that it went well by itself.
 INSERT_SUCCESSES = """
@@ -432,6 +434,8 @@ SELECT coalesce(sum(amount_microusd) FILTER (WHERE kind = 'recharge'), 0), coale
     coalesce(sum(saved_microusd), 0)
 FROM ledger
 """
+
+SPENT_BY_RUN = "SELECT -sum(amount_microusd) FROM ledger WHERE run_id = ?"
 
 # --- facts -----------------------------------------------------------------------------------------
 
