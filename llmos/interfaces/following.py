@@ -90,7 +90,7 @@ class Following:
             return elsewhere.outputs
         run.follower = follower = await self._follower(run.run.id, found, run.watching)
         if continued is not None:
-            follower.env, follower.is_permitted = continued.env, continued.is_done
+            follower.env, follower.is_permitted, follower.made = continued.env, continued.is_done, continued.made
             follower.ctx = replace(follower.ctx, middleware=(continued, *follower.ctx.middleware))
         try:
             follower.preflight()

@@ -80,6 +80,11 @@ class Continued:
             )
         return ToolResult(output=None)
 
+    @property
+    def made(self) -> int:
+        """How many calls were made."""
+        return max((number + 1 for number in (*self.records, *self.lost)), default=0)
+
     def is_done(self, call: ToolCall) -> bool:
         """Whether the same call was made before, so that nobody need be asked for it again."""
         key = key_of(call.tool.name, call.tool.version, call.arguments)

@@ -53,6 +53,9 @@ TOLD = RINGING.replace("id: ringing", "id: told").replace("Ring for", "Tell of r
 TOLD = TOLD.replace("rang for ${{ steps.look.text }}", "${{ steps.ring0.text }} and ${{ steps.ring3.text }}")
 EACH = HEAD.format(name="each", goal="Copy each of {folder} to {other}", slots="folder: path, other: path") + (
     '  - {id: found, tool: glob, args: {pattern: "*.csv", path: "${{ folder }}"}, effect: read}\n'
+    "  - id: first\n    tool: write\n    effect: write\n"
+    '    args: {file_path: "${{ other }}/begun.md", content: begun}\n'
+    "    expect: [{missing: '${{ other }}/0.txt'}]\n"  # holds no more once the rest has begun
     "  - id: files\n    for_each: ${{ steps.found.files }}\n    steps:\n"
     '    - {id: look, tool: read, args: {file_path: "${{ each.files }}"}, effect: read}\n'
     '    - {id: nap, tool: nap, args: {seconds: "0.15"}, effect: read}\n'
@@ -233,7 +236,7 @@ def test_killed_at_random_points_no_effect_is_repeated(home: Door, goal: str, se
         assert made == {f"{n}.txt": f"content {n}\n" for n in range(8)}
         entries = home.json("journal", "list")["effects"]
         written = [one["files"][0]["path"] for one in entries if one["outcome"] == "done"]
-        assert len(written) == len(set(written)) == 8
+        assert len(written) == len(set(written)) == 9
     battery = home.json("battery", "show")
     assert (battery["reserved_usd"], battery["spent_usd"], run["cost_usd"]) == (0.0, 0.0, 0.0)
     assert battery["saved_usd"] == pytest.approx(run["saved_usd"])
