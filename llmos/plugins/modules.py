@@ -65,7 +65,8 @@ def execute(path: Path, dirs: Sequence[Path]) -> tuple[ModuleType, list[Tool]]:
 def forget_helpers(folder: Path) -> None:
     """Drop the imported helper modules of a folder, so that their next import reads the files again."""
     package = vars(sys.modules[ALIAS]) if ALIAS in sys.modules else {}
-    loaded = {name.partition(".")[2] for name in sys.modules if name.startswith(f"{ALIAS}._")}
+    known = [*sys.modules]  # another thread may import meanwhile
+    loaded = {name.partition(".")[2] for name in known if name.startswith(f"{ALIAS}._")}
     for stem in loaded | {name for name in package if name.startswith("_")}:
         _drop_helper(stem, lambda file: file.parent == folder)
     importlib.invalidate_caches()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.home import OpenHome
-from llmos.kernel.watched import Seen, files_below, gone, identity, leads_below, too_large
+from llmos.kernel.watched import Seen, files_below, folders_below, gone, identity, leads_below, too_large
 from llmos.orders import AnyOrder, Interrupt, InterruptKind, Watch, left_out
 from llmos.trace.effects import Reach
 
@@ -45,6 +45,9 @@ KNOWN_NS = int(KNOWN_S * 1e9)
 _UNREADABLE = "Unable to decode path"
 """What watchfiles says of a name that is no text, and then no more of anything."""
 
+_LIMITS = ("limit reached", "os error 24", "os error 28")
+"""What it says where the system gives it no more. Source: inotify(7)."""
+
 _MARK = "{path}"
 _PLAIN = re.compile(r"[\w./+@%=,~-]+")
 _QUOTABLE = re.compile(r"[^\"'«»`\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -60,6 +63,7 @@ class _State:
     whose names are too odd to be served.
 
     `known_ns` is the moment up to which all changes were told of, by the system's clock; None before the first look.
+    Where `is_singly` some folders are closed to us, and each of the others is watched by itself.
     """
 
     watch: Watch
@@ -71,6 +75,7 @@ class _State:
     rests_until_s: float = 0.0
     resting: asyncio.TimerHandle | None = None
     known_ns: int | None = None
+    is_singly: bool = False
 
 
 class Watcher:
@@ -204,9 +209,10 @@ class Watcher:
                     await self._look(state, path)
             except Exception as error:  # a watch is a border: the others go on
                 error = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                if _UNREADABLE in str(error):
-                    seen = Seen()
-                else:
+                seen = Seen()
+                if isinstance(error, PermissionError) and not state.is_singly:
+                    state.is_singly, pause_s = True, 0.0
+                elif not isinstance(error, FileNotFoundError) and _UNREADABLE not in str(error):
                     seen, pause_s = Seen("not watched", f"{path} can't be watched: {_reason(error)}"), AGAIN_S
             if seen.word:
                 self._tell(state, seen)
@@ -227,16 +233,16 @@ class Watcher:
 
         top = path if path.is_dir() else path.parent  # noqa: ASYNC240 (a stat)
         is_folder, own, missed = top is path, identity(top), state.known_ns
-        counts = self._counting(path, is_folder=is_folder)
+        counts, is_singly = self._counting(path, is_folder=is_folder), state.is_singly and is_folder
         async for changes in awatch(
-            top,
+            *(await asyncio.to_thread(_open_folders, top, counts) if is_singly else [top]),
             watch_filter=counts,
             debounce=DEBOUNCE_MS,
             step=STEP_MS,
             rust_timeout=LOOK_MS,
             yield_on_timeout=True,
-            recursive=is_folder,
-            ignore_permission_denied=True,
+            recursive=is_folder and not is_singly,
+            ignore_permission_denied=False,  # it would ignore every other error, too
         ):
             now_ns = time.time_ns()
             self._tell(state, Seen() if path.exists() else gone(path))  # noqa: ASYNC240 (a stat)
@@ -244,12 +250,15 @@ class Watcher:
             if missed is not None:
                 found |= await asyncio.to_thread(_files, path, counts, missed - KNOWN_NS)
                 missed = None
-            if is_folder and (added := [one for change, one in changes if change is Change.added]):
+            added = [one for change, one in changes if change is Change.added and is_folder]
+            if added:
                 found |= await asyncio.to_thread(_came_with, added, counts)
             if found:
                 await self.changed(state.watch.id, sorted(found))
             if (Change.deleted, str(top)) in changes or identity(top) != own or path.is_dir() != is_folder:  # noqa: ASYNC240
                 return
+            if is_singly and any(Path(one).is_dir() for one in added):  # noqa: ASYNC240 (a stat)
+                return  # which is watched from now on, too
             state.known_ns = now_ns
 
     def _counting(self, path: Path, *, is_folder: bool) -> Callable[[Change, str], bool]:
@@ -291,6 +300,21 @@ def _files(path: Path, counts: Callable[[Change, str], bool], since_ns: int) -> 
     return {one for one in files_below(path, since_ns) if counts(Change.added, one)}
 
 
+def _open_folders(top: Path, counts: Callable[[Change, str], bool]) -> list[str]:
+    """A folder and those below it that count and are ours to read: one that is not would end the system's own walk.
+
+    Raises:
+        PermissionError: not even the first is.
+    """
+    from watchfiles import Change
+
+    found = [one for one in folders_below(top) if one == str(top) or counts(Change.added, one)]
+    found = [one for one in found if os.access(one, os.R_OK | os.X_OK)]
+    if not found:
+        raise PermissionError(errno.EACCES, "it is not ours to read")
+    return found
+
+
 def _came_with(added: Sequence[str], counts: Callable[[Change, str], bool]) -> set[str]:
     """The files in folders that were made, or came from elsewhere, of which nobody tells one by one."""
     found: set[str] = set()
@@ -304,8 +328,10 @@ def _came_with(added: Sequence[str], counts: Callable[[Change, str], bool]) -> s
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and (error.errno == errno.ENOSPC or "limit" in str(error)):
+    if any(sign in str(error) for sign in _LIMITS):
         return "the system watches no more folders (fs.inotify.max_user_watches and max_user_instances)"
+    if isinstance(error, PermissionError):
+        return "it is not ours to read"
     if not isinstance(error, OSError):
         log.error("a watch broke", exc_info=error, extra={"action": "watch_broke"})
     return str(error) or type(error).__name__

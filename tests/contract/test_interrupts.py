@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,8 +108,6 @@ async def test_what_was_not_delivered_before_a_restart_is_delivered_after_it_and
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["raise", "take", "reopen"])), max_size=12))
 def test_each_is_delivered_once_in_order_whatever_comes_between(actions: list[tuple[str, str]]) -> None:
-    import tempfile
-
     async def run(path: Path) -> None:
         raised: dict[str, list[int]] = {"a": [], "b": []}
         taken: dict[str, list[int]] = {"a": [], "b": []}
@@ -563,6 +562,86 @@ async def test_a_watch_that_is_too_large_says_so(house: House) -> None:
     assert "too many to be watched" in seen.said
     keeping.cancel()
     await asyncio.wait({keeping})
+
+
+WATCHING = """
+import asyncio, sys
+from pathlib import Path
+from llmos.orders import Job, Watch
+from tests.contract.test_interrupts import NOON, House, _until
+
+async def main():
+    house = House(Path(sys.argv[1]))
+    async with house.home:
+        job = Job(goal="Count lines in {path}", workspace=str(house.workspace))
+        one = await house.home.watches.add(Watch(job=job, created_at=NOON, path=str(house.workspace)))
+        keeping = asyncio.create_task(house.keeper.run())
+        print(await house.home.sight.first(one.id, 30), flush=True)
+        (house.workspace / "new").mkdir()
+        for name in sys.argv[2:]:
+            (house.workspace / name).write_text("1")
+        await _until(lambda: len(house.done) == len(sys.argv) - 2)
+        (house.workspace / "new" / "later.txt").write_text("1")
+        await _until(lambda: len(house.done) == len(sys.argv) - 1)
+        print(sorted(goal for goal, _ in house.done), flush=True)
+        keeping.cancel()
+        await asyncio.wait({keeping})
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that another user may write, with a `work` in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "work").mkdir()
+        yield folder
+
+
+def _watching(folder: Path, *names: str, by: Sequence[str], lines: int) -> list[str]:
+    """What a process that may do less than this one tells first of watching `work`, and of files written there."""
+    child = subprocess.Popen(
+        [*by, sys.executable, "-c", textwrap.dedent(WATCHING), str(folder), *names],
+        env={**os.environ, "PYTHONPATH": str(Path(llmos.__file__).parents[1]), "HOME": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    assert child.stdout is not None
+    with child.stdout as told:
+        found = [told.readline().rstrip() for _ in range(lines)]
+    child.kill()
+    child.wait()
+    return found
+
+
+def test_a_folder_that_is_closed_to_us_hides_no_other_one(open_folder: Path) -> None:
+    numbers = range(6)
+    for number in numbers:
+        (open_folder / "work" / str(number)).mkdir()
+    by: list[str] = []
+    if os.geteuid() == 0:
+        by = ["setpriv", "--reuid", "65534", "--clear-groups"]
+        for one in (open_folder, *open_folder.rglob("*")):
+            os.chown(one, 65534, -1)
+    (open_folder / "work" / "3").chmod(0)
+    told = _watching(open_folder, *(f"{number}/a.txt" for number in numbers if number != 3), by=by, lines=2)
+    (open_folder / "work" / "3").chmod(0o700)
+    goals = [f"Count lines in {number}/a.txt" for number in numbers if number != 3]
+    assert told == [str(Seen()), str([*goals, "Count lines in new/later.txt"])]
+
+
+def test_where_the_system_watches_no_more_folders_that_is_said(open_folder: Path) -> None:
+    for number in range(50):
+        (open_folder / "work" / str(number)).mkdir()
+    limit = "echo 20 > /proc/sys/user/max_inotify_watches && exec unshare -Ur"
+    by = ["unshare", "-Ur", "sh", "-c", f'{limit} "$@"', "sh"]
+    if subprocess.run([*by, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no right to set a limit")
+    (told,) = _watching(open_folder, "a.txt", by=by, lines=1)
+    assert "can't be watched: the system watches no more folders" in told
 
 
 def test_folders_are_counted_as_their_links_lead_to_them_and_not_in_a_circle(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from llmos.errors import TraceFormatError
 from llmos.kernel.bus import Event, EventBus, PluginFailed, PluginLoaded
 from llmos.plugins.context import ToolContext
 from llmos.plugins.loader import PluginLoader
+from llmos.plugins.modules import forget_helpers
 from llmos.plugins.registry import ToolRegistry
 
 TOOL = """
@@ -477,6 +481,31 @@ def test_installed_packages_are_found_by_their_entry_point(
     ]
     for name in ("good", "broken", "silent"):
         sys.modules.pop(f"{name}_pkg", None)
+
+
+def test_plugins_are_looked_at_while_another_thread_imports(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def importing() -> None:
+        for number in itertools.cycle(range(5_000)):
+            sys.modules[f"llmos_test_{number}"] = ModuleType("llmos_test")
+            sys.modules.pop(f"llmos_test_{(number - 2_500) % 5_000}", None)
+            if over.is_set():
+                return
+
+    before = sys.getswitchinterval()
+    thread = threading.Thread(target=importing)
+    sys.setswitchinterval(1e-5)
+    thread.start()
+    try:
+        for _ in range(1_000):
+            forget_helpers(tmp_path)
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(before)
+        for name in [one for one in [*sys.modules] if one.startswith("llmos_test_")]:
+            del sys.modules[name]
 
 
 def test_every_hook_is_documented_and_named_for_us() -> None:
