@@ -112,7 +112,7 @@ async def timed(work: Awaitable[T]) -> T:
     What else runs there while it waits, for others, is not counted.
     """
     resources = counting()
-    if resources is None or not isinstance(work, Coroutine):
+    if resources is None or not isinstance(work, types.CoroutineType):
         return await work
     return await _stepped(work, resources)
 
@@ -121,20 +121,24 @@ async def timed(work: Awaitable[T]) -> T:
 def _stepped(work: Coroutine[Any, Any, T], resources: Resources) -> Generator[Any, Any, T]:
     resume: Callable[[Any], Any] = work.send
     value: Any = None
-    while True:
-        began_s = time.thread_time()
-        try:
-            awaited = resume(value)
-        except StopIteration as over:
-            result: T = over.value
-            return result
-        finally:
-            resources.add(cpu_s=time.thread_time() - began_s)
-        resume = work.send
-        try:
-            value = yield awaited
-        except GeneratorExit:
-            work.close()
-            raise
-        except BaseException as error:  # a cancellation, too: it is the coroutine's to handle
-            resume, value = work.throw, error
+    cpu_s, clock = 0.0, time.thread_time
+    try:
+        while True:
+            began_s = clock()
+            try:
+                awaited = resume(value)
+            except StopIteration as over:
+                result: T = over.value
+                return result
+            finally:
+                cpu_s += clock() - began_s
+            resume = work.send
+            try:
+                value = yield awaited
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:  # a cancellation, too: it is the coroutine's to handle
+                resume, value = work.throw, error
+    finally:
+        resources.add(cpu_s=cpu_s)
