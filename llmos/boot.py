@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from llmos.home import OpenHome
     from llmos.interfaces.admission import Admission
     from llmos.interfaces.approving import Approving
-    from llmos.interfaces.continuing import Continuing
     from llmos.interfaces.deciding import Deciding
     from llmos.interfaces.dispatcher import Dispatcher
     from llmos.interfaces.explaining import Explaining
@@ -339,6 +338,7 @@ class LLMOS:
         await self.mcp.register(self.registry, start=False)
 
     async def _wire(self, stack: AsyncExitStack) -> None:
+        from llmos.following_side import FollowingSide
         from llmos.interfaces.surroundings import Surroundings
         from llmos.kernel.permissions import Permissions, policies_of_classes
         from llmos.kernel.rules import Policy
@@ -377,77 +377,10 @@ class LLMOS:
             self.settings.scheduler.max_concurrent, self.bus, turns=self.home.turns, processes=self.home.processes
         )
         stack.push_async_callback(self.scheduler.close)
-        self._wire_following(surroundings)
-
-    def _wire_following(self, surroundings: Surroundings) -> None:
-        """What decides on goals and replays traces; what needs a learner is made when it is first needed."""
-        from llmos.interfaces.approving import Approving
-        from llmos.interfaces.deciding import Deciding
-        from llmos.interfaces.dispatcher import Dispatcher
-        from llmos.interfaces.feedback import Feedback
-        from llmos.interfaces.following import Following
-        from llmos.interfaces.replays_kept import ReplaysKept
-        from llmos.interfaces.standing import Standing
-        from llmos.trace.program import Effect
-
-        self.feedback = Feedback(
-            traces=self.traces, outcomes=self.outcomes, max_failures=self.settings.reliability.max_failures
-        )
-        self.deciding = Deciding(
-            recall=self.home.recall,
-            traces=self.traces,
-            world=surroundings.world(self.registry),
-            bounds={Effect(name): bound for name, bound in self.settings.matching.max_wrong.items()},
-            outcomes=self.outcomes,
-        )
-        self.standing = Standing(
-            store=self.home.standing_runs,
-            journal=self.effects,
-            runs=self.runs,
-            registry=self.registry,
-            surroundings=surroundings,
-            clock=self._clock,
-            is_enabled=self.settings.skip_unchanged,
-        )
-        self.approving = Approving(
-            permissions=self.permissions, taint=self.taint, registry=self.registry, surroundings=surroundings
-        )
-        side = self._learning_side
-        self.dispatcher = Dispatcher(
-            deciding=self.deciding,
-            runs=self.runs,
-            bus=self.bus,
-            clock=self._clock,
-            following=Following(
-                feedback=self.feedback,
-                standing=self.standing,
-                replays=self.home.replays,
-                registry=self.registry,
-                runs=self.runs,
-                economy=self.economy,
-                bus=self.bus,
-                surroundings=surroundings,
-                discover=self.mcp.discover,
-                crew=deferred(lambda: self.crew),
-                kept=ReplaysKept(
-                    checkpoints=self.home.checkpoints,
-                    runs=self.runs,
-                    workspace=self.settings.workspace,
-                    is_ending=lambda: self.home.is_ending,
-                ),
-            ),
-            agreeing=deferred(lambda: side.agreeing),
-            auditing=deferred(lambda: side.auditing) if self.settings.audit_rate else None,
-            reviving=deferred(lambda: side.reviving),
-            learning=deferred(lambda: side.learning),
-            guiding=deferred(lambda: side.guiding),
-            handing=deferred(lambda: side.handing),
-            approving=self.approving,
-            standing=self.standing,
-            recovery=deferred(lambda: side.recovery),
-            continuing=deferred(lambda: self.continuing),
-            processes=self.home.processes,
-        )
+        following = FollowingSide(system=self, surroundings=surroundings, learning=side, clock=self._clock)
+        self.feedback, self.deciding = following.feedback, following.deciding
+        self.standing, self.approving = following.standing, following.approving
+        self.dispatcher, self._following_side = following.dispatcher, following
 
     @cached_property
     def _learning_side(self) -> LearningSide:
@@ -483,33 +416,9 @@ class LLMOS:
         return ProcessCalls(system=self)
 
     @property
-    def continuing(self) -> Continuing:
-        """What goes on with replays that an earlier kernel left."""
-        from llmos.interfaces.continuing import Continuing
-
-        return Continuing(
-            following=self.dispatcher.following,
-            runs=self.runs,
-            journal=self.effects,
-            traces=self.traces,
-            checkpoints=self.home.checkpoints,
-            taint=self.taint,
-            undoing=self.undoing,
-        )
-
-    @property
     def undoing(self) -> Undoing:
         """What takes the changes of a run back."""
-        from llmos.interfaces.undoing import Undoing
-
-        return Undoing(
-            journal=self.journal,
-            store=self.effects,
-            runs=self.runs,
-            workspace=self.settings.workspace,
-            closed=frozenset({str(self.settings.memory.resolve())}),
-            clock=self._clock,
-        )
+        return self._following_side.undoing
 
     @cached_property
     def sandbox(self) -> Sandbox:

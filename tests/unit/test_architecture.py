@@ -40,6 +40,7 @@ LAYERS = {
     "memory": 5,
     "interfaces": 6,
     "home": 7,
+    "following_side": 7,
     "learning_side": 7,
     "crew": 7,
     "boot": 8,
