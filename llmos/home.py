@@ -199,6 +199,7 @@ class OpenHome:
                 one.mode if one.mode not in ("", "auto") else "learner",
             )
             process.held_s = one.held_s
+            process.context_tokens, process.context_max = one.context_tokens, one.context_max
             process.tokens_in, process.tokens_out = one.tokens - one.tokens_out, one.tokens_out
             process.blocks, process.workspace = dict(one.blocks), Path(one.workspace)
             process.agent = _agent(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from llmos import caller
@@ -11,7 +12,6 @@ from llmos.errors import UsageError
 from llmos.interfaces import render
 from llmos.interfaces.agents import (
     Found,
-    check_secrets,
     every_agent,
     find_agent,
     read_agent,
@@ -162,13 +162,25 @@ def _budgets(agent: Agent, asked_usd: float | None, count: int) -> list[float] |
 def _written(agent: Agent, settings: Settings, *, force: bool) -> Path:
     """Where a profile was written to: the home's folder of them."""
     at = settings.home / AGENTS / f"{agent.name}.yaml"
-    check_secrets(agent, settings.redactor, agent.name)
+    _check_readable(agent, settings)
     try:
         at.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{at.parent} can't be made: {error.strerror or error}.") from None
     write_whole(at, to_yaml(agent), force=force)
     return at
+
+
+def _check_readable(agent: Agent, settings: Settings) -> None:
+    """Refuse to write a profile that could not be read: two that fit may come to one that does not.
+
+    Raises:
+        SettingsError: it is larger than one may be, or keeps a credential.
+    """
+    with TemporaryDirectory() as folder:
+        file = Path(folder, f"{agent.name}.yaml")
+        file.write_text(to_yaml(agent), encoding="utf-8")
+        read_agent(file, settings.redactor, shown=agent.name)
 
 
 def _settings(session: Session) -> Settings:

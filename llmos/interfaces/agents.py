@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ MAX_BYTES = 256_000
 _MAX_FACTS = 200
 _MAX_CHARS = 20_000
 _MAX_FACT_CHARS = 2_000
+_MAX_NUMBER = 1e18
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOOL = re.compile(r"[A-Za-z0-9_.*-]{1,100}")
 
@@ -77,7 +80,8 @@ def _tool(value: Any) -> str:
 
 
 def _fact(value: Any) -> Any:
-    if not isinstance(value, str | int | float | bool) or len(str(value)) > _MAX_FACT_CHARS:
+    is_number = isinstance(value, int | float) and abs(value) < _MAX_NUMBER  # which NaN is not
+    if not (isinstance(value, str | bool) or is_number) or len(str(value)) > _MAX_FACT_CHARS:
         raise ValueError(f"a text of at most {_MAX_FACT_CHARS:,} characters, a number, true or false")
     return value
 
@@ -117,10 +121,14 @@ def read_agent(file: Path, redactor: Redactor, *, shown: str = "") -> Agent:
     """
     shown = shown or str(file)
     try:
-        if file.stat().st_size > MAX_BYTES:
+        if len(read_head(file)) > MAX_BYTES:
             raise SettingsError(f"{shown} is larger than {MAX_BYTES:,} bytes, which no profile of an agent is.")
     except OSError as error:
         raise SettingsError(f"{shown} can't be read: {error.strerror or error}.") from None
+    except SettingsError as error:
+        if str(error).startswith(shown):
+            raise
+        raise SettingsError(f"{shown} can't be read: {error}.") from None
     try:
         said = read_yaml(file, _SCHEMA)
     except SettingsError as error:
@@ -191,7 +199,7 @@ def find_agent(name: str, settings: Settings) -> Found:
         raise UsageError(f"{name[:80]!r} is no name of an agent: that is small letters, digits, - and _.")
     for folder in folders(settings):
         file = folder / f"{name}.yaml"
-        if file.is_file():
+        if os.path.lexists(file):  # a broken link, too: what stands behind it must not be taken for it
             return _read(file, settings)
     known = ", ".join(dict.fromkeys(file.stem for file in _files(settings))) or "none yet"
     raise NotFoundError(f"there is no agent {name!r} (there is: {known}); a profile is {FOLDER}/{name}.yaml.")
@@ -219,13 +227,36 @@ def is_foreign(file: Path, settings: Settings) -> bool:
 
 
 def looks_like_profile(file: Path) -> bool:
-    """Whether a file begins as profiles do."""
+    """Whether a file says format and name, as profiles do, in whatever way YAML lets it."""
     try:
-        with file.open("rb") as stream:
-            head = stream.read(MAX_BYTES)
-    except OSError:
+        head = read_head(file)
+    except (OSError, SettingsError):
         return False
-    return bool(re.search(rb"^format\s*:", head, re.MULTILINE) and re.search(rb"^name\s*:", head, re.MULTILINE))
+    if re.search(rb"^format\s*:", head, re.MULTILINE) and re.search(rb"^name\s*:", head, re.MULTILINE):
+        return True
+    if not all(word in head for word in (b"format", b"name")) and b"\\" not in head:
+        return False
+    import yaml
+
+    try:
+        said = yaml.safe_load(head)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and {"format", "name"} <= set(said)
+
+
+def read_head(file: Path) -> bytes:
+    """What a profile's file holds, and no more than one may.
+
+    Raises:
+        OSError: it can't be read.
+        SettingsError: it is no file, but a folder, a device or a pipe.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SettingsError("it is no regular file")
+        return stream.read(MAX_BYTES + 1)
 
 
 def profiles_in(folder: Path) -> tuple[Path, ...]:
@@ -236,7 +267,7 @@ def profiles_in(folder: Path) -> tuple[Path, ...]:
 def _files(settings: Settings) -> Iterator[Path]:
     for folder in folders(settings):
         if folder.is_dir():
-            yield from sorted(one for one in folder.glob("*.yaml") if one.is_file() and _NAME.fullmatch(one.stem))
+            yield from sorted(one for one in folder.glob("*.yaml") if not one.is_dir() and _NAME.fullmatch(one.stem))
 
 
 def _read(file: Path, settings: Settings) -> Found:

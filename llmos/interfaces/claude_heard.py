@@ -19,6 +19,7 @@ CLOSING_S = 5.0
 _NO_SERVER = ("Connection refused", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH")
 _TOO_MANY = 429
 _MAX_TOKENS = 10**9  # of one answer; more are a mistake
+AT_BUDGET = "the learner was stopped at its budget; raise --budget or learner.max_usd_per_run in llmos.yaml"
 NO_LOGIN = (
     "no Claude key or login was found: set ANTHROPIC_API_KEY, or log in with Claude Code (`claude` and then /login), "
     "or point ANTHROPIC_BASE_URL at a server that speaks the Messages API"
@@ -172,7 +173,7 @@ class Heard:
         if result.subtype == "error_max_turns":
             return "the learner was stopped after its allowed number of turns; raise learner.max_turns in llmos.yaml"
         if result.subtype == "error_max_budget_usd":
-            return "the learner was stopped at its budget; raise --budget or learner.max_usd_per_run in llmos.yaml"
+            return AT_BUDGET
         if status is None and self.error_kind == "authentication_failed":
             return NO_LOGIN
         known = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmos.errors import LearnerError, NoLearnerError
-from llmos.interfaces.claude_heard import NO_LOGIN, Heard, first_line
+from llmos.interfaces.claude_heard import AT_BUDGET, NO_LOGIN, Heard, first_line
 from llmos.interfaces.claude_talk import SERVER, Bridge, Talk
 from llmos.interfaces.learner import Learned, LearnSession, LearnTask, Thought
 from llmos.interfaces.prices import Price, claude_models, price_of
@@ -76,6 +76,8 @@ class ClaudeLearner:
                 if not heard.is_parked:
                     break
                 await talk.go_on()
+                if talk.cost_usd >= task.max_budget_usd:
+                    raise LearnerError(AT_BUDGET, cost_usd=talk.cost_usd)
         finally:
             await bridge.close()
         session.bill(talk.cost_usd)

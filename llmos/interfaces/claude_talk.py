@@ -80,7 +80,7 @@ class Bridge:
         task = self.begin(params.name, dict(params.arguments or {}), call_id)
         try:
             told = await asyncio.shield(task)
-            if self.is_full is not None and not self.given_up.is_set() and await self.is_full():
+            if await self._holds_back():
                 self.holds.set()
                 await self.given_up.wait()
         except asyncio.CancelledError:
@@ -90,6 +90,12 @@ class Bridge:
             raise
         content = [TextContent(type="text", text=text) for text in (told.text, *told.said)]
         return CallToolResult(content=[*content], is_error=told.is_error)
+
+    async def _holds_back(self) -> bool:
+        """Whether the CLI gets no more results; once the work is finished there is nothing to make room for."""
+        if self.answer is not None or self.is_full is None or self.given_up.is_set():
+            return False
+        return await self.is_full()
 
     def begin(self, name: str, arguments: dict[str, Any], call_id: str | None) -> asyncio.Task[Told]:
         """Carry a call out, or wait for it if it is under way already."""
@@ -120,6 +126,8 @@ class Bridge:
         except ToolError as error:
             return Told(text=str(error), is_error=True)
         self.answer = str(arguments["answer"])
+        self.holds.clear()
+        self.given_up.set()
         return Told(text=self.session.finish(**arguments))
 
 
@@ -261,10 +269,10 @@ class Talk:
         if context is None or transcript is None or not count:
             return lines
         left_usd = max(0.0, self.task.max_budget_usd - self.cost_usd)
-        fold, cost_usd = await context.fold(lines, count, left_usd)
+        fold, cost_usd = await context.fold(lines, count, left_usd, self.session.tools)
         self.cost_usd += cost_usd
-        self.session.bill(self.cost_usd)
         await transcript.fold(self.session_id, fold.lines, fold.folded)
+        await self.session.bill_turn(self.cost_usd)
         return fold.lines
 
     async def take_up(self, rest: Rest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ _MATERIAL_CHARS = 120_000
 _CALL_CHARS = 160
 _LISTED_CALLS = 200
 _TOKEN_BYTES = 4
+_MARKS = re.compile(r"^«(?:data|end) [0-9a-f]{16}»$\n?", re.MULTILINE)
 _ASKED_CHARS = 1_000
 
 
@@ -114,7 +116,9 @@ class Context:
             room -= sizes[count] * each
         return count if sum(sizes[:count]) * each >= _LEAST_SAVED * limit else 0
 
-    async def fold(self, lines: Sequence[Line], count: int, left_usd: float) -> tuple[Fold, float]:
+    async def fold(
+        self, lines: Sequence[Line], count: int, left_usd: float, tools: Sequence[Tool]
+    ) -> tuple[Fold, float]:
         """Summarise the `count` oldest turns of a session for at most `left_usd`; also gives what that cost.
 
         Without a summary (nobody could be asked) the calls that were made are listed all the same.
@@ -124,7 +128,7 @@ class Context:
         summary, cost_usd = await self._summarised(old, left_usd)
         await self._take_in(old, summary)
         kept = [line for turn in turns[count:] for line in turn]
-        made = replaced(without(head, _HEADING), kept, self._told())
+        made = replaced(without(head, _HEADING), kept, self._told(self.offers(tools)))
         process = current()
         if process is not None:
             left = size_of(made) / max(1, size_of(lines))
@@ -179,15 +183,16 @@ class Context:
             "and what is left to do. Write the summary only."
         )
 
-    def _told(self) -> str:
+    def _told(self, can_look_back: bool) -> str:
         """What stands in the place of the turns that are folded."""
         summary = self._summary or "(no summary could be had)"
         more = len(self._calls) - _LISTED_CALLS
         before = [f"({more:,} calls before these)"] if more > 0 else []
         told = "\n".join([*before, *self._calls[-_LISTED_CALLS:], "", summary])
+        how = f"; {LOOK_BACK} searches what they gave" if can_look_back else ""
         return (
             f"{_HEADING}{self._turns} of this session are left out here. The calls in them were made, and need not be "
-            f"made again; {LOOK_BACK} searches what they gave.\n{delimited(told, secrets.token_hex(8))}"
+            f"made again{how}.\n{delimited(told, secrets.token_hex(8))}"
         )
 
     # --- bringing back -------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ def passages_of(number: int, turn: Sequence[Line]) -> Iterator[Passage]:
     results = results_of(turn)
     for use in uses(turn):
         if use.id in results:
-            yield from cut(number, _call(use.name, use.arguments), results[use.id].text)
+            yield from cut(number, _call(use.name, use.arguments), _MARKS.sub("", results[use.id].text))
 
 
 def calls_of(number: int, turn: Sequence[Line]) -> Iterator[str]:

@@ -47,7 +47,8 @@ class Keeping:
         recorder.session_id = task.session_id
         recorder.transcript = self.sessions.of_run(task.run_id)
         first = _first(process, task, recorder, self.workspace)
-        kept = _Kept(first=first, process=process, recorder=recorder, most_usd=self.most_usd)
+        dearest_usd = 0.0 if recorder.rest is None else recorder.rest.dearest_usd
+        kept = _Kept(first=first, process=process, recorder=recorder, most_usd=self.most_usd, dearest_usd=dearest_usd)
 
         async def keep(is_asking: bool) -> None:
             if recorder.session_id:
@@ -117,6 +118,9 @@ class _Kept:
             dearest_usd=self.dearest_usd,
             tokens=process.tokens_in + process.tokens_out,
             tokens_out=process.tokens_out,
+            context_tokens=process.context_tokens,
+            context_max=process.context_max,
+            unsent_bytes=self.recorder.unsent_bytes,
             is_asking=is_asking,
             is_suspended=process.is_stopped,
             **self.recorder.beside,

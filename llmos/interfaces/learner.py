@@ -114,6 +114,9 @@ class LearnSession(Protocol):
     def bill(self, cost_usd: float) -> None:
         """The bill of this run so far, final or not: what is known is charged, however the run ends."""
 
+    async def bill_turn(self, cost_usd: float) -> None:
+        """The bill so far, kept at once, at the end of a turn without a call; returns when the next one may begin."""
+
     def other_model(self) -> str:
         """The model that is to go on from here, at the end of a turn; '' for the same."""
 
@@ -172,13 +175,16 @@ class Rest:
     """A session to go on with (empty: the model had not answered yet).
 
     `results` are what its calls without a result had come to, by the call's id; `spent_usd` is what the run cost
-    before, of `max_usd` that it may cost in all.
+    before, of `max_usd` that it may cost in all, `dearest_usd` what its dearest turn did. If it `is_measured`, the
+    model has said how long the context was.
     """
 
     session_id: str
     results: Mapping[str, ToolResult] = field(default_factory=dict)
     spent_usd: float = 0.0
     max_usd: float = 0.0
+    dearest_usd: float = 0.0
+    is_measured: bool = False
 
 
 def shown(result: ToolResult, text: str) -> str:

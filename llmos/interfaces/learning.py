@@ -223,7 +223,8 @@ class Learning:
                 self.taint.steered(task.run_id),
                 telling(self.bus, task.run_id),
             ):
-                recorder.unsent_bytes += opening_bytes(task, recorder.tools)
+                if recorder.rest is None or not recorder.rest.is_measured:
+                    recorder.unsent_bytes += opening_bytes(task, recorder.tools)
                 _works_in(self.surroundings.settings.workspace)
                 recorder.watch, recorder.limit_usd = watch, task.max_budget_usd
                 recorder.context = self._context(recorder)
@@ -242,18 +243,24 @@ class Learning:
     def _context(self, recorder: Recorder) -> Context:
         """What becomes of the model's context when it is full."""
 
+        limit_s = self.limits.turn_timeout_s / 2  # the turn goes on after it
+
         async def think(prompt: str, left_usd: float) -> Thought:
             self.models.check(SUMMARY)
-            model = self.models.first(SUMMARY)
+            model, sent = self.models.first(SUMMARY), len(prompt.encode())
+            most_usd = 0.0
+            with suppress(NoLearnerError):  # nobody knows the price
+                tokens = Tokens(input=sent, output=SUMMARY_TOKENS, written=sent)
+                most_usd = min(left_usd, self.models.most_usd(model, tokens))
             try:
-                return await self.models.think(
-                    prompt, max_tokens=SUMMARY_TOKENS, model=model, max_budget_usd=left_usd, task=SUMMARY
-                )
+                async with asyncio.timeout(limit_s):
+                    return await self.models.think(
+                        prompt, max_tokens=SUMMARY_TOKENS, model=model, max_budget_usd=left_usd, task=SUMMARY
+                    )
+            except TimeoutError:
+                raise LearnerError(f"a summary took more than {limit_s:g} s", cost_usd=most_usd) from None
             except asyncio.CancelledError:
-                sent = len(prompt.encode())
-                with suppress(NoLearnerError):  # nobody knows the price
-                    most = self.models.most_usd(model, Tokens(input=sent, output=SUMMARY_TOKENS, written=sent))
-                    recorder.bill(recorder.cost_usd + min(most, left_usd))
+                recorder.bill(recorder.cost_usd + most_usd)
                 raise
 
         return Context(

@@ -259,6 +259,9 @@ class _Attempt:
     def bill(self, cost_usd: float) -> None:
         self.session.bill(self.before_usd + cost_usd)
 
+    async def bill_turn(self, cost_usd: float) -> None:
+        await self.session.bill_turn(self.before_usd + cost_usd)
+
     def other_model(self) -> str:
         return self.session.other_model()
 

@@ -106,10 +106,10 @@ class _Work:
         if not count:
             return False
         left_usd = max(0.0, self.line.max_budget_usd - self.line.cost_usd)
-        fold, cost_usd = await context.fold(lines, count, left_usd)
+        fold, cost_usd = await context.fold(lines, count, left_usd, self.session.tools)
         self.line.cost_usd += cost_usd
-        self.session.bill(self.line.cost_usd)
         await transcript.fold(session_id, fold.lines, fold.folded)
+        await self.session.bill_turn(self.line.cost_usd)
         self.messages = messages_of(fold.lines, self.task.system)
         return True
 

@@ -275,6 +275,15 @@ class Recorder:
         if process is not None:
             process.spend(more_usd)
 
+    async def bill_turn(self, cost_usd: float) -> None:
+        self.bill(cost_usd)
+        if self.watch is not None:
+            self.watch.asked()
+        await self._check_point(is_asking=True)
+        process = current()
+        if process is not None:
+            await process.turn()
+
     def metered(self, *, sent: int, received: int, cached: int = 0) -> None:
         self._metered.set()
         if self.context is not None:

@@ -232,12 +232,17 @@ class Recovery:
             elif step.origin in (None, Origin.LEARNER) and step.tool_use_id not in told:
                 once.add(self.registry.get(step.tool), step)
         recorder.ctx = replace(recorder.ctx, middleware=(replayed, once, *recorder.ctx.middleware))
-        recorder.unsent_bytes = sum(len(json.dumps(line)) for line in lines)  # the next request sends it all
+        if checkpoint.context_tokens:
+            recorder.unsent_bytes = checkpoint.unsent_bytes + sum(len(one.text.encode()) for one in known.values())
+        else:
+            recorder.unsent_bytes = sum(len(json.dumps(line)) for line in lines)  # the next request sends it all
         recorder.rest = Rest(
             session_id=checkpoint.session_id if uses(lines) else "",
             results=known,
             spent_usd=checkpoint.spent_usd,
             max_usd=checkpoint.max_usd,
+            dearest_usd=checkpoint.dearest_usd,
+            is_measured=checkpoint.context_tokens > 0,
         )
         return recorder
 

@@ -17,6 +17,7 @@ from llmos.errors import LLMOSError
 from llmos.interfaces.render import ago
 from llmos.interfaces.running import Running
 from llmos.interfaces.surroundings import Surroundings
+from llmos.kernel.agents import acting
 from llmos.kernel.standing import ChangedError, Watching, could_stand, still_stands
 from llmos.memory.journal import JournalStore
 from llmos.memory.runs import RunStore
@@ -103,7 +104,9 @@ class Standing:
                 log.warning("what is known of an earlier run stays", exc_info=True, extra={"action": "standing_stays"})
 
     def _could_stand(self, trace: Trace) -> bool:
-        return self.is_enabled and could_stand(trace, self.registry)
+        agent = acting()
+        may = agent is None or all(agent.has(step.tool) for step in trace.calls)
+        return self.is_enabled and may and could_stand(trace, self.registry)
 
     @property
     def _root(self) -> str:

@@ -122,7 +122,7 @@ def replaced(head: Sequence[Line], kept: Sequence[Line], text: str) -> list[Line
 
 
 def without(lines: Sequence[Line], heading: str) -> list[Line]:
-    """These lines without the texts that begin with a heading."""
+    """These lines without the texts that begin with a heading; the first of a line, which is the goal, stays."""
     return [_without(line, heading) for line in lines]
 
 
@@ -140,11 +140,12 @@ def _without(line: Line, heading: str) -> Line:
     message = _message(line)
     whole, content = message.get("whole"), message.get("content")
     if whole is not None:
-        parts = [part for part in whole["parts"] if not str(part.get("content", "")).startswith(heading)]
+        parts = whole["parts"]
+        parts = [*parts[:1], *(one for one in parts[1:] if not str(one.get("content", "")).startswith(heading))]
         return {**line, "message": {**message, "whole": {**whole, "parts": parts}}}
-    if not isinstance(content, list):
+    if not isinstance(content, list) or not content:
         return line
-    blocks = [one for one in content if not (isinstance(one, dict) and str(one.get("text", "")).startswith(heading))]
+    blocks = [content[0], *(one for one in content[1:] if not str(one.get("text", "")).startswith(heading))]
     return {**line, "message": {**message, "content": blocks}}
 
 

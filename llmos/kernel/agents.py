@@ -50,7 +50,8 @@ class Agent:
         """
         if not (self.instructions or self.memory or self.rules or self.tools is not None):
             return ""
-        may = None if self.tools is None else sorted(self.tools), sorted(rule.line for rule in self.rules)
+        rules = sorted(json.dumps(asdict(replace(rule, source="")), sort_keys=True) for rule in self.rules)
+        may = None if self.tools is None else sorted(self.tools), rules
         steers = json.dumps([self.name, self.instructions, dict(self.memory), *may], sort_keys=True)
         return hashlib.sha256(steers.encode()).hexdigest()[:16]
 

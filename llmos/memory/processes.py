@@ -65,6 +65,9 @@ class Checkpoint:
     borrowed: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
     tokens_out: int = 0
+    context_tokens: int = 0
+    context_max: int | None = None
+    unsent_bytes: int = 0
     is_asking: bool = False
     is_suspended: bool = False
     may_confirm: bool = False

@@ -131,6 +131,9 @@ def _rule(entry: Mapping[str, Any], where: str) -> RuleSettings:
     answers = [answer for answer in ANSWERS if answer in entry]
     if len(answers) != 1:
         raise SettingsError(f"{where} needs exactly one of {', '.join(ANSWERS)}, with a tool's name or a pattern.")
+    empty = next((key for key in (*answers, "path", "host") if entry.get(key) == ""), None)
+    if empty is not None:
+        raise SettingsError(f"{where} says nothing after `{empty}`: name a {'tool' if empty in ANSWERS else empty}.")
     if "path" in entry and "host" in entry:
         raise SettingsError(f"{where} names a path and a host; write a rule for each.")
     if entry.get("tainted") and (answers != ["allow"] or set("*?[") & set(entry["allow"])):

@@ -26,6 +26,9 @@ MAX_DAYS = 100_000
 MAX_COUNT = 10**15
 """More bytes, files or seconds than anybody has, and within what the system takes as a limit."""
 
+LEAST_CONTEXT = 20_000
+"""Tokens: the tools and instructions alone take some 4,000."""
+
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -61,6 +64,12 @@ def count(value: Any) -> int:
         raise ValueError("a whole number, 1 or more")
     if value > MAX_COUNT:
         raise ValueError(f"a whole number, at most {MAX_COUNT:,}")
+    return value
+
+
+def context(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not LEAST_CONTEXT <= value <= MAX_COUNT:
+        raise ValueError(f"a whole number of tokens, at least {LEAST_CONTEXT:,}: tools and instructions take thousands")
     return value
 
 
@@ -168,7 +177,7 @@ SCHEMA = Section(
                 "max_output_chars": count,
                 "guided_max_usd": dollars,
                 "guided_max_turns": count,
-                "context_tokens": count,
+                "context_tokens": context,
                 "fold_at": share,
                 "fold_to": share,
                 "base_url": url,

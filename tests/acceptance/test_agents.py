@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -171,3 +172,51 @@ def test_a_split_needs_the_resident_kernel_and_a_schedule_takes_no_agent(door: D
     assert_sentence(door("agents", "split", "counter", "Calculate 2 + 3"), 2, "needs the resident kernel")
     done = door("schedule", "add", "every 10 minutes", "Calculate 2 + 3", "--as", "counter")
     assert_sentence(done, 2, "works as no agent")
+
+
+def test_what_still_stands_is_not_told_an_agent_without_its_tools(door: Door) -> None:
+    (door.workspace / "d.csv").write_text("a,b\n1,2\n")
+    goal = "Convert d.csv to out.parquet"
+    for _ in range(3):
+        done = door(goal)
+        assert done.returncode == 0, done.stderr
+    assert "unchanged" in done.stderr
+    profile(door, "calc", "tools: [calculate]\n")
+    assert_told(door(goal, "--as", "calc", "--mode", "follow"), 4, "the profile of the agent calc does not list")
+
+
+@pytest.mark.parametrize("rule", ["{deny: write, path: ''}", "{deny: ''}", "{ask: fetch, host: ''}"])
+def test_a_rule_that_says_nothing_is_refused(door: Door, rule: str) -> None:
+    profile(door, "odd", f"rules: [{rule}]\n")
+    assert_sentence(door("agents", "show", "odd"), 2, "rules[0] says nothing after")
+
+
+def test_two_agents_that_come_to_more_than_one_may_be_are_not_merged(door: Door) -> None:
+    for name in ("a", "b"):
+        profile(door, name, f"instructions: {name * 15_000}\n")
+    profile(door, "c", "description: stays\n")
+    assert_sentence(
+        door("agents", "merge", "a", "b", "--name", "c", "--force"), 2, "a text of at most 20,000 characters"
+    )
+    assert door.json("agents", "show", "c")["description"] == "stays"
+
+
+def test_a_profile_that_is_a_broken_link_hides_what_stands_behind_it(door: Door) -> None:
+    profile(door, "rev", "description: of the workspace\n", own=False)
+    (door.home / "agents").mkdir(parents=True)
+    (door.home / "agents" / "rev.yaml").symlink_to(door.folder / "gone.yaml")
+    assert_sentence(door("agents", "show", "rev"), 2, "rev.yaml", "No such file")
+    assert "rev.yaml" in door("agents").stderr
+
+
+def test_only_a_file_is_imported(door: Door) -> None:
+    os.mkfifo(door.workspace / "pipe")
+    for source in ("/dev/zero", "pipe"):
+        assert_sentence(door("agents", "import", source), 2, f"{source} can't be read: it is no regular file")
+
+
+def test_numbers_that_are_none_are_no_facts(door: Door) -> None:
+    for name, value in (("nan", ".nan"), ("huge", "0x" + "f" * 9_000)):
+        profile(door, name, f"memory: {{x: {value}}}\n")
+        done = door("agents", "show", name)
+        assert_sentence(done, 2, f"{name}.yaml", "a text of at most 2,000 characters, a number, true or false")

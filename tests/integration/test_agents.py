@@ -221,16 +221,19 @@ async def test_no_tool_writes_a_profile_that_somebody_may_choose(make_lab: MakeL
     lab = make_lab(lambda request: say("nobody asks"))
     profile = "format: 1\nname: mine\ninstructions: be good\n"
     lab.write("agents/mine.yaml", profile)
+    flow = "{format: 1, 'name': flow, rules: [{deny: write}]}"
+    lab.write("agents/flow.yaml", flow)
     lab.write("agents/crew.py", "x = 1\n")
     async with lab.boot() as system:
         ctx = system.surroundings.context("r")
         write = {"content": "x"}
-        for path in (lab.workspace / "agents" / "mine.yaml", lab.home / "agents" / "new.yaml"):
+        kept = [lab.workspace / "agents" / name for name in ("mine.yaml", "flow.yaml")]
+        for path in (*kept, lab.home / "agents" / "new.yaml"):
             result = await system.registry.call("write", {"file_path": str(path), **write}, ctx)
             assert result.is_error, path
         other = await system.registry.call("write", {"file_path": "agents/crew.py", **write}, ctx)
     assert not other.is_error
-    assert lab.read("agents/mine.yaml") == profile
+    assert (lab.read("agents/mine.yaml"), lab.read("agents/flow.yaml")) == (profile, flow)
     assert not (lab.home / "agents").exists()
 
 

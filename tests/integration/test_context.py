@@ -16,7 +16,7 @@ from llmos.errors import LLMOSError
 from llmos.kernel.clients import CLIENTS
 from llmos.kernel.process import Process, State
 from llmos.memory.context_use import Use
-from llmos.testing import Request, Turn, call, calls, say, usage
+from llmos.testing import Request, Turn, call, calls, say, slow, usage
 from tests.door import Door
 from tests.lab import Lab, MakeLab, finishing, until
 
@@ -170,6 +170,80 @@ async def test_the_context_of_another_providers_model_is_folded_too(make_lab: Ma
     assert "The code of beta is 111" in reader.asked[5].tool_results[-1].text
     assert spent_usd == pytest.approx(result.cost_usd)
     assert process.budget.spent_usd == pytest.approx(result.cost_usd)
+
+
+async def test_who_has_finished_needs_no_room(make_lab: MakeLab) -> None:
+    full = usage(input_tokens=90_000)
+    last = calls(call("read", file_path="epsilon.txt"), call("finish", answer="All files are read."), usage=full)
+    reader = Reader(after={4: last, 5: say("All files are read.")})
+    lab = with_files(make_lab(reader))
+    lab.configure(SMALL.replace("100000", "130000"))  # full only with the last answer
+    async with lab.boot() as system:
+        result = await system.execute("Read all the files")
+    assert result.answer == "All files are read."
+    assert not reader.summaries
+
+
+async def test_the_cost_of_a_summary_is_kept_at_once(make_lab: MakeLab) -> None:
+    reader = Reader(summary=lambda request: say("Codes.", usage=usage(input_tokens=100_000)))
+    lab = with_files(make_lab(reader))
+    kept: list[tuple[float, float]] = []
+    async with lab.boot() as system:
+        loop = asyncio.get_running_loop()
+
+        async def look() -> None:
+            (checkpoint,) = await system.home.checkpoints.list()
+            kept.append((checkpoint.spent_usd, only(system).budget.spent_usd))
+
+        def look_at_the_fifth(request: Request) -> None:
+            if len(reader.asked) == 4:
+                asyncio.run_coroutine_threadsafe(look(), loop).result(20)
+
+        reader.before = look_at_the_fifth
+        await system.execute("Read all the files")
+    ((spent_usd, known_usd),) = kept
+    assert spent_usd == pytest.approx(known_usd)
+    assert spent_usd > 0.1
+
+
+async def test_a_summary_that_takes_too_long_is_done_without(make_lab: MakeLab) -> None:
+    reader = Reader(summary=lambda request: slow(20.0, say("Too late.")))
+    lab = with_files(make_lab(reader))
+    lab.configure(SMALL.replace("learner: {", "learner: {turn_timeout_s: 16, "))
+    async with lab.boot() as system:
+        result = await system.execute("Read all the files")
+        spent_usd = system.economy.summary().spent_usd
+    assert result.answer == "All files are read."
+    assert "no summary could be had" in text_of(reader.asked[4])
+    assert spent_usd == pytest.approx(result.cost_usd)
+
+
+async def test_the_next_kernel_knows_how_full_a_context_is(make_lab: MakeLab) -> None:
+    reader = Reader()
+    lab = with_files(make_lab(reader))
+    async with lab.boot() as system:
+        begun: list[Process] = []
+
+        def suspend_at_the_fourth(request: Request) -> None:
+            if len(reader.asked) == 3:
+                system.home.processes.suspend(begun[0].pid)
+
+        reader.before = suspend_at_the_fourth
+        task = asyncio.create_task(system.execute("Read all the files", begun=begun.append))
+        await until(lambda: bool(begun) and begun[0].state is State.SUSPENDED)
+        full = begun[0].context_tokens
+        system.home.let_go()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    reader.before = lambda request: None
+    assert not reader.summaries
+    async with lab.boot() as system:
+        process = only(system)
+        assert (process.context_tokens, process.context_max) == (full, 1_000_000)
+        system.home.processes.resume(process.pid)
+        await system.execute(process.goal, resumed=process)
+    assert len(reader.summaries) == 1
+    assert "filler alpha" not in text_of(reader.asked[4])
 
 
 async def test_settings_that_contradict_each_other_are_refused(make_lab: MakeLab) -> None:

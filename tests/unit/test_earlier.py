@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.interfaces.transcripts import Line, replaced, results_of, turns_of, uses
+from llmos.interfaces.context import passages_of
+from llmos.interfaces.prompts import delimited
+from llmos.interfaces.transcripts import Line, replaced, results_of, turns_of, uses, without
 from llmos.memory.earlier import PASSAGE_CHARS, EarlierTurns, Passage, cut, names_in
 from llmos.testing import HashEmbedder
 
@@ -112,3 +114,20 @@ def test_a_session_without_its_oldest_turns_is_one_chain_in_which_every_call_has
     assert {use.id for use in uses(made)} == set(results_of(made))
     assert made[0]["message"]["content"][-1] == {"type": "text", "text": "what was left out"}
     assert made[0]["message"]["content"][0] == {"type": "text", "text": "the goal"}
+
+
+def test_the_goal_stays_whatever_it_begins_with() -> None:
+    first = _line(
+        "user", None, "u0", [{"type": "text", "text": "NOTE: a goal"}, {"type": "text", "text": "NOTE: mine"}]
+    )
+    (left,) = without([first], "NOTE:")
+    assert left["message"]["content"] == [{"type": "text", "text": "NOTE: a goal"}]
+
+
+def test_marks_of_results_are_no_passages() -> None:
+    (turn,) = turns_of(session([1]))[1]
+    marked = delimited("the code is 4711\n" + "x" * 900, "0123456789abcdef")
+    turn[-1]["message"]["content"][0]["content"] = [{"type": "text", "text": marked}]
+    texts = [passage.text for passage in passages_of(1, turn)]
+    assert not any("«" in text for text in texts)
+    assert any("4711" in text for text in texts)
