@@ -450,7 +450,7 @@ class LLMOS:
             approving=self.approving,
             standing=self.standing,
             recovery=deferred(lambda: side.recovery),
-            continuing=deferred(lambda: self.continuing),
+            continuing=deferred(lambda: self._continuing),
             processes=self.home.processes,
         )
 
@@ -488,7 +488,7 @@ class LLMOS:
         return ProcessCalls(system=self)
 
     @property
-    def continuing(self) -> Continuing:
+    def _continuing(self) -> Continuing:
         """What goes on with replays that an earlier kernel left."""
         from llmos.interfaces.continuing import Continuing
 
