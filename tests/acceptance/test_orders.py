@@ -58,7 +58,14 @@ def test_a_schedule_fires_a_shipped_trace_for_nothing_and_survives_a_kill_of_its
     os.kill(before, signal.SIGKILL)
     known = shown(home, "schedule", 1)  # which starts another kernel
     assert kernel(home) != before
-    found = until(lambda: (one := shown(home, "schedule", 1)) and one["runs"] > known["runs"] + 1 and one)
+    found = until(
+        lambda: (
+            (one := shown(home, "schedule", 1))
+            and one["runs"] > known["runs"] + 1
+            and one["last_status"] == "done"
+            and one
+        )
+    )
     assert (found["state"], found["last_status"], found["last_said"]) == ("active", "done", "5")
     assert found["spent_usd"] == 0.0
     home("schedule", "pause", "1")
@@ -143,7 +150,7 @@ def test_another_terminal_tells_a_goal_something_and_sees_that_it_was_delivered(
 
 def test_a_schedule_runs_in_the_folder_it_was_added_in(home: Door) -> None:
     (home.workspace / "rows.csv").write_text("a,b\n1,2\n3,4\n")
-    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 6))
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 15))
     added = home("schedule", "add", "--at", at, "--timezone", "UTC", "Count lines in rows.csv")
     assert added.returncode == 0, added.stderr
     elsewhere = home.folder / "elsewhere"
