@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmos.errors import ToolError
-from llmos.plugins.builtin.reaping import Started, Watch
 from llmos.plugins.confined import Child, Confined
 from llmos.plugins.context import ToolContext
 from llmos.plugins.resources import counting
 from llmos.settings import plain_environment
+
+if TYPE_CHECKING:
+    from llmos.plugins.builtin.reaping import Started, Watch
 
 _SECRET = re.compile(
     r"(ANTHROPIC_|CLAUDE|AWS_|OPENAI_).*|.*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|COOKIE)(_.*)?", re.IGNORECASE
@@ -136,6 +139,8 @@ async def _pipe_to(capture: _Capture, stack: contextlib.AsyncExitStack, ours: co
 
 
 def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str], fds: Sequence[int], keeps: Sequence[int]) -> Started:
+    from llmos.plugins.builtin.reaping import Started
+
     try:
         return Started(argv, cwd=cwd, env=env, fds=fds, keeps=keeps)
     except FileNotFoundError as error:
@@ -149,6 +154,8 @@ def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str], fds: Sequence
 @contextlib.asynccontextmanager
 async def _watched(process: Started, *, is_told: bool) -> AsyncIterator[Watch | None]:
     """Watch what a program uses and count it at its end; None where nobody counts."""
+    from llmos.plugins.builtin.reaping import Watch
+
     resources = counting()
     if resources is None:
         yield None
