@@ -124,7 +124,8 @@ class NumberedVerb(Verb):
     def is_meant(self, words: Sequence[str]) -> bool:
         given = list(takewhile(lambda word: not word.startswith("-"), words))
         needed = sum(isinstance(param, click.Argument) for param in self.params)
-        return not given or (given[0].isdigit() and (len(given) == needed or len(given) < len(words)))
+        is_cut_short = len(given) < needed and len(given) < len(words)  # as in `lend 9 -1`
+        return not given or (given[0].isdigit() and (len(given) == needed or is_cut_short))
 
 
 class GoalGroup(click.Group):
