@@ -25,7 +25,7 @@ from llmos.kernel.process import current
 from llmos.memory.journal import JournalStore
 from llmos.memory.processes import Checkpoint
 from llmos.memory.runs import RunStore
-from llmos.memory.sessions import SessionStore
+from llmos.memory.sessions import FOLDED, SessionStore
 from llmos.memory.traces import TraceStore
 from llmos.plugins.registry import ToolRegistry
 from llmos.plugins.tool import ToolResult
@@ -186,7 +186,8 @@ class Recovery:
         if process is None:
             return
         lines = await self.sessions.load(checkpoint.session_id)
-        asked = [use for use in uses(lines) if use.name.removeprefix(_PREFIX) not in _NO_STEPS]
+        every = [*await self.sessions.load(checkpoint.session_id, FOLDED), *lines]
+        asked = [use for use in uses(every) if use.name.removeprefix(_PREFIX) not in _NO_STEPS]
         last = {use.id for use in last_calls(lines)}
         again = [use for use in asked if use.id in last and use.id not in known]
         process.turns -= max(0, min(len(again), process.turns - (len(asked) - len(again))))
@@ -219,8 +220,9 @@ class Recovery:
             recorder.origin = Origin.LEARNER
             recorder.beside = {name: getattr(checkpoint, name) for name in _BESIDE}
         lines = await self.sessions.load(checkpoint.session_id)
-        told = {use.id for use in uses(lines)}
-        read = "\n".join(one.text for one in results_of(lines).values())
+        every = [*await self.sessions.load(checkpoint.session_id, FOLDED), *lines]
+        told, again = {use.id for use in uses(every)}, {use.id for use in last_calls(lines)}
+        read = "\n".join(one.text for id_, one in results_of(every).items() if id_ not in again)
         recorder.told += [one for one in await self.learning.interrupts.told(run.id) if one.text not in read]
         once = Once(ctx=recorder.ctx, stands_in=True)
         replayed = Once(ctx=recorder.ctx, due=checkpoint.due, may_rejoin=False)

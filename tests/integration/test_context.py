@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,6 +245,42 @@ async def test_the_next_kernel_knows_how_full_a_context_is(make_lab: MakeLab) ->
         await system.execute(process.goal, resumed=process)
     assert len(reader.summaries) == 1
     assert "filler alpha" not in text_of(reader.asked[4])
+
+
+async def test_what_a_folded_turn_did_is_done_again_where_it_is_asked_for(
+    make_lab: MakeLab,
+) -> None:
+    """It stands in the session, only not in the context: no result of it was lost on the way."""
+    write = calls(call("write", file_path="note.txt", content="one"), usage=usage(input_tokens=20_000))
+    reader = Reader(after={0: write, 5: write})
+    lab = with_files(make_lab(reader))
+    async with lab.boot() as system:
+        begun: list[Process] = []
+
+        def suspend_at_the_fifth(request: Request) -> None:
+            if len(reader.asked) == 4:
+                system.home.processes.suspend(begun[0].pid)
+
+        reader.before = suspend_at_the_fifth
+        task = asyncio.create_task(system.execute("Write one into note.txt and read all files", begun=begun.append))
+        await until(lambda: bool(begun) and begun[0].state is State.SUSPENDED)
+        system.home.let_go()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    reader.before = lambda request: None
+    assert len(reader.summaries) == 1
+    assert "note.txt" not in {use["file_path"] for use in inputs(reader.asked[-1])}
+    lab.write("note.txt", "somebody else's")
+    async with lab.boot() as system:
+        process = only(system)
+        system.home.processes.resume(process.pid)
+        await system.execute(process.goal, resumed=process)
+    assert lab.read("note.txt") == "one"
+
+
+def inputs(request: Request) -> list[dict[str, Any]]:
+    blocks = [block for message in request.body["messages"] for block in message["content"] if isinstance(block, dict)]
+    return [block["input"] for block in blocks if block.get("type") == "tool_use"]
 
 
 async def test_settings_that_contradict_each_other_are_refused(make_lab: MakeLab) -> None:
