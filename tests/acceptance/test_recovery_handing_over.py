@@ -28,6 +28,10 @@ SLOW_NOTE = NOTE.replace("def note", "async def note").replace(
 )
 
 
+_STORED_S = 0.8
+"""By then the session holds what its model has just said; nobody beside its process can look."""
+
+
 class House:
     """A door with a learned trace behind it, which diverges now, and the learner's turns once it takes over."""
 
@@ -84,6 +88,7 @@ def test_it_is_offered_and_goes_on_from_its_last_turn(house: House) -> None:
     house.delay_s = 2.0
     process = house.door.start(GOAL)
     until(lambda: len(house.asked) == 3)
+    time.sleep(_STORED_S)
     killed(process)
     told = house.door("Calculate 2 + 3")
     (left,) = house.door.json("ps")["processes"]
@@ -130,6 +135,7 @@ def test_a_rest_that_was_being_replayed_is_not_replayed_twice(house: House) -> N
     until(lambda: len(house.asked) == 1)
     house.is_slow.touch()  # the first note is over by then
     until(lambda: house.read("log.txt").count("ended") == 2)
+    time.sleep(_STORED_S)
     killed(process)
     house.is_slow.unlink()
     done = house.door("resume", str(house.left()))

@@ -294,6 +294,8 @@ def test_a_folder_that_is_closed_to_us_hides_no_other_one(open_folder: Path) -> 
     by: list[str] = []
     if os.geteuid() == 0:
         by = ["setpriv", "--reuid", "65534", "--clear-groups"]
+        if subprocess.run([*by, sys.executable, "-c", "import pytest"], capture_output=True, check=False).returncode:
+            pytest.skip("nobody else can read this environment")
         for one in (open_folder, *open_folder.rglob("*")):
             os.chown(one, 65534, -1)
     (open_folder / "work" / "3").chmod(0)
