@@ -28,7 +28,7 @@ SLOW_NOTE = NOTE.replace("def note", "async def note").replace(
 )
 
 
-_STORED_S = 0.8
+_STORED_S = 1.5
 """By then the session holds what its model has just said; nobody beside its process can look."""
 
 
@@ -85,7 +85,7 @@ def killed(process: subprocess.Popen[str]) -> None:
 
 def test_it_is_offered_and_goes_on_from_its_last_turn(house: House) -> None:
     house.taken = (NOTING, call("note", path="log.txt", line="mine"), query("price"), write, ENDING, *DONE)
-    house.delay_s = 2.0
+    house.delay_s = 3.0
     process = house.door.start(GOAL)
     until(lambda: len(house.asked) == 3)
     time.sleep(_STORED_S)
