@@ -74,8 +74,11 @@ class Request:
 
     @property
     def tool_results(self) -> tuple[ToolResult, ...]:
-        """Results of all tool calls so far, oldest first."""
-        return tuple(result for message in self._messages for result in _tool_results(message))
+        """Results of all tool calls so far, in the order of the calls: the CLI sends those of one turn as they come."""
+        asked = [id_ for message in self._messages for id_ in _calls(message)]
+        place = {id_: at for at, id_ in enumerate(asked)}
+        found = [result for message in self._messages for result in _tool_results(message)]
+        return tuple(sorted(found, key=lambda result: place.get(result.id, len(asked))))
 
     def full_name(self, tool: str) -> str:
         """The offered name a short tool name stands for: `write` is `mcp__llmos__write`; unknown ones stay."""
@@ -102,6 +105,16 @@ def _plain(content: Any) -> str:
         return content
     blocks = content if isinstance(content, list) else []
     return "\n".join(block.get("text", "") for block in blocks if block.get("type") == "text")
+
+
+def _calls(message: JSON) -> Iterator[str]:
+    """The ids of the calls that a message of the model asked for."""
+    for call in message.get("tool_calls") or ():
+        yield str(call.get("id"))
+    content = message.get("content")
+    for block in content if isinstance(content, list) else ():
+        if block.get("type") == "tool_use":
+            yield str(block.get("id"))
 
 
 def _tool_results(message: JSON) -> Iterator[ToolResult]:
