@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,31 +11,13 @@ from typing import Any
 import pytest
 
 from llmos.testing import Request, ScriptedServer, Turn, call, calls, slow, usage
+from tests.acceptance.killing import RING, RINGS, kill_kernel, killed_at_random, rings, until
 from tests.door import Door, assert_sentence
 from tests.lab import finishing, steps
 
-WAIT_S = 90.0
-RINGS = 4
 TURN_USD = 0.2012  # of the tokens below, with the default model
 MOST_USD = 1.0  # more than any request here may cost, with an answer as long as can be
 BIG = usage(input_tokens=100_000, output_tokens=100)
-
-RING = """\
-import asyncio
-from pathlib import Path
-
-from plugins import llm_tool
-
-
-async def ring(times: str) -> str:
-    with Path("BELL").open("a") as bell:
-        bell.write(f"{times}\\n")
-    await asyncio.sleep(0.3)
-    return f"rang {times}"
-
-
-llm_tool("ring", "Ring the bell.", {"times": str}, effect="external", version="1")(ring)
-"""
 
 
 def ringing(request: Request) -> Turn:
@@ -65,25 +44,6 @@ def home(door: Door, server: ScriptedServer) -> Iterator[Door]:
     )
     yield door
     door("down", "--now")
-
-
-def until(what: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
-def rings(door: Door) -> list[str]:
-    path = door.workspace / "bell.txt"
-    return path.read_text().split() if path.exists() else []
-
-
-def kill_kernel(door: Door) -> None:
-    pid = int(door.json("status")["pid"])
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not os.path.exists(f"/proc/{pid}"))  # noqa: PTH110
 
 
 def only(door: Door) -> dict[str, Any]:
@@ -231,23 +191,10 @@ def test_without_a_kernel_it_goes_on_in_front(home: Door) -> None:
 def test_killed_at_random_points_nothing_is_done_twice_and_the_bill_is_right(
     home: Door, server: ScriptedServer, seed: int
 ) -> None:
-    rng, kills = random.Random(seed), 0
     pid = home.json("spawn", "Ring the bell four times")["processes"][0]["pid"]
-    for _ in range(3):
-        until(lambda asked=kills: len(server.conversation) > asked)  # type: ignore[misc]
-        time.sleep(rng.uniform(0.0, 1.5))
-        kill_kernel(home)
-        kills += 1
-        if pid not in {process["pid"] for process in home.json("ps")["processes"]}:
-            break
-        assert home("resume", str(pid)).returncode == 0
-    home("wait", str(pid))
-    (run,) = [one for one in home.json("runs", "list")["runs"] if "Ring" in one["goal"]]
+    kills, run = killed_at_random(home, server, pid, seed)
     asked = sum(len(request.tool_results) < RINGS for request in server.conversation)
     battery = home.json("battery", "show")
-    assert run["status"] == "done", run["reason"]
-    assert len(rings(home)) == len(set(rings(home)))
-    assert battery["reserved_usd"] == 0
     assert battery["spent_usd"] == pytest.approx(run["cost_usd"])
     assert (asked - kills) * TURN_USD <= battery["spent_usd"] + 1e-6
     assert battery["spent_usd"] <= (asked + 1) * TURN_USD + kills * MOST_USD

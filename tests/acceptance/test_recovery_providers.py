@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Iterator
 
@@ -13,7 +12,8 @@ pytest.importorskip("pydantic_ai")
 
 from llmos.testing import Request, ScriptedServer, Turn, calls, say, slow, usage
 from llmos.testing.turns import ToolCall
-from tests.acceptance.test_recovery import RING, RINGS, kill_kernel, only, rings, until
+from tests.acceptance.killing import RING, RINGS, kill_kernel, killed_at_random, rings, until
+from tests.acceptance.test_recovery import only
 from tests.acceptance.test_secrets import Traces, own
 from tests.door import Door, assert_sentence
 
@@ -148,25 +148,11 @@ def test_suspended_and_resumed_in_one_kernel_it_asks_nobody_meanwhile(home: Door
 def test_killed_at_random_points_nothing_is_done_twice_and_the_bill_is_right(
     home: Door, server: ScriptedServer, seed: int
 ) -> None:
-    rng, kills = random.Random(seed), 0
-    pid = spawned(home)
-    for _ in range(3):
-        until(lambda asked=kills: len(server.conversation) > asked)  # type: ignore[misc]
-        time.sleep(rng.uniform(0.0, 1.5))
-        kill_kernel(home)
-        kills += 1
-        if pid not in {process["pid"] for process in home.json("ps")["processes"]}:
-            break
-        assert home("resume", str(pid)).returncode == 0
-    home("wait", str(pid))
-    (run,) = [one for one in home.json("runs", "list")["runs"] if "Ring" in one["goal"]]
+    kills, run = killed_at_random(home, server, spawned(home), seed)
     asked, battery = len(server.conversation), home.json("battery", "show")
-    assert run["status"] == "done", run["reason"]
-    assert len(rings(home)) == len(set(rings(home)))
     steps = home.json("runs", "show", run["id"])["steps"]
     unknown = [step["args"]["times"] for step in steps if "nobody knows" in str(step["output"])]
     assert sorted({*rings(home), *unknown}) == ["0", "1", "2", "3"]  # of what was cut off a person decides
-    assert battery["reserved_usd"] == 0
     assert battery["spent_usd"] == pytest.approx(run["cost_usd"])
     # a request that was broken off costs more than nothing, and not more than the longest answer to it may
     assert (asked - kills) * TURN_USD <= battery["spent_usd"] + 1e-6

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.test_recovery import kill_kernel, until
+from tests.acceptance.killing import kill_kernel, until
 from tests.door import Door, assert_sentence
 
 GOAL = "Ring for ada.txt in hall.txt"

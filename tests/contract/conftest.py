@@ -11,6 +11,7 @@ from llmos.memory.database import Database
 from llmos.memory.index import VectorIndex
 from llmos.memory.traces import TraceStore
 from llmos.testing import FrozenClock
+from tests.contract.house import House
 from tests.contract.memory_lab import NOW
 
 
@@ -28,3 +29,12 @@ def clock() -> FrozenClock:
 @pytest.fixture
 def traces(db: Database, clock: FrozenClock, tmp_path: Path) -> TraceStore:
     return TraceStore(db, VectorIndex(tmp_path / "vectors.faiss"), clock=clock)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    found = House(tmp_path)
+    async with found.home:
+        yield found
+        found.gate.set()
+        await found.quiet()

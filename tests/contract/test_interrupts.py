@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,16 +26,6 @@ from llmos.orders import MOST_FAILURES, Interrupt, InterruptKind, Job, OrderStat
 from llmos.resident.keeper import LEFT, Came
 from llmos.trace.run import Mode, Run, RunStatus
 from tests.contract.house import GOAL, NOON, House
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    found = House(tmp_path)
-    async with found.home:
-        yield found
-        found.gate.set()
-        await found.quiet()
-
 
 # --- the queue ---------------------------------------------------------------------------------------
 

@@ -23,15 +23,6 @@ from tests.contract.house import GOAL, NOON, House
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    found = House(tmp_path)
-    async with found.home:
-        yield found
-        found.gate.set()
-        await found.quiet()
-
-
-@pytest.fixture
 async def watch(house: House) -> AsyncIterator[Watch]:
     """A watch of the workspace for each file that changes."""
     job = Job(goal="Count lines in {path}", workspace=str(house.workspace))

@@ -14,6 +14,7 @@ import pytest
 
 from llmos.boot import LLMOS
 from llmos.errors import LLMOSError
+from llmos.interfaces.results import Result
 from llmos.kernel.clients import CLIENTS
 from llmos.kernel.process import Process, State
 from llmos.memory.context_use import Use
@@ -64,6 +65,37 @@ def with_files(lab: Lab) -> Lab:
 def only(system: LLMOS) -> Process:
     (process,) = system.home.processes
     return process
+
+
+async def suspended(
+    system: LLMOS, reader: Reader, *, at: int, goal: str = "Read all the files"
+) -> tuple[Process, asyncio.Task[Result]]:
+    """A process that was told to stop when its model had been asked so often, and the task it is."""
+    begun: list[Process] = []
+
+    def suspend(request: Request) -> None:
+        if len(reader.asked) == at:
+            system.home.processes.suspend(begun[0].pid)
+
+    reader.before = suspend
+    task = asyncio.create_task(system.execute(goal, begun=begun.append))
+    await until(lambda: bool(begun) and begun[0].state is State.SUSPENDED)
+    reader.before = lambda request: None
+    return begun[0], task
+
+
+async def ended(system: LLMOS, task: asyncio.Task[Result]) -> None:
+    """The house ends, and what stands still in it is kept for the next one."""
+    system.home.let_go()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def gone_on_with(system: LLMOS) -> None:
+    """What an earlier house left goes on, to its end."""
+    process = only(system)
+    system.home.processes.resume(process.pid)
+    await system.execute(process.goal, resumed=process)
 
 
 async def test_the_oldest_turns_of_a_full_context_are_summarised_and_the_work_goes_on(make_lab: MakeLab) -> None:
@@ -223,26 +255,14 @@ async def test_the_next_kernel_knows_how_full_a_context_is(make_lab: MakeLab) ->
     reader = Reader()
     lab = with_files(make_lab(reader))
     async with lab.boot() as system:
-        begun: list[Process] = []
-
-        def suspend_at_the_fourth(request: Request) -> None:
-            if len(reader.asked) == 3:
-                system.home.processes.suspend(begun[0].pid)
-
-        reader.before = suspend_at_the_fourth
-        task = asyncio.create_task(system.execute("Read all the files", begun=begun.append))
-        await until(lambda: bool(begun) and begun[0].state is State.SUSPENDED)
-        full = begun[0].context_tokens
-        system.home.let_go()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    reader.before = lambda request: None
+        process, task = await suspended(system, reader, at=3)
+        full = process.context_tokens
+        await ended(system, task)
     assert not reader.summaries
     async with lab.boot() as system:
         process = only(system)
         assert (process.context_tokens, process.context_max) == (full, 1_000_000)
-        system.home.processes.resume(process.pid)
-        await system.execute(process.goal, resumed=process)
+        await gone_on_with(system)
     assert len(reader.summaries) == 1
     assert "filler alpha" not in text_of(reader.asked[4])
 
@@ -255,26 +275,13 @@ async def test_what_a_folded_turn_did_is_done_again_where_it_is_asked_for(
     reader = Reader(after={0: write, 5: write})
     lab = with_files(make_lab(reader))
     async with lab.boot() as system:
-        begun: list[Process] = []
-
-        def suspend_at_the_fifth(request: Request) -> None:
-            if len(reader.asked) == 4:
-                system.home.processes.suspend(begun[0].pid)
-
-        reader.before = suspend_at_the_fifth
-        task = asyncio.create_task(system.execute("Write one into note.txt and read all files", begun=begun.append))
-        await until(lambda: bool(begun) and begun[0].state is State.SUSPENDED)
-        system.home.let_go()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    reader.before = lambda request: None
+        _, task = await suspended(system, reader, at=4, goal="Write one into note.txt and read all files")
+        await ended(system, task)
     assert len(reader.summaries) == 1
     assert "note.txt" not in {use["file_path"] for use in inputs(reader.asked[-1])}
     lab.write("note.txt", "somebody else's")
     async with lab.boot() as system:
-        process = only(system)
-        system.home.processes.resume(process.pid)
-        await system.execute(process.goal, resumed=process)
+        await gone_on_with(system)
     assert lab.read("note.txt") == "one"
 
 
@@ -294,16 +301,9 @@ async def test_a_process_that_was_suspended_when_its_context_was_full_goes_on(ma
     reader = Reader()
     lab = with_files(make_lab(reader))
     async with lab.boot() as system:
-        begun: list[Process] = []
-
-        def suspend_at_the_fourth(request: Request) -> None:
-            if len(reader.asked) == 3:
-                system.home.processes.suspend(begun[0].pid)
-
-        reader.before = suspend_at_the_fourth
-        task = asyncio.create_task(system.execute("Read all the files", begun=begun.append))
-        await until(lambda: bool(begun) and begun[0].state is State.SUSPENDED and not CLIENTS.live)
-        system.home.processes.resume(begun[0].pid)
+        process, task = await suspended(system, reader, at=3)
+        await until(lambda: not CLIENTS.live)
+        system.home.processes.resume(process.pid)
         result = await task
     assert result.answer == "All files are read."
     assert len(reader.summaries) == 1
@@ -315,23 +315,10 @@ async def test_summaries_and_earlier_turns_outlive_the_kernel(make_lab: MakeLab)
     reader = Reader(after={5: call("look_back", query="the code of beta")})
     lab = with_files(make_lab(reader))
     async with lab.boot() as system:
-        begun: list[Process] = []
-
-        def suspend_at_the_fifth(request: Request) -> None:
-            if len(reader.asked) == 4:
-                system.home.processes.suspend(begun[0].pid)
-
-        reader.before = suspend_at_the_fifth
-        task = asyncio.create_task(system.execute("Read all the files", begun=begun.append))
-        await until(lambda: bool(begun) and begun[0].state is State.SUSPENDED)
-        system.home.let_go()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    reader.before = lambda request: None
+        _, task = await suspended(system, reader, at=4)
+        await ended(system, task)
     async with lab.boot() as system:
-        process = only(system)
-        system.home.processes.resume(process.pid)
-        await system.execute(process.goal, resumed=process)
+        await gone_on_with(system)
     assert "The first files hold the codes of planets." in text_of(reader.asked[5])
     assert "The code of beta is 111" in reader.asked[6].tool_results[-1].text
 
