@@ -29,7 +29,7 @@ from llmos.redaction import Redactor
 from llmos.settings import RuleSettings, Settings
 from llmos.trace.program import Effect
 
-WORK = Path("/work")
+WORK = Path("/srv/shop")
 TOOLS = ("read", "read_all", "write", "bash", "git_log")
 KEY = "sk-ant-api03-" + "aB3dE5gH7jK9" * 8
 
@@ -191,7 +191,7 @@ def test_a_profile_without_rules_leaves_what_the_user_allows() -> None:
     assert answer(policy, Agent(name="a"), "bash", Effect.UNKNOWN, []) is Answer.ALLOW
     denying = Agent(name="a", rules=(rule("deny", "write"),))
     assert answer(policy, denying, "bash", Effect.UNKNOWN, []) is Answer.ALLOW
-    assert answer(policy, denying, "write", Effect.WRITE, [place("/work/a", Effect.WRITE)]) is Answer.DENY
+    assert answer(policy, denying, "write", Effect.WRITE, [place("/srv/shop/a", Effect.WRITE)]) is Answer.DENY
 
 
 ANSWERS = st.sampled_from(["ask", "deny"])
@@ -213,7 +213,7 @@ USERS = st.lists(st.builds(RuleSettings, answer=st.sampled_from(["allow", "ask",
 TOUCHED = st.lists(
     st.builds(
         place,
-        st.sampled_from(["/work/a/x", "/work/x.txt", "/work/b", "/work/c"]),
+        st.sampled_from(["/srv/shop/a/x", "/srv/shop/x.txt", "/srv/shop/b", "/srv/shop/c"]),
         st.sampled_from([Effect.READ, Effect.WRITE]),
     )
     | st.just(place("/etc/passwd", inside=False))
